@@ -1,0 +1,25 @@
+"""Teach a computer to tell pictures apart: `tellapart.train("photos/")`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_FROM_API = ("TrainResult", "demo", "evaluate", "predict", "train")
+__all__ = ["TrainResult", "__version__", "demo", "evaluate", "predict", "train"]
+
+if TYPE_CHECKING:
+    from tellapart.api import TrainResult, demo, evaluate, predict, train
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_API:
+        from tellapart import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'tellapart' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

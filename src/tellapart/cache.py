@@ -1,0 +1,100 @@
+"""A store on disk for what is dear to compute, keyed by content: deleting it changes only the time.
+
+Values live in SQLite files, one for each *space* (everything besides the picture that shapes the value: backbone
+bytes, preprocessing, version). A key is a picture's sha256, a value some bytes. Several processes may share a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Space", "cache_root", "digest_of"]
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 (64 hex digits) of a JSON-able value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def cache_root(fallback: Path | None = None) -> Path:
+    """Return the folder of caches: `$TELLAPART_CACHE`, `$XDG_CACHE_HOME/tellapart`, `~/.cache/tellapart`.
+
+    The first that can be written is made and returned; else `fallback` (the run folder). Raises OSError when none can.
+    """
+    named = os.environ.get("TELLAPART_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME")
+    choices = [Path(named)] if named else [Path(base) / "tellapart" if base else Path.home() / ".cache" / "tellapart"]
+    if fallback is not None:
+        choices.append(fallback / "cache")
+    problem: OSError | None = None
+    for choice in choices:
+        try:
+            choice.mkdir(parents=True, exist_ok=True)
+            if os.access(choice, os.W_OK):
+                return choice
+        except OSError as error:
+            problem = error
+    raise problem or PermissionError(f"no cache folder can be written: {', '.join(map(str, choices))}")
+
+
+class Space:
+    """One family of cached values; a damaged file is set aside and begun anew."""
+
+    def __init__(self, root: Path, kind: str, key: str) -> None:
+        folder = root / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{key[:40]}.sqlite"
+        try:
+            self._db = self._open()
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=30, check_same_thread=False, isolation_level=None)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute(_SCHEMA)
+        return db
+
+    def get(self, keys: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+        """Yield (index into `keys`, value) for every key that is present, in no promised order."""
+        for start in range(0, len(keys), 500):
+            part = keys[start : start + 500]
+            index: dict[str, list[int]] = {}
+            for offset, key in enumerate(part):
+                index.setdefault(key, []).append(start + offset)
+            marks = ",".join("?" * len(index))
+            rows = self._db.execute(f"SELECT key, value FROM entries WHERE key IN ({marks})", list(index))
+            for key, value in rows:
+                for position in index[key]:
+                    yield position, value
+
+    def put(self, entries: Iterable[tuple[str, bytes]]) -> None:
+        """Store entries in one transaction; a key that is present keeps its value."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?)", entries)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Space:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,131 @@
+"""The list of labelled pictures: what was found, what is used, what was left out and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from tellapart import files
+from tellapart.errors import DataError
+
+__all__ = ["SPLITS", "Excluded", "Manifest", "Row", "Split"]
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled picture. `path` is relative to the manifest's root, with `/`; sizes are after EXIF orientation.
+
+    `group` is equal for pictures that must share a split: the smallest sha256 of the group.
+    """
+
+    path: str
+    label: str
+    split: Split
+    group: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Excluded:
+    """One file found and not used: a stable code such as `truncated`, and a sentence."""
+
+    path: str
+    code: str
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Labelled pictures under one root. `found == len(rows) + len(excluded)`, always.
+
+    `classes` is sorted; a picture's class index is the index of its label there. `given` are the splits that came
+    with the data and were kept; `notes` are sentences for the user; `facts` are values that later parts need:
+    `all_grey` (bool), `aspects` (longer over shorter side: median and 95th percentile), `sixteen_bit_scale`.
+    """
+
+    root: Path
+    rows: tuple[Row, ...]
+    classes: tuple[str, ...]
+    excluded: tuple[Excluded, ...] = ()
+    given: tuple[Split, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    @property
+    def found(self) -> int:
+        """How many files were found."""
+        return len(self.rows) + len(self.excluded)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The `counts` object of the JSON contract."""
+        by_split = {split: sum(row.split == split for row in self.rows) for split in SPLITS}
+        return {"found": self.found, "used": len(self.rows), "excluded": len(self.excluded), **by_split}
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits over content, labels and splits; names and places of files do not count."""
+        parts = sorted(f"{row.sha256} {row.split} {row.label}" for row in self.rows)
+        return hashlib.sha256("\n".join(parts).encode("utf-8", errors="surrogatepass")).hexdigest()
+
+    def where(self, *, split: Split) -> tuple[Row, ...]:
+        """Return the rows of one split, in the manifest's order."""
+        return tuple(row for row in self.rows if row.split == split)
+
+    def file(self, row: Row) -> Path:
+        """Return where a row's picture is."""
+        return self.root / row.path
+
+    def write(self, path: Path) -> None:
+        """Write `manifest.jsonl`: a head, a line for each row, a line for each file that was left out."""
+        head = {
+            "version": VERSION,
+            "root": str(self.root),
+            "classes": list(self.classes),
+            "given": list(self.given),
+            "notes": list(self.notes),
+            "facts": dict(self.facts),
+        }
+        lines: list[dict[str, object]] = [head]
+        lines += [dataclasses.asdict(row) for row in self.rows]
+        lines += [{"excluded": item.code, "path": item.path, "note": item.note} for item in self.excluded]
+        files.write_text(path, "".join(json.dumps(files.finite(line), ensure_ascii=True) + "\n" for line in lines))
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a `manifest.jsonl`. Raises DataError when it is not one."""
+        try:
+            with path.open(encoding="utf-8") as file:
+                lines = [json.loads(line) for line in file if line.strip()]
+            head = lines[0]
+            if head["version"] > VERSION:
+                raise DataError(
+                    "newer_manifest", f"{path} was written by a newer tellapart.", "Upgrade: pip install -U tellapart"
+                )
+            return cls(
+                root=Path(head["root"]),
+                rows=tuple(Row(**line) for line in lines[1:] if "excluded" not in line),
+                classes=tuple(head["classes"]),
+                excluded=tuple(
+                    Excluded(line["path"], line["excluded"], line["note"]) for line in lines[1:] if "excluded" in line
+                ),
+                given=tuple(head["given"]),
+                notes=tuple(head["notes"]),
+                facts=head["facts"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise DataError(
+                "not_a_manifest",
+                f"{path} cannot be read as a manifest ({type(error).__name__}: {error}).",
+                "Give a run folder or its manifest.jsonl.",
+            ) from None

@@ -1,0 +1,91 @@
+"""Files that are never half there: written to a temporary name, fsynced, renamed, the folder fsynced."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["finite", "new_folder", "sync_folder", "write_bytes", "write_json", "write_text"]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` as UTF-8 (lone surrogates from odd file names survive), like `write_bytes`."""
+    write_bytes(path, content.encode("utf-8", errors="surrogateescape"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON; a number that is not finite becomes null."""
+    write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Return `value` with every non-finite float in it, at any depth, replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path` that becomes `path` when the block ends well, and goes when it does not.
+
+    An older folder at `path` is replaced.
+    """
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        for file in sorted(temporary.iterdir()):
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        sync_folder(temporary)
+        os.chmod(temporary, 0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            os.rename(path, old / path.name)
+            os.rename(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Ask the disk to keep the names in a folder; does nothing where the system has no such call."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

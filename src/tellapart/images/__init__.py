@@ -1,0 +1,1 @@
+"""The one decode and the one resize."""

@@ -1,0 +1,1 @@
+"""Which rungs, in what order, for how long; selection. No torch."""

@@ -1,0 +1,1 @@
+"""Features, heads, backbones, the loop."""

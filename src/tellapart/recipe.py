@@ -1,0 +1,174 @@
+"""Every option of `train`, declared once: the command line, the API, the docs and validation come from here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from tellapart.errors import RecipeError, did_you_mean
+
+__all__ = ["DEFAULT_BUDGET_SECONDS", "Effort", "Method", "Option", "Recipe", "parse_duration"]
+
+Method = Literal["auto", "majority", "probe", "scratch"]
+Effort = Literal["quick", "balanced", "best"]
+
+DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(value: Any) -> Any:
+    """Return seconds from `90`, `"90s"`, `"5m"`, `"1.5h"`; anything else is returned as it is, to be refused later."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smh]?)\s*", value, flags=re.IGNORECASE)
+        if match is None:
+            raise ValueError("expected a duration such as 90s, 5m or 1.5h")
+        return float(match[1]) * _UNITS[match[2].lower()]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataOptions(_Section):
+    """What is read, how it is split, how bytes become pixels."""
+
+    val: float = Field(0.15, ge=0.0, le=0.5, description="Share of the pictures without a given split to validate on.")
+    test: float = Field(0.15, ge=0.0, le=0.5, description="Share to test on, where no test split is given.")
+    path_column: str | None = Field(None, description="Column of a table that holds the paths.")
+    label_column: str | None = Field(None, description="Column of a table that holds the labels.")
+    split_column: str | None = Field(None, description="Column of a table that holds train, val or test.")
+    group_column: str | None = Field(None, description="Column of a table whose equal values stay in one split.")
+    previous: str | None = Field(None, description="Run or manifest.jsonl whose pictures keep their split.")
+    resize: Literal["auto", "crop", "pad", "squash"] = Field("auto", description="How a picture becomes square.")
+    background: tuple[int, int, int] = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
+    max_pixels: int = Field(50_000_000, ge=64, description="Pictures with more pixels are excluded, undecoded.")
+    min_side: int = Field(8, ge=1, description="Pictures with a shorter side, in pixels, are excluded.")
+
+
+class ModelOptions(_Section):
+    """Which network."""
+
+    method: Method = Field("auto", description="One rung of the ladder, or auto to climb it.")
+    backbone: str | None = Field(None, description="A timm name, or local-dir:PATH.")
+    image_size: int | None = Field(None, ge=8, le=1024, description="Side of the square the network sees, in pixels.")
+
+
+class FitOptions(_Section):
+    """How long and how hard."""
+
+    effort: Effort = Field("balanced", description="How much to try: quick, balanced or best.")
+    budget: Duration | None = Field(None, ge=5.0, description="Wall time of the whole command, such as 90s or 5m.")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training pictures, at the most.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where networks run.")
+    threads: int | None = Field(None, ge=1, le=1024, description="Processor threads to use; all by default.")
+    reference: bool = Field(True, description="Keep embeddings and thumbnails of training pictures in the bundle.")
+
+
+class AugmentOptions(_Section):
+    """What is done to training pictures so that they count for more."""
+
+    flip: Literal["auto", "on", "off"] = Field("auto", description="Mirror pictures left to right.")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One leaf of the recipe: `section.name`, its type, default, choices (for a Literal) and one line of help."""
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    choices: tuple[str, ...]
+    help: str
+
+
+class Recipe(_Section):
+    """All that shapes a run besides the pictures. Frozen; saved with the run as `recipe.json`.
+
+    >>> Recipe.of(budget="5m", method="probe").fit.budget
+    300.0
+    """
+
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    fit: FitOptions = FitOptions()
+    augment: AugmentOptions = AugmentOptions()
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Everything random is a function of it.")
+
+    @classmethod
+    def options(cls) -> list[Option]:
+        """Return every option, in the order of their declaration."""
+        found = []
+        for section, field in cls.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, _Section):
+                found += [_option(section, name, inner) for name, inner in kind.model_fields.items()]
+            else:
+                found.append(_option("", section, field))
+        return found
+
+    @classmethod
+    def of(cls, base: Recipe | None = None, /, **options: Any) -> Recipe:
+        """Return a recipe from flat options (`budget="5m"`), over `base`. Raises RecipeError with a suggestion."""
+        sections = {option.name: option.section for option in cls.options()}
+        nested: dict[str, Any] = (base or cls()).model_dump()
+        for name, value in options.items():
+            if name not in sections:
+                raise RecipeError(
+                    "unknown_option",
+                    f"{name!r} is not an option.{did_you_mean(name, sections)}",
+                    f"Options: {', '.join(sections)}.",
+                )
+            target = nested[sections[name]] if sections[name] else nested
+            target[name] = value
+        return cls.parse(nested)
+
+    @classmethod
+    def parse(cls, nested: Mapping[str, Any]) -> Recipe:
+        """Return a recipe from nested values, as `recipe.json` holds them. Raises RecipeError naming every fault."""
+        try:
+            return cls.model_validate(nested)
+        except ValidationError as error:
+            raise RecipeError("bad_option", _explain(cls, error), "Change it and run again.") from None
+
+    @property
+    def budget_seconds(self) -> float:
+        """The wall time of the whole command: as asked, or what the effort stands for."""
+        return self.fit.budget if self.fit.budget is not None else DEFAULT_BUDGET_SECONDS[self.fit.effort]
+
+
+def _option(section: str, name: str, field: FieldInfo) -> Option:
+    kind = field.annotation
+    arms = [arm for arm in get_args(kind) if arm is not type(None)] if get_origin(kind) in (Union, UnionType) else [kind]
+    choices = tuple(get_args(arms[0])) if get_origin(arms[0]) is Literal else ()
+    return Option(section, name, kind, field.default, choices, field.description or "")
+
+
+def _explain(recipe: type[Recipe], error: ValidationError) -> str:
+    options = {option.name: option for option in recipe.options()}
+    sentences = []
+    for fault in error.errors():
+        name = next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "recipe")
+        got = fault["input"]
+        if fault["type"] == "extra_forbidden":
+            sentences.append(f"{name!r} is not an option.{did_you_mean(name, options)}")
+            continue
+        option = options.get(name)
+        if option is not None and option.choices:
+            allowed = f"allowed are {', '.join(option.choices)}.{did_you_mean(str(got), option.choices)}"
+        else:
+            text = fault["msg"].removeprefix("Value error, ")
+            allowed = f"{text[0].lower()}{text[1:]}."
+        sentences.append(f"--{name.replace('_', '-')} got {got!r}; {allowed}")
+    return " ".join(sentences)

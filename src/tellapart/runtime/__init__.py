@@ -1,0 +1,1 @@
+"""Bundle and predictor: onnxruntime, numpy, pillow."""

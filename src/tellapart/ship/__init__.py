@@ -1,0 +1,1 @@
+"""Anything trained becomes a bundle, through a parity gate."""
