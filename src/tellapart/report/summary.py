@@ -1,0 +1,267 @@
+"""All that a report shows, as data: what the page, the terminal and `report.json` are made from.
+
+Nothing here knows how a number came about; the assembling code fills it in, `render` and `show` only read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart import files
+from tellapart.events import Epoch
+
+__all__ = [
+    "VERSION",
+    "AnswerShare",
+    "ClassRow",
+    "LadderRow",
+    "PictureCard",
+    "ReliabilityBin",
+    "SplitReport",
+    "Summary",
+]
+
+VERSION = 1
+
+SplitName = Literal["train", "val", "test"]
+AnswerName = Literal["label", "unsure", "unknown"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LadderRow:
+    """One rung: what it gave on validation and what it cost, or why it was `skipped`.
+
+    `accuracy` in [0, 1], `log_loss` in nats, both over `n` pictures; `words` says what the comparison found.
+    """
+
+    method: str
+    backbone: str | None = None
+    seconds: float = 0.0
+    n: int | None = None
+    accuracy: float | None = None
+    log_loss: float | None = None
+    chosen: bool = False
+    skipped: str | None = None
+    words: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class in one split: `n` pictures of it, `predicted` pictures called it.
+
+    The rest lies in [0, 1], and is None or NaN where there was nothing to divide by.
+    """
+
+    label: str
+    n: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    recall_low: float | None
+    recall_high: float | None
+    f1: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """The `n` pictures whose top probability lies in [`low`, `high`]: its mean, and the share that was right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class SplitReport:
+    """Numbers of one split. `metrics` holds the keys of the JSON contract; `confusion` int [K, K], row: true class."""
+
+    metrics: Mapping[str, float | int | None]
+    per_class: tuple[ClassRow, ...] = ()
+    confusion: NDArray[np.int64] | None = None
+    reliability: tuple[ReliabilityBin, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """How many pictures the numbers stand on."""
+        return int(self.metrics.get("n") or 0)
+
+    def metric(self, name: str) -> float | None:
+        """Return one metric, or None where it is missing or not finite."""
+        value = self.metrics.get(name)
+        return float(value) if value is not None and np.isfinite(value) else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PictureCard:
+    """One picture and what was said about it. `jpeg` is a thumbnail encoded by us, never the user's own bytes.
+
+    `top` holds (label, probability), likeliest first; `novelty` is in [0, 1].
+    """
+
+    jpeg: bytes
+    path: str
+    label: str
+    predicted: str
+    prob: float
+    top: tuple[tuple[str, float], ...] = ()
+    novelty: float | None = None
+    answer: AnswerName = "label"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnswerShare:
+    """One answer: given to `n` pictures, a `share` of all; `accuracy` is how often their likeliest class was right."""
+
+    answer: AnswerName
+    n: int
+    share: float
+    accuracy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Summary:
+    """One finished run.
+
+    `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first) and `answers` are
+    of `headline_split`. `balanced` makes balanced accuracy the headline. `fit_words` names overfitting, or its absence.
+    `machine`: cpu, cores, memory_bytes, platform, python, packages {name: version}, in any subset. `run`, `bundle` and
+    `data` are paths as the user would type them.
+    """
+
+    title: str
+    data: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    method: str
+    run: str
+    bundle: str
+    ladder: tuple[LadderRow, ...]
+    splits: Mapping[SplitName, SplitReport]
+    created: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    tellapart: str = ""
+    backbone: str | None = None
+    backbone_licence: str | None = None
+    report: str = ""
+    seconds: float = 0.0
+    budget_seconds: float | None = None
+    balanced: bool = False
+    fit_words: str = ""
+    test_openings: int = 0
+    epochs: tuple[Epoch, ...] = ()
+    mistakes: tuple[PictureCard, ...] = ()
+    answers: tuple[AnswerShare, ...] = ()
+    thresholds: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    excluded: tuple[tuple[str, str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    decisions: tuple[tuple[str, Any, str], ...] = ()
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stages: tuple[tuple[str, float], ...] = ()
+    machine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def headline_split(self) -> SplitName | None:
+        """The split whose numbers are the verdict: test, else val (which chose the model), else train."""
+        order: tuple[SplitName, ...] = ("test", "val", "train")
+        return next((name for name in order if name in self.splits and self.splits[name].n), None)
+
+    @property
+    def headline(self) -> SplitReport | None:
+        """The numbers of `headline_split`."""
+        return self.splits[self.headline_split] if self.headline_split else None
+
+    @property
+    def most_common_share(self) -> float | None:
+        """The accuracy in [0, 1], on `headline_split`, of always guessing its most common class."""
+        rows = self.headline.per_class if self.headline else ()
+        total = sum(row.n for row in rows)
+        return max(row.n for row in rows) / total if total else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `report.json` holds: the object of the JSON contract and, beside it, all the rest but pictures.
+
+        Every number is finite (others are null) and every key a string, so that it is strict JSON.
+        """
+        content: dict[str, Any] = {
+            "version": VERSION,
+            "run": self.run,
+            "bundle": self.bundle,
+            "report": self.report,
+            "method": self.method,
+            "backbone": self.backbone,
+            "classes": self.classes,
+            "seconds": self.seconds,
+            "counts": self.counts,
+            "ladder": [_ladder_json(row) for row in self.ladder],
+            "val": self.splits["val"].metrics if "val" in self.splits else None,
+            "test": self.splits["test"].metrics if "test" in self.splits else None,
+            "train": self.splits["train"].metrics if "train" in self.splits else None,
+            "title": self.title,
+            "data": self.data,
+            "created": self.created.astimezone(UTC).isoformat(timespec="seconds"),
+            "tellapart": self.tellapart,
+            "backbone_licence": self.backbone_licence,
+            "budget_seconds": self.budget_seconds,
+            "balanced": self.balanced,
+            "fit_words": self.fit_words,
+            "test_openings": self.test_openings,
+            "headline_split": self.headline_split,
+            "details": {name: _split_json(split) for name, split in self.splits.items()},
+            "epochs": [dataclasses.asdict(epoch) for epoch in self.epochs],
+            "mistakes": [_card_json(card) for card in self.mistakes],
+            "answers": [dataclasses.asdict(share) for share in self.answers],
+            "thresholds": self.thresholds,
+            "excluded": [{"path": path, "code": code, "note": note} for path, code, note in self.excluded],
+            "notes": self.notes,
+            "decisions": [{"name": name, "value": value, "evidence": why} for name, value, why in self.decisions],
+            "recipe": self.recipe,
+            "stages": [{"stage": stage, "seconds": seconds} for stage, seconds in self.stages],
+            "machine": self.machine,
+        }
+        plain: dict[str, Any] = files.finite(_plain(content))
+        return plain
+
+
+def _ladder_json(row: LadderRow) -> dict[str, Any]:
+    val = None if row.n is None else {"n": row.n, "accuracy": row.accuracy, "log_loss": row.log_loss}
+    backbone = {} if row.backbone is None else {"backbone": row.backbone}
+    rest = {"chosen": row.chosen, "skipped": row.skipped, "words": row.words}
+    return {"method": row.method, **backbone, "seconds": row.seconds, "val": val, **rest}
+
+
+def _split_json(split: SplitReport) -> dict[str, Any]:
+    return {
+        "per_class": [dataclasses.asdict(row) for row in split.per_class],
+        "confusion": split.confusion,
+        "reliability": [dataclasses.asdict(bin_) for bin_ in split.reliability],
+    }
+
+
+def _card_json(card: PictureCard) -> dict[str, Any]:
+    return {
+        "path": card.path,
+        "label": card.label,
+        "predicted": card.predicted,
+        "prob": card.prob,
+        "top": [{"label": label, "prob": prob} for label, prob in card.top],
+        "novelty": card.novelty,
+        "answer": card.answer,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` in JSON's own types: keys become strings, arrays lists, anything unknown a string."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
