@@ -150,7 +150,9 @@ class Recipe(_Section):
 
 def _option(section: str, name: str, field: FieldInfo) -> Option:
     kind = field.annotation
-    arms = [arm for arm in get_args(kind) if arm is not type(None)] if get_origin(kind) in (Union, UnionType) else [kind]
+    arms = (
+        [arm for arm in get_args(kind) if arm is not type(None)] if get_origin(kind) in (Union, UnionType) else [kind]
+    )
     choices = tuple(get_args(arms[0])) if get_origin(arms[0]) is Literal else ()
     return Option(section, name, kind, field.default, choices, field.description or "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,36 @@ from numpy.typing import NDArray
 from tellapart.events import Epoch
 from tellapart.images.preprocess import Preprocess
 
-__all__ = ["Fitted", "FloatArray", "Head", "IntArray", "OutOfFold"]
+__all__ = ["Fitted", "FloatArray", "Head", "IntArray", "OutOfFold", "Pictures"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures of one split, in the manifest's order: `digests` are sha256 of the files' bytes (64 hex digits).
+
+    `groups` are equal for pictures that must not be torn apart by folds; `targets` int64 [N] are class indices.
+    """
+
+    files: tuple[Path, ...]
+    digests: tuple[str, ...]
+    groups: tuple[str, ...]
+    targets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def take(self, rows: IntArray) -> Pictures:
+        """Return the pictures at `rows` (int64 [n]), in that order."""
+        index = rows.tolist()
+        return Pictures(
+            tuple(self.files[i] for i in index),
+            tuple(self.digests[i] for i in index),
+            tuple(self.groups[i] for i in index),
+            self.targets[rows],
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""Which rungs are worth climbing: one pure function of facts, which gives its reasons in plain words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tellapart.errors import RecipeError
+from tellapart.recipe import Effort, Method
+
+__all__ = ["Facts", "Plan", "Rung", "plan"]
+
+# What a rung costs at the least, in seconds, on a slow laptop: below these it is not begun. They only keep a run from
+# starting what it cannot end; how long a rung really takes is measured as it goes.
+_EXPORT_SECONDS = 15.0
+_PROBE_SECONDS = 3.0
+_SCRATCH_SECONDS = 12.0
+
+# With pretrained weights at hand a network from nothing is worth its time where there is much to learn from, or where
+# the pictures are so small that a backbone made for photographs sees them only enlarged.
+_MANY_PICTURES = 2_000
+_SMALL_SIDE_PX = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """What the choice hangs on. `weights` names the backbone at hand, else `no_weights` says why there is none."""
+
+    num_train: int
+    num_classes: int
+    median_side_px: int
+    seconds_left: float
+    method: Method
+    effort: Effort
+    weights: str | None
+    no_weights: str
+    graph_cached: bool
+    can_train_networks: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rung:
+    """A method, whether it is climbed, and why."""
+
+    method: str
+    climb: bool
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """The rungs from cheap to dear, those left out included."""
+
+    rungs: tuple[Rung, ...]
+
+    @property
+    def climbed(self) -> tuple[str, ...]:
+        """The methods to climb, in order."""
+        return tuple(rung.method for rung in self.rungs if rung.climb)
+
+
+def plan(facts: Facts) -> Plan:
+    """Return the plan. Raises RecipeError when a method was asked for by name and cannot be had."""
+    rungs = (Rung("majority", True, "the mark that anything useful must beat"), _probe(facts), _scratch(facts))
+    if facts.method == "auto":
+        return Plan(rungs)
+    for rung in rungs:
+        if rung.method == facts.method and not rung.climb:
+            raise RecipeError(
+                "method_unavailable",
+                f"--method {facts.method} cannot be run: {rung.why}.",
+                "Choose another --method, or leave it out and the ladder does what it can.",
+            )
+    asked = {"majority", facts.method}
+    return Plan(
+        tuple(
+            rung if rung.method in asked else Rung(rung.method, False, f"--method {facts.method} was asked for")
+            for rung in rungs
+        )
+    )
+
+
+def _probe(facts: Facts) -> Rung:
+    if facts.weights is None:
+        return Rung("probe", False, facts.no_weights)
+    needed = _PROBE_SECONDS + (0.0 if facts.graph_cached else _EXPORT_SECONDS)
+    if facts.seconds_left < needed:
+        return Rung(
+            "probe",
+            False,
+            f"it needs about {needed:.0f} s and {max(0.0, facts.seconds_left):.0f} s of the budget are left",
+        )
+    return Rung("probe", True, f"pretrained weights of {facts.weights} are at hand")
+
+
+def _scratch(facts: Facts) -> Rung:
+    if not facts.can_train_networks:
+        return Rung("scratch", False, 'training a network needs the extra [train]: pip install "tellapart[train]"')
+    if facts.seconds_left < _SCRATCH_SECONDS:
+        return Rung(
+            "scratch",
+            False,
+            f"it needs at least {_SCRATCH_SECONDS:.0f} s and {max(0.0, facts.seconds_left):.0f} s of the budget are left",
+        )
+    if facts.method == "scratch":
+        return Rung("scratch", True, "--method scratch was asked for")
+    if facts.weights is None:
+        return Rung("scratch", True, "there are no pretrained weights to start from")
+    if facts.effort == "quick":
+        return Rung("scratch", False, "--effort quick ends with the probe where there are pretrained weights")
+    if facts.num_train >= _MANY_PICTURES:
+        return Rung("scratch", True, f"{facts.num_train:,} training pictures may be enough for a network of our own")
+    if facts.median_side_px <= _SMALL_SIDE_PX:
+        return Rung("scratch", True, f"pictures of {facts.median_side_px} px are small for a pretrained backbone")
+    return Rung(
+        "scratch",
+        False,
+        f"{facts.num_train:,} training pictures are too few for a network from nothing to beat pretrained features",
+    )
