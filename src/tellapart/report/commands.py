@@ -1,0 +1,33 @@
+"""The three commands to type next, quoted for a shell."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+from tellapart.report.summary import Summary
+from tellapart.report.verdict import Verdict
+
+__all__ = ["Command", "next_commands"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Command:
+    """What it does, in words, and the line itself."""
+
+    words: str
+    line: str
+
+
+def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, Command, Command]:
+    """Return three commands; where the model is not fit for use, training again comes first."""
+    bundle, data = _argument(summary.bundle), _argument(summary.data)
+    predict = Command("Name the pictures in a folder", f"tellapart predict {bundle} new_pictures/")
+    evaluate = Command("Measure it on other labelled pictures", f"tellapart evaluate {bundle} labelled_pictures/")
+    again = Command("Try harder: more rungs, more time", f"tellapart train {data} --effort best")
+    return (again, predict, evaluate) if verdict.tone == "poor" else (predict, evaluate, again)
+
+
+def _argument(path: str) -> str:
+    """Return a path as one word of a shell that cannot be taken for an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)

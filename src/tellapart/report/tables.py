@@ -1,0 +1,174 @@
+"""Rows of the tables that the page shows, worked out from the summary."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tellapart.report.summary import ClassRow, PictureCard, SplitReport
+from tellapart.report.words import size
+
+__all__ = [
+    "Cell",
+    "ClassLine",
+    "Pair",
+    "as_text",
+    "class_lines",
+    "confusion_cells",
+    "excluded_codes",
+    "flattened",
+    "machine_lines",
+    "worst_pairs",
+]
+
+MAX_MATRIX_CLASSES = 30
+MAX_PAIRS = 25
+LEVELS = 9
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the confusion matrix: `share` of the row's pictures, `level` 0 (none) to 9 (all), in tenths.
+
+    `card` is the index of the first shown picture of this cell, if any is shown.
+    """
+
+    true: int
+    predicted: int
+    count: int
+    share: float
+    level: int
+    right: bool
+    card: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """`count` pictures of class `true`, a `share` of all of that class, were called `predicted`."""
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+    card: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClassLine:
+    """A line of the table of classes, with the class it is most often taken for."""
+
+    row: ClassRow
+    taken_for: str | None
+    taken: int
+
+
+def confusion_cells(split: SplitReport, classes: Sequence[str], cards: Sequence[PictureCard]) -> list[list[Cell]]:
+    """Return the matrix as cells, or an empty list where it is missing or too large to look at."""
+    if split.confusion is None or not 1 < len(classes) <= MAX_MATRIX_CLASSES:
+        return []
+    first = _first_cards(cards)
+    return [
+        [
+            _cell(true, predicted, int(count), total, first.get((classes[true], classes[predicted])))
+            for predicted, count in enumerate(counts)
+        ]
+        for true, counts in enumerate(split.confusion)
+        for total in [int(counts.sum())]
+    ]
+
+
+def _cell(true: int, predicted: int, count: int, total: int, card: int | None) -> Cell:
+    share = count / total if total else 0.0
+    return Cell(true, predicted, count, share, math.ceil(share * LEVELS), true == predicted, card)
+
+
+def _first_cards(cards: Sequence[PictureCard]) -> dict[tuple[str, str], int]:
+    first: dict[tuple[str, str], int] = {}
+    for index, card in enumerate(cards):
+        first.setdefault((card.label, card.predicted), index)
+    return first
+
+
+def worst_pairs(
+    split: SplitReport, classes: Sequence[str], cards: Sequence[PictureCard], limit: int = MAX_PAIRS
+) -> list[Pair]:
+    """Return the pairs of classes most often confused, by count, at most `limit`."""
+    if split.confusion is None:
+        return []
+    first = _first_cards(cards)
+    wrong = split.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(wrong, axis=None, kind="stable")[::-1][:limit]
+    totals = split.confusion.sum(axis=1)
+    pairs = []
+    for flat in order:
+        true, predicted = divmod(int(flat), len(classes))
+        count = int(wrong[true, predicted])
+        if count:
+            names = classes[true], classes[predicted]
+            pairs.append(Pair(*names, count, count / int(totals[true]), first.get(names)))
+    return pairs
+
+
+def class_lines(split: SplitReport, classes: Sequence[str]) -> list[ClassLine]:
+    """Return the classes, the one found least often first; those without a number last."""
+    index = {label: position for position, label in enumerate(classes)}
+    lines = []
+    for row in split.per_class:
+        taken_for, taken = None, 0
+        if split.confusion is not None and row.label in index:
+            counts = split.confusion[index[row.label]].copy()
+            counts[index[row.label]] = 0
+            taken = int(counts.max())
+            taken_for = classes[int(counts.argmax())] if taken else None
+        lines.append(ClassLine(row, taken_for, taken))
+    return sorted(lines, key=lambda line: (_or_last(line.row.recall), -line.row.n, line.row.label))
+
+
+def _or_last(value: float | None) -> float:
+    return 2.0 if value is None or not math.isfinite(value) else value
+
+
+def excluded_codes(excluded: Sequence[tuple[str, str, str]]) -> list[tuple[str, int]]:
+    """Return (code, how many files), most first."""
+    return collections.Counter(code for _, code, _ in excluded).most_common()
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (`section.name`, value as text) for every leaf of nested options."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", as_text(value)
+
+
+def as_text(value: Any) -> str:
+    """Return a value of a recipe or a decision as a person would write it."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {as_text(item)}" for name, item in value.items())
+    return ", ".join(as_text(item) for item in value) if isinstance(value, list | tuple) else str(value)
+
+
+def machine_lines(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (name, value) of the machine and of the packages, in a fixed order; unknown keys come last."""
+    known = {"cpu": "processor", "cores": "cores", "memory_bytes": "memory", "platform": "system", "python": "Python"}
+    lines = []
+    for key, name in known.items():
+        if machine.get(key) is not None:
+            value = machine[key]
+            lines.append((name, size(float(value)) if key == "memory_bytes" else as_text(value)))
+    lines += [(key, as_text(value)) for key, value in machine.items() if key not in known and key != "packages"]
+    packages = machine.get("packages") or {}
+    return lines + [(str(name), as_text(version)) for name, version in packages.items()]

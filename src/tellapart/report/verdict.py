@@ -1,0 +1,276 @@
+"""The verdict in plain words: how good, how sure, when not to trust it, what to do next. Numbers in, sentences out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+from tellapart.report.summary import ClassRow, SplitReport, Summary
+from tellapart.report.words import amount, interval, percent, quoted
+
+__all__ = ["Score", "Verdict", "score", "verdict"]
+
+Tone = Literal["good", "fair", "poor"]
+
+# Of the mistakes that guessing makes, the share that must be gone for `good`, even at the interval's low end.
+GOOD_GAIN = 0.75
+FEW_PICTURES = 100
+FEW_OF_A_CLASS = 10
+WIDE_INTERVAL = 0.10
+OVERFIT_GAP = 0.05
+MISCALIBRATED = 0.05
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score:
+    """The one number of a run, in [0, 1], with its 95 % interval, its `n`, and what guessing would get (`chance`)."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    chance: float | None
+    split: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """Sentences without markup; names in them stand in quotation marks and are isolated (`words.plain` undoes that).
+
+    `tone`: `good`, `fair`, or `poor` (do not use it).
+    """
+
+    headline: str
+    tone: Tone
+    score: Score | None
+    sure: tuple[str, ...]
+    cautions: tuple[str, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of it after the headline, in reading order."""
+        return self.sure + self.cautions + self.advice
+
+
+def score(summary: Summary) -> Score | None:
+    """Return the headline number of a run, or None where no split has one."""
+    split, name = summary.headline, summary.headline_split
+    if split is None or name is None:
+        return None
+    measure = "balanced_accuracy" if summary.balanced else "accuracy"
+    value = split.metric(measure)
+    if value is None:
+        return None
+    low, high = split.metric(f"{measure}_low"), split.metric(f"{measure}_high")
+    if summary.balanced and (low is None or high is None):
+        low, high = _balanced_interval(value, split.per_class)
+    chance = 1 / len(summary.classes) if summary.balanced and summary.classes else summary.most_common_share
+    return Score("balanced accuracy" if summary.balanced else "accuracy", value, low, high, split.n, chance, name)
+
+
+def verdict(summary: Summary) -> Verdict:
+    """Return the verdict on a run."""
+    found = score(summary)
+    if found is None:
+        return Verdict(
+            "There is no verdict: no picture was held out to measure on.",
+            "poor",
+            None,
+            (),
+            ("Nothing here says how good the model is.",),
+            ("Add labelled pictures, so that some can be kept for testing, and train again.",),
+        )
+    tone = _tone(summary, found)
+    return Verdict(
+        _headline(summary, found, tone),
+        tone,
+        found,
+        _sure(summary, found),
+        _cautions(summary, found),
+        _advice(found, tone),
+    )
+
+
+def _tone(summary: Summary, found: Score) -> Tone:
+    low = found.low if found.low is not None else found.value
+    chance = found.chance or 0.0
+    if summary.method == "majority" or low <= chance:
+        return "poor"
+    gain = (low - chance) / (1 - chance) if chance < 1 else 0.0
+    return "good" if gain >= GOOD_GAIN and found.split == "test" else "fair"
+
+
+def _headline(summary: Summary, found: Score, tone: Tone) -> str:
+    if summary.method == "majority":
+        return "Do not use it: nothing that was tried beat always guessing the most common class."
+    if tone == "poor":
+        return "Do not rely on it: it is not shown to be better than guessing."
+    kind = {"test": "new pictures", "val": "validation pictures", "train": "training pictures"}[found.split]
+    if summary.balanced:
+        share = f"it finds {_in_a_hundred(found.value)} {kind} of a class, averaged over the classes"
+    else:
+        share = f"it names {_in_a_hundred(found.value)} {kind} right"
+    return f"It tells them apart: {share}." if tone == "good" else f"It helps, but check its answers: {share}."
+
+
+def _in_a_hundred(value: float) -> str:
+    if value >= 0.995:
+        return "all" if value == 1 else "more than 99 in 100"
+    return f"about {max(1, round(value * 100))} in 100"
+
+
+def _sure(summary: Summary, found: Score) -> tuple[str, ...]:
+    between = interval(found.low, found.high, found.n)
+    range_ = f"; 95 % interval {between}" if between else ""
+    kind = {"test": "test pictures it never saw", "val": "validation pictures", "train": "training pictures"}[
+        found.split
+    ]
+    name = found.name.capitalize()
+    sentences = [f"{name} is {percent(found.value, found.n)} on {amount(found.n)} {kind}{range_}."]
+    if found.chance is not None:
+        guess = "Guessing" if summary.balanced else "Always guessing the most common class"
+        sentences.append(f"{guess} would get {percent(found.chance, found.n)}.")
+    return (*sentences, *_calibration(summary.headline))
+
+
+def _calibration(split: SplitReport | None) -> tuple[str, ...]:
+    error = split.metric("ece") if split else None
+    if split is None or error is None or split.n < FEW_PICTURES:
+        return ()
+    if error <= MISCALIBRATED:
+        return ("Its probabilities can be taken at face value: of the answers given 90 %, about 90 % are right.",)
+    usable = [b for b in split.reliability if b.n and b.confidence is not None and b.accuracy is not None]
+    lean = sum(b.n * ((b.confidence or 0.0) - (b.accuracy or 0.0)) for b in usable)
+    word = "off" if not usable else "too high" if lean > 0 else "too low"
+    return (f"Its probabilities are {word}, by {100 * error:.0f} points on average: do not take them at face value.",)
+
+
+def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
+    said = []
+    if found.split == "val":
+        said.append(
+            "There is no test split: these numbers are of the validation pictures, which also chose the model, "
+            "so expect a little less."
+        )
+    elif found.split == "train":
+        said.append("Nothing was held out: these numbers are of the pictures it learned from, and say almost nothing.")
+    elif summary.test_openings > 1:
+        said.append(
+            f"The test split has been opened {summary.test_openings} times: "
+            "if its numbers steered any change, they are too good by now."
+        )
+    if found.n < FEW_PICTURES or (found.low is not None and found.high is not None and _width(found) > WIDE_INTERVAL):
+        said.append(
+            f"{amount(found.n)} pictures are few to measure on: the true number may lie anywhere in the interval."
+        )
+    train = summary.splits["train"].metric("accuracy") if "train" in summary.splits else None
+    held_out = summary.headline.metric("accuracy") if summary.headline else None
+    if found.split != "train" and train is not None and held_out is not None and train - held_out > OVERFIT_GAP:
+        said.append(
+            summary.fit_words
+            or f"It overfits: {percent(train)} right on the pictures it learned from, {percent(held_out)} on others."
+        )
+    said += _weak_classes(summary)
+    said += _held_back(summary)
+    used, excluded = summary.counts.get("used", 0), summary.counts.get("excluded", 0)
+    if excluded > 0.05 * (used + excluded):
+        said.append(
+            f"{amount(excluded)} of {amount(used + excluded)} files found could not be used; they are listed below."
+        )
+    return tuple(said)
+
+
+def _width(found: Score) -> float:
+    return (found.high or 0.0) - (found.low or 0.0)
+
+
+def _weak_classes(summary: Summary) -> list[str]:
+    split = summary.headline
+    if split is None or summary.method == "majority":
+        return []
+    rows = [row for row in split.per_class if row.n]
+    said = []
+    judged = [row for row in rows if row.n >= FEW_OF_A_CLASS and row.recall is not None and math.isfinite(row.recall)]
+    if judged and len(rows) > 1:
+        mean = sum((row.recall or 0.0) for row in judged) / len(judged)
+        worst = min(judged, key=lambda row: (row.recall or 0.0, row.label))
+        recall = worst.recall or 0.0
+        if recall < mean - 0.1 or (worst.recall_high is not None and worst.recall_high < mean):
+            said.append(
+                f"Weakest on {quoted(worst.label)}: it finds {percent(recall, worst.n)} of {amount(worst.n)}"
+                f"{_taken_for(split, summary.classes, worst.label)}."
+            )
+    thin = sum(row.n < FEW_OF_A_CLASS for row in rows) + (len(split.per_class) - len(rows))
+    if thin and rows:
+        which = "1 class has" if thin == 1 else f"{amount(thin)} classes have"
+        said.append(f"{which} fewer than {FEW_OF_A_CLASS} pictures to measure on: numbers of so few say little.")
+    return said
+
+
+def _taken_for(split: SplitReport, classes: tuple[str, ...], label: str) -> str:
+    if split.confusion is None or label not in classes:
+        return ""
+    true = classes.index(label)
+    counts = [(int(count), other) for other, count in enumerate(split.confusion[true]) if other != true and count]
+    if not counts:
+        return ""
+    _, other = max(counts, key=lambda pair: (pair[0], -pair[1]))
+    return f", and takes it most often for {quoted(classes[other])}"
+
+
+def _held_back(summary: Summary) -> list[str]:
+    shares = {share.answer: share for share in summary.answers}
+    back = [shares[name] for name in ("unsure", "unknown") if name in shares and shares[name].n]
+    if not back:
+        return []
+    parts = " and ".join(f"“{share.answer}” to {percent(share.share)}" for share in back)
+    label = shares.get("label")
+    rest = (
+        f"; of the rest, {percent(label.accuracy, label.n)} are right" if label and label.accuracy is not None else ""
+    )
+    return [f"It answers {parts} of the pictures: a person should look at those{rest}."]
+
+
+def _advice(found: Score, tone: Tone) -> tuple[str, ...]:
+    said = []
+    if tone == "poor":
+        said.append("Look at the pictures below: are the labels right, and can you tell the classes apart yourself?")
+        said.append("Then add pictures of every class, or pretrained weights, and train again.")
+    else:
+        said.append("Look at the confident mistakes below: some may be wrong labels, which are quick to correct.")
+        said.append(
+            "Then use it: the commands are at the end."
+            if tone == "good"
+            else "Add pictures of the weakest classes, or give it more time, and train again."
+        )
+    needed = _pictures_needed(found)
+    if needed > found.n:
+        said.append(f"For an interval of ± 3 points, test on about {amount(needed)} pictures.")
+    return tuple(said)
+
+
+def _pictures_needed(found: Score) -> int:
+    """Return how many pictures give an interval of ± 0.03, by the normal approximation; 0 where it is narrow enough."""
+    if found.low is None or found.high is None or _width(found) <= WIDE_INTERVAL:
+        return 0
+    value = min(max(found.value, 0.05), 0.95)
+    return math.ceil(1.96**2 * value * (1 - value) / 0.03**2 / 10) * 10
+
+
+def _balanced_interval(value: float, rows: tuple[ClassRow, ...]) -> tuple[float | None, float | None]:
+    """Return the interval of a mean of independent recalls from their own intervals.
+
+    MOVER: Zou and Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27, 2008.
+    """
+    below, above, count = 0.0, 0.0, 0
+    for row in rows:
+        if row.n and row.recall is not None and row.recall_low is not None and row.recall_high is not None:
+            below += (row.recall - row.recall_low) ** 2
+            above += (row.recall_high - row.recall) ** 2
+            count += 1
+    if not count or not math.isfinite(below + above):
+        return None, None
+    return max(0.0, value - math.sqrt(below) / count), min(1.0, value + math.sqrt(above) / count)
