@@ -1,0 +1,171 @@
+"""The few facts that are read from a file's own structure: orientation, pages, an early or a late end.
+
+All of it is defensive: a structure that is broken, cyclic or hostile gives the answer "unknown", never an error and
+never a long loop.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO
+
+from tellapart.images.sniff import Format
+
+__all__ = ["ends_early", "exif_orientation", "has_trailing_bytes", "tiff_pages"]
+
+_MAX_CHUNKS = 1_000_000
+_MAX_PAGES = 1000
+_TAIL_BYTES = 65536
+_ORIENTATION = 0x0112
+_TIFF_OFFSETS = {273: 279, 324: 325}  # strip and tile offsets, and the tags that hold their lengths
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+
+
+def exif_orientation(exif: bytes | None) -> int:
+    """Return the orientation, 1 to 8, that an EXIF block records; 1 when it is absent, broken or out of range.
+
+    Source: JEITA CP-3451 (Exif 2.3), tag 274, in the first directory of a TIFF structure.
+    """
+    if not exif:
+        return 1
+    tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
+    try:
+        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
+        (directory,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, directory)
+        for entry in range(count):
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return value if kind == 3 and values == 1 and 1 <= value <= 8 else 1
+    except (KeyError, struct.error):
+        pass
+    return 1
+
+
+def tiff_pages(file: BinaryIO) -> int | None:
+    """Return how many pages a TIFF has, or None when that is broken, a BigTIFF, or more than 1000."""
+    try:
+        file.seek(0)
+        order = {b"II*\0": "<", b"MM\0*": ">"}[file.read(4)]
+        (offset,) = struct.unpack(order + "I", file.read(4))
+        seen: set[int] = set()
+        while offset and offset not in seen and len(seen) <= _MAX_PAGES:
+            seen.add(offset)
+            file.seek(offset)
+            (entries,) = struct.unpack(order + "H", file.read(2))
+            file.seek(offset + 2 + 12 * entries)
+            (offset,) = struct.unpack(order + "I", file.read(4))
+        return len(seen) if not offset else None
+    except (KeyError, struct.error):
+        return None
+
+
+def has_trailing_bytes(file: BinaryIO, format: Format) -> bool:
+    """Say whether a file goes on after the picture's own end, as far as a look at its tail can tell.
+
+    Zero bytes that fill up a block do not count, nor does anything in a TIFF or a GIF.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if format == "WEBP":
+        return size > _webp_end(file)
+    if format == "BMP":
+        declared = _unpack_at(file, "<I", 2)
+        return 54 < declared < size
+    if format not in ("JPEG", "PNG"):
+        return False
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read().rstrip(b"\0")
+    # The CRC of IEND never ends in a zero byte, and neither does the end marker of a JPEG.
+    end = b"\xff\xd9" if format == "JPEG" else b"IEND\xaeB`\x82"
+    return not tail.endswith(end) and end in tail
+
+
+def ends_early(file: BinaryIO, format: Format) -> bool:
+    """Say whether a file that failed to decode stops before its own structure does."""
+    size = file.seek(0, os.SEEK_END)
+    try:
+        if format == "JPEG":
+            return _jpeg_ends_early(file, size)
+        if format == "PNG":
+            return _png_ends_early(file, size)
+        if format == "WEBP":
+            return size < _webp_end(file)
+        if format == "BMP":
+            return size < _unpack_at(file, "<I", 2)
+        if format == "GIF":
+            file.seek(max(0, size - _TAIL_BYTES))
+            return not file.read().rstrip(b"\0").endswith(b";")
+        return _tiff_ends_early(file, size)
+    except struct.error:
+        return True
+
+
+def _unpack_at(file: BinaryIO, layout: str, offset: int) -> int:
+    file.seek(offset)
+    return int(struct.unpack(layout, file.read(struct.calcsize(layout)))[0])
+
+
+def _webp_end(file: BinaryIO) -> int:
+    declared = _unpack_at(file, "<I", 4) + 8
+    return declared + declared % 2
+
+
+def _jpeg_ends_early(file: BinaryIO, size: int) -> bool:
+    """Walk the segments up to the start of scan; after it, the end marker cannot occur in coded data."""
+    offset = 2
+    for _ in range(_MAX_CHUNKS):
+        file.seek(offset)
+        marker = file.read(2)
+        if len(marker) < 2:
+            return True
+        if marker[0] != 0xFF:
+            return False
+        if marker[1] == 0xFF:
+            offset += 1
+        elif marker[1] in (0x01, *range(0xD0, 0xD9)):
+            offset += 2
+        elif marker[1] == 0xDA:
+            file.seek(max(offset, size - _TAIL_BYTES))
+            return b"\xff\xd9" not in file.read()
+        else:
+            offset += 2 + _unpack_at(file, ">H", offset + 2)
+    return False
+
+
+def _png_ends_early(file: BinaryIO, size: int) -> bool:
+    offset = 8
+    for _ in range(_MAX_CHUNKS):
+        length = _unpack_at(file, ">I", offset)
+        if file.read(4) == b"IEND":
+            return offset + 12 > size
+        offset += 12 + length
+        if offset > size:
+            return True
+    return False
+
+
+def _tiff_ends_early(file: BinaryIO, size: int) -> bool:
+    file.seek(0)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(file.read(4))
+    if order is None:
+        return False
+    directory = _unpack_at(file, order + "I", 4)
+    file.seek(directory)
+    (count,) = struct.unpack(order + "H", file.read(2))
+    tags: dict[int, tuple[int, ...]] = {}
+    for entry in range(count):
+        file.seek(directory + 2 + 12 * entry)
+        tag, kind, values = struct.unpack(order + "HHI", file.read(8))
+        length = _TYPE_BYTES.get(kind, 0) * values
+        if length > 4:
+            file.seek(struct.unpack(order + "I", file.read(4))[0])
+            if file.tell() + length > size:
+                return True
+        if tag in (*_TIFF_OFFSETS, *_TIFF_OFFSETS.values()) and kind in (3, 4) and length <= size:
+            tags[tag] = struct.unpack(f"{order}{values}{'H' if kind == 3 else 'I'}", file.read(length))
+    return any(
+        offset + length > size
+        for starts, lengths in _TIFF_OFFSETS.items()
+        for offset, length in zip(tags.get(starts, ()), tags.get(lengths, ()), strict=False)
+    )
