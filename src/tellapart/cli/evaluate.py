@@ -1,0 +1,98 @@
+"""`tellapart evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tellapart.cli.display import following
+from tellapart.cli.options import DebugFlag, JsonFlag, with_recipe_options
+from tellapart.cli.output import json_line, printable, results_only
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tellapart.api import EvaluateResult
+
+__all__ = ["evaluate"]
+
+OPTIONS = ("path_column", "label_column", "split_column", "threads")
+LARGEST_CONFUSION = 12
+
+
+def _evaluate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What train made: RUN/bundle.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="Labelled pictures, in any form that train takes.", show_default=False),
+    ],
+    *,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+    **options: Any,
+) -> int:
+    """Measure BUNDLE on labelled pictures in DATA."""
+    from tellapart import api
+
+    with results_only() as out:
+        with following() as watch:
+            result = api.evaluate(bundle, data, watch=watch, **options)
+        if as_json:
+            out.write(json_line(result.as_json()))
+        else:
+            from rich.console import Console
+
+            _show(result, Console(file=out))
+    return 0
+
+
+evaluate = with_recipe_options(_evaluate, OPTIONS)
+
+
+def _show(result: EvaluateResult, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = result.as_json()
+    interval = ""
+    if numbers.get("accuracy_low") is not None:
+        interval = f"  (95 % interval {_percent(numbers['accuracy_low'])} to {_percent(numbers['accuracy_high'])})"
+    summary = Table(box=None, show_header=False, pad_edge=False)
+    summary.add_row("accuracy", f"{_percent(numbers['accuracy'])} of {numbers['n']:,} pictures{interval}")
+    summary.add_row("balanced accuracy", _percent(numbers["balanced_accuracy"]))
+    summary.add_row("macro F1", _percent(numbers["macro_f1"]))
+    summary.add_row("log loss", _number(numbers["log_loss"]))
+    summary.add_row("calibration error", _percent(numbers["ece"]))
+    console.print(summary)
+
+    per_class = Table("class", "pictures", "precision", "recall", "F1", box=None, pad_edge=False, header_style="bold")
+    for row in numbers["per_class"]:
+        per_class.add_row(
+            Text(printable(row["label"])),
+            f"{row['n']:,}",
+            *(_percent(row[name]) for name in ("precision", "recall", "f1")),
+        )
+    console.print()
+    console.print(per_class)
+
+    if numbers["confusion"] and len(result.classes) <= LARGEST_CONFUSION:
+        confusion = Table("true class, called:", box=None, pad_edge=False, header_style="bold")
+        for label in result.classes:
+            confusion.add_column(Text(printable(label)), justify="right")
+        for label, counts in zip(result.classes, numbers["confusion"], strict=True):
+            confusion.add_row(Text(printable(label)), *map(str, counts))
+        console.print()
+        console.print(confusion)
+    for note in result.notes:
+        console.print()
+        console.print(printable(note), markup=False, highlight=False)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,101 @@
+"""Whatever went wrong, as one sentence (or one JSON object) and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from tellapart.cli.output import json_line, printable
+from tellapart.cli.verbs import VERBS
+from tellapart.errors import InputError, InterruptedRunError, TellapartError, did_you_mean
+
+__all__ = ["failed"]
+
+# A verb that knows its run folder leaves it with the exception (PEP 678), so that the trace can be kept there.
+RUN_NOTE = "run folder: "
+
+
+def failed(error: BaseException, arguments: Sequence[str]) -> int:
+    """Say what went wrong and return the exit code.
+
+    Text goes to standard error; with `--json` among the arguments, `{"error": ...}` goes to standard output instead.
+    A trace is shown with `--debug` only, and kept in a file where the fault is ours.
+    """
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    options = _options(arguments)
+    told = _told(error, arguments)
+    if "--debug" in options:
+        traceback.print_exception(error)
+    if "--json" in options:
+        sys.stdout.write(json_line({"error": told.as_json()}))
+        sys.stdout.flush()
+    else:
+        sys.stderr.write(f"tellapart: {printable(str(told))}\n")
+    return told.exit_code
+
+
+def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
+    if isinstance(error, TellapartError):
+        return error
+    if isinstance(error, typer.TyperException):
+        return _usage(error, arguments)
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return InterruptedRunError(2)
+    trace = _keep_trace(error)
+    return TellapartError(
+        "internal_error",
+        f"tellapart failed ({type(error).__name__}: {error}); this is a fault of ours, not of your input.",
+        f"The trace is in {trace}; please report it." if trace else "Run it again with --debug to see the trace.",
+    )
+
+
+def _usage(error: typer.TyperException, arguments: Sequence[str]) -> InputError:
+    """Return a command line that typer refused as an error of ours."""
+    verb = next((argument for argument in arguments if argument in VERBS), None)
+    next_step = f"See: tellapart {verb} --help" if verb else "See: tellapart --help"
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        known = _known_options(verb)
+        place = f" of {verb}" if verb else ""
+        return InputError(
+            "unknown_option", f"{option} is not an option{place}.{did_you_mean(option, known)}", next_step
+        )
+    message = " ".join(error.format_message().split())
+    return InputError("usage", message if message.endswith((".", "?")) else f"{message}.", next_step)
+
+
+def _known_options(verb: str | None) -> list[str]:
+    if verb is None:
+        return ["--help", "--version"]
+    from tellapart.cli.verbs import command
+
+    return [name for parameter in command(verb).params for name in (*parameter.opts, *parameter.secondary_opts)]
+
+
+def _options(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments before a lone `--`."""
+    return list(arguments[: arguments.index("--")]) if "--" in arguments else list(arguments)
+
+
+def _keep_trace(error: BaseException) -> Path | None:
+    text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
+    notes = [note.removeprefix(RUN_NOTE) for note in getattr(error, "__notes__", ()) if note.startswith(RUN_NOTE)]
+    for folder in (*(Path(note) for note in notes), None):
+        try:
+            if folder is not None:
+                path = folder / "trace.txt"
+                path.write_bytes(text)
+            else:
+                with tempfile.NamedTemporaryFile(prefix="tellapart-", suffix=".txt", delete=False) as file:
+                    file.write(text)
+                path = Path(file.name)
+        except OSError:
+            continue
+        return path
+    return None

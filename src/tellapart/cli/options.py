@@ -1,0 +1,98 @@
+"""The recipe's options as options of a verb. Values are passed on as text: the recipe alone judges them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from tellapart.errors import RecipeError
+from tellapart.recipe import Option, Recipe, parse_duration
+
+__all__ = ["DebugFlag", "JsonFlag", "read_recipe", "with_recipe_options"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else there.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the trace when something fails.")]
+
+
+def with_recipe_options(function: Callable[..., int], names: Collection[str] | None = None) -> Callable[..., int]:
+    """Return `function` for typer, with its `**options` spelled out: every option of the recipe, or those in `names`.
+
+    `function` is called with those alone that the user gave.
+    """
+    options = [option for option in Recipe.options() if names is None or option.name in names]
+    signature = inspect.signature(function, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+
+    @functools.wraps(function)
+    def command(**values: Any) -> int:
+        given = {option.name: values.pop(option.name) for option in options}
+        asked = {
+            option.name: _value(option, given[option.name]) for option in options if given[option.name] is not None
+        }
+        return function(**values, **asked)
+
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*own, *(_parameter(option) for option in options)]
+    )
+    return command
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a `recipe.json`. Raises RecipeError when it cannot be read or holds a wrong name or value."""
+    try:
+        nested = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            "recipe_unreadable",
+            f"--recipe {path} cannot be read as JSON ({type(error).__name__}: {error}).",
+            "Give the recipe.json of a run folder.",
+        ) from None
+    if not isinstance(nested, dict):
+        raise RecipeError(
+            "recipe_unreadable", f"--recipe {path} holds no JSON object.", "Give the recipe.json of a run folder."
+        )
+    return Recipe.parse(nested)
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    flag = f"--{option.name.replace('_', '-')}"
+    is_flag = option.type is bool
+    info = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if is_flag else flag,
+        help=f"{option.help} {_default(option)}".strip(),
+        metavar=None if is_flag else _metavar(option),
+        show_default=False,
+        rich_help_panel=f"{option.section or 'run'} options".capitalize(),
+    )
+    kind = bool if is_flag else str
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
+    )
+
+
+def _metavar(option: Option) -> str:
+    if option.choices:
+        return "|".join(option.choices)
+    text = str(option.type)
+    if parse_duration.__name__ in text:
+        return "TIME"
+    if get_origin(option.type) is tuple:
+        return ",".join("N" for _ in get_args(option.type))
+    return "N" if "int" in text else "X" if "float" in text else "TEXT"
+
+
+def _default(option: Option) -> str:
+    if option.default is None or option.type is bool:
+        return ""
+    value = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
+    return f"Default: {value}."
+
+
+def _value(option: Option, text: Any) -> Any:
+    return text.split(",") if get_origin(option.type) is tuple else text

@@ -1,0 +1,102 @@
+"""`tellapart predict`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tellapart.cli.options import DebugFlag
+from tellapart.cli.output import json_line, printable, results_only
+from tellapart.cli.sorting import Sorter
+from tellapart.cli.table import HEADER, csv_line
+from tellapart.errors import InputError
+
+__all__ = ["predict"]
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What train made: RUN/bundle.", show_default=False)],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURES...", help="Picture files, folders of them, or globs.", show_default=False),
+    ],
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each picture, a line each.")
+    ] = False,
+    csv: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Write a table; - for standard output.")
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option("--sort-into", metavar="DIR", help="Copy each picture into a folder of DIR named by its answer."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Processor threads to use; all by default.")
+    ] = None,
+    debug: DebugFlag = False,
+) -> int:
+    """Name the class of each of PICTURES: files, folders or globs."""
+    from tellapart import api
+
+    if as_json and csv == "-":
+        raise InputError(
+            "two_outputs", "--json and --csv - both want standard output.", "Give --csv a file, or leave one out."
+        )
+    answered = failed = 0
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(results_only())
+        sorter = Sorter(sort_into, pictures) if sort_into is not None else None
+        results = iter(api.predict(bundle, pictures, threads=threads))
+        table = out if csv == "-" else None
+        if csv is not None and table is None:
+            table = stack.enter_context(_opened(csv))
+        for number, result in enumerate(results):
+            line = result.as_json()
+            if table is not None:
+                table.write((csv_line(HEADER) if not number else "") + csv_line(_cells(line)))
+                table.flush()
+            if csv != "-":
+                (sys.stderr if "error" in line and not as_json else out).write(
+                    json_line(line) if as_json else _sentence(line)
+                )
+                out.flush()
+            if "error" in line:
+                failed += 1
+                continue
+            answered += 1
+            if sorter is not None:
+                sorter.copy(line["path"], line["label"] if line["answer"] == "label" else None, line["answer"])
+    if failed and not answered:
+        sys.stderr.write(f"tellapart: none of the {failed:,} pictures could be answered.\n")
+        return 2
+    return 0
+
+
+def _opened(path: str) -> Any:
+    try:
+        return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise InputError(
+            "cannot_write",
+            f"--csv {path} cannot be written ({error.strerror}).",
+            "Give a file in a folder that can be.",
+        ) from None
+
+
+def _sentence(line: dict[str, Any]) -> str:
+    path = printable(line["path"])
+    if "error" in line:
+        return f"{path}: {printable(line['error']['message'])}\n"
+    label = f"{printable(line['label'])} {100 * line['prob']:.1f} %"
+    said = {"label": label, "unsure": f"unsure, perhaps {label}", "unknown": f"unknown, nearest {label}"}
+    return f"{path}: {said[line['answer']]}\n"
+
+
+def _cells(line: dict[str, Any]) -> list[object]:
+    error = line.get("error", {})
+    return [*(line.get(name, "") for name in HEADER[:-1]), error.get("message", "")]

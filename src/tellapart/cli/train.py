@@ -1,0 +1,82 @@
+"""`tellapart train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tellapart.cli.display import following
+from tellapart.cli.options import DebugFlag, JsonFlag, read_recipe, with_recipe_options
+from tellapart.cli.output import json_line, printable, results_only
+from tellapart.events import Event
+
+if TYPE_CHECKING:
+    from tellapart.api import TrainResult
+
+__all__ = ["show_run", "train"]
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="RUN", help="Run folder; by default a fresh one beside DATA.")
+]
+
+
+@with_recipe_options
+def train(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder per class; the same under train/ val/ test/; or a CSV, TSV, JSON Lines or Parquet table.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: OutOption = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="Options of an earlier run: its recipe.json.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+    **options: Any,
+) -> int:
+    """Learn to tell apart the pictures in DATA: check, split, climb the ladder, report, bundle."""
+    from tellapart import api
+    from tellapart.ladder.clock import seconds_since_process_creation
+
+    base = read_recipe(recipe) if recipe is not None else None
+    return show_run(
+        lambda watch: api.train(
+            data,
+            out=out,
+            recipe=base,
+            resume=resume,
+            watch=watch,
+            spent_already=seconds_since_process_creation(),
+            **options,
+        ),
+        as_json,
+    )
+
+
+def show_run(run: Callable[[Callable[[Event], None]], TrainResult], as_json: bool) -> int:
+    """Follow a run on standard error, print its result on standard output, return its exit code."""
+    with results_only() as out:
+        with following() as watch:
+            result = run(watch)
+        if as_json:
+            out.write(json_line(result.as_json()))
+        elif result.summary is None:
+            out.write(
+                f"{printable(str(result.run))}: finished already; its report is {printable(str(result.report))}\n"
+            )
+        else:
+            from rich.console import Console
+
+            from tellapart.report import terminal
+
+            terminal.show(result.summary, Console(file=out))
+    return result.exit_code

@@ -1,0 +1,76 @@
+"""The verbs, and the group that imports a verb's module only when that verb is run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from tellapart.errors import InputError, did_you_mean
+
+__all__ = ["VERBS", "command", "run"]
+
+# verb -> the first line of its function's docstring. Kept here so that `--help` imports no verb; a test compares them.
+VERBS = {
+    "train": "Learn to tell apart the pictures in DATA: check, split, climb the ladder, report, bundle.",
+    "predict": "Name the class of each of PICTURES: files, folders or globs.",
+    "evaluate": "Measure BUNDLE on labelled pictures in DATA.",
+    "demo": "Show the whole path on a small built-in set of handwritten digits, offline.",
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Lists verbs from the table; loads the one that is run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        return TyperCommand(cmd_name, help=VERBS[cmd_name]) if cmd_name in VERBS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        verb = args[0]
+        if verb not in VERBS:
+            raise InputError(
+                "unknown_verb", f"{verb!r} is not a verb.{did_you_mean(verb, VERBS)}", f"Verbs: {', '.join(VERBS)}."
+            )
+        return verb, command(verb), args[1:]
+
+
+def command(verb: str) -> Any:
+    """Import a verb's module and return its typer command."""
+    function: Callable[..., int] = getattr(importlib.import_module(f"tellapart.cli.{verb}"), verb)
+    app = typer.Typer(add_completion=False)
+    app.command(verb)(function)
+    return typer.main.get_command(app)
+
+
+def run(arguments: list[str]) -> int:
+    """Parse `arguments`, run the verb and return its exit code."""
+    app = typer.Typer(cls=_LazyGroup, help=_HELP, epilog=_EPILOG, add_completion=False)
+    app.callback()(_top)
+    outcome = typer.main.get_command(app).main(arguments, prog_name="tellapart", standalone_mode=False)
+    return outcome if isinstance(outcome, int) else 0
+
+
+_HELP = "Teach a computer to tell pictures apart: from a folder of photos to an honest, shippable classifier."
+_EPILOG = "Begin with: tellapart train photos/ (a folder for each class), or: tellapart demo"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from tellapart import __version__
+
+        typer.echo(f"tellapart {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
