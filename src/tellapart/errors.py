@@ -12,6 +12,7 @@ for our own bugs.
     │   └── MissingExtraError an optional dependency is not installed
     ├── GateError             exit code 3: a gate said no
     └── InterruptedRunError   exit code 130 or 143: the user or the system asked to stop
+        └── OutOfTimeError    the budget is used up: one part of a run is cut short, the run goes on
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
     "InputError",
     "InterruptedRunError",
     "MissingExtraError",
+    "OutOfTimeError",
     "PictureError",
     "RecipeError",
     "TellapartError",
@@ -96,7 +98,17 @@ class InterruptedRunError(TellapartError):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("interrupted", "The run was interrupted before there was a model to keep.", "Run it again.")
-        self.exit_code = 128 + signal_number
+        self.exit_code = 128 + signal_number if signal_number else 0
+
+
+class OutOfTimeError(InterruptedRunError):
+    """The budget is used up: whoever gets this returns what it has, or lets it pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.code = "out_of_time"
+        self.message = "The budget was used up before there was a model to keep."
+        self.next = "Give a longer --budget."
 
 
 def did_you_mean(got: str, allowed: Iterable[str]) -> str:

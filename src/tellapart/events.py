@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -26,6 +26,7 @@ __all__ = [
     "StageBegan",
     "StageEnded",
     "Steps",
+    "follow",
 ]
 
 
@@ -101,6 +102,29 @@ class Note:
 Event: TypeAlias = StageBegan | StageEnded | Progress | Decision | Epoch | RungEnded | Note
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
+
+
+def follow(steps: Steps[T], see: Callable[[Event], BaseException | None], *, deaf: bool = False) -> Steps[T]:
+    """Pass on the events of `steps` and return its result, with a look at each event on the way.
+
+    What `see` returns, unless None, is thrown into `steps`. An exception thrown in from above goes to `steps` too, or,
+    with `deaf`, is let go by: for work that has to be ended once begun.
+    """
+    try:
+        event = next(steps)
+        while True:
+            error = see(event)
+            try:
+                yield event
+            except GeneratorExit:
+                steps.close()
+                raise
+            except Exception as thrown:
+                error = error if deaf else thrown
+            event = next(steps) if error is None else steps.throw(error)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 class EventLog:

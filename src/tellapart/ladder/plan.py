@@ -82,25 +82,15 @@ def plan(facts: Facts) -> Plan:
 def _probe(facts: Facts) -> Rung:
     if facts.weights is None:
         return Rung("probe", False, facts.no_weights)
-    needed = _PROBE_SECONDS + (0.0 if facts.graph_cached else _EXPORT_SECONDS)
-    if facts.seconds_left < needed:
-        return Rung(
-            "probe",
-            False,
-            f"it needs about {needed:.0f} s and {max(0.0, facts.seconds_left):.0f} s of the budget are left",
-        )
-    return Rung("probe", True, f"pretrained weights of {facts.weights} are at hand")
+    short = _too_short(facts, _PROBE_SECONDS + (0.0 if facts.graph_cached else _EXPORT_SECONDS))
+    return Rung("probe", not short, short or f"pretrained weights of {facts.weights} are at hand")
 
 
 def _scratch(facts: Facts) -> Rung:
     if not facts.can_train_networks:
         return Rung("scratch", False, 'training a network needs the extra [train]: pip install "tellapart[train]"')
-    if facts.seconds_left < _SCRATCH_SECONDS:
-        return Rung(
-            "scratch",
-            False,
-            f"it needs at least {_SCRATCH_SECONDS:.0f} s and {max(0.0, facts.seconds_left):.0f} s of the budget are left",
-        )
+    if short := _too_short(facts, _SCRATCH_SECONDS):
+        return Rung("scratch", False, short)
     if facts.method == "scratch":
         return Rung("scratch", True, "--method scratch was asked for")
     if facts.weights is None:
@@ -116,3 +106,8 @@ def _scratch(facts: Facts) -> Rung:
         False,
         f"{facts.num_train:,} training pictures are too few for a network from nothing to beat pretrained features",
     )
+
+
+def _too_short(facts: Facts, needed: float) -> str:
+    left = max(0.0, facts.seconds_left)
+    return f"it needs about {needed:.0f} s and {left:.0f} s of the budget are left" if left < needed else ""

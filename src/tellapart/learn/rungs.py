@@ -20,7 +20,7 @@ IntArray = NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Labelled pictures of one split, in the manifest's order: `digests` are sha256 of the files' bytes (64 hex digits).
+    """Labelled pictures of one split, in the manifest's order: `digests` are the sha256 of the bytes (64 hex digits).
 
     `groups` are equal for pictures that must not be torn apart by folds; `targets` int64 [N] are class indices.
     """

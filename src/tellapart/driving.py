@@ -1,0 +1,97 @@
+"""Driving a verb: its events are written and shown, and it is interrupted when the user or the system asks."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from tellapart.errors import InterruptedRunError
+from tellapart.events import Event, EventLog, Steps
+
+__all__ = ["drive", "finish"]
+
+T = TypeVar("T")
+
+_STOP_LOOKED_FOR_EVERY_SECONDS = 0.5
+
+
+def finish(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
+    """Run a verb to its end and return its result, showing its events."""
+    try:
+        while True:
+            event = next(steps)
+            if watch is not None:
+                watch(event)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def drive(
+    steps: Steps[T], run: Path, watch: Callable[[Event], None] | None, on_interrupt: Callable[[], None]
+) -> tuple[T, int]:
+    """Run a verb that has a run folder; return its result and the exit code (0, or 130 or 143 when interrupted).
+
+    The first SIGINT or SIGTERM, or a file named STOP in the folder, calls `on_interrupt` and throws
+    InterruptedRunError in at the next event, so that the best so far is kept; a second signal ends everything at once.
+    """
+    log = EventLog(run / "events.jsonl")
+    exit_code = 0
+    with _Signals() as signals:
+        looked, stop_seen = time.monotonic(), False
+        try:
+            event = next(steps)
+            while True:
+                log.write(event)
+                if watch is not None:
+                    watch(event)
+                number = signals.take()
+                if number is None and not stop_seen and time.monotonic() - looked > _STOP_LOOKED_FOR_EVERY_SECONDS:
+                    looked, stop_seen = time.monotonic(), (run / "STOP").exists()
+                    number = 0 if stop_seen else None
+                if number is None:
+                    event = next(steps)
+                    continue
+                error = InterruptedRunError(number)
+                exit_code = error.exit_code
+                on_interrupt()
+                event = steps.throw(error)
+        except StopIteration as end:
+            return end.value, exit_code
+        finally:
+            steps.close()
+            log.close()
+
+
+class _Signals:
+    """Remembers the first SIGINT or SIGTERM; the second raises KeyboardInterrupt. Only in the main thread."""
+
+    def __init__(self) -> None:
+        self._pending: int | None = None
+        self._seen = False
+        self._before: dict[int, Any] = {}
+
+    def take(self) -> int | None:
+        pending, self._pending = self._pending, None
+        return pending
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._seen:
+            raise KeyboardInterrupt
+        self._seen = True
+        self._pending = number
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,150 @@
+"""The run folder: where it is, whether it may be used, what an earlier run left in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tellapart import files
+from tellapart.errors import DataError, RecipeError
+from tellapart.recipe import Recipe
+
+__all__ = ["RunFolder", "prepare"]
+
+_OURS = ("recipe.json", "events.jsonl")
+
+# What may differ between a run and its continuation without making it another run.
+_MAY_CHANGE = {"fit": {"budget", "epochs", "threads"}}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """A run folder that may be written to. `finished` is the stored result of a run that ended in it.
+
+    `previous` is the manifest of an unfinished run, whose pictures keep their split.
+    """
+
+    path: Path
+    fresh: bool
+    finished: dict[str, Any] | None = None
+    previous: Path | None = None
+
+
+def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFolder:
+    """Return the folder for a run on `data`, made if need be, with `recipe.json` in it.
+
+    Raises DataError when `data` is missing or the folder cannot be used, RecipeError when the run to be resumed was
+    made with other options.
+    """
+    if not data.exists():
+        raise DataError("no_data", f"{data} does not exist.", "Give a folder of pictures, or a table that lists them.")
+    if out is None:
+        return RunFolder(_numbered(_beside(data), recipe), fresh=True)
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise DataError(
+            "out_inside_data",
+            f"--out {out} lies inside the pictures' folder {data}, where nothing is ever written.",
+            "Choose a folder outside of it.",
+        )
+    if out.exists() and not out.is_dir():
+        raise DataError("out_not_a_folder", f"--out {out} is a file.", "Choose a folder that is new or empty.")
+    if out.is_dir() and any(out.iterdir()):
+        return _occupied(out, recipe, resume)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from None
+    _keep(out, recipe)
+    return RunFolder(out, fresh=True)
+
+
+def _beside(data: Path) -> Path:
+    plain = data if data.name not in ("", "..") else data.resolve()
+    name = plain.name if data.is_dir() else plain.name.partition(".")[0] or plain.name
+    return plain.parent / f"{name}-runs"
+
+
+def _numbered(parent: Path, recipe: Recipe) -> Path:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(path.name) for path in parent.iterdir() if re.fullmatch(r"\d{1,9}", path.name)]
+        number = max(taken, default=0) + 1
+        while True:
+            try:
+                (parent / str(number)).mkdir()
+                break
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise _unwritable(parent, error) from None
+    _keep(parent / str(number), recipe)
+    return parent / str(number)
+
+
+def _keep(folder: Path, recipe: Recipe) -> None:
+    try:
+        files.write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        "cannot_write",
+        f"The run folder {folder} cannot be written ({error.strerror or error}).",
+        "Give another with --out.",
+    )
+
+
+def _occupied(out: Path, recipe: Recipe, resume: bool) -> RunFolder:
+    if not all((out / name).exists() for name in _OURS):
+        raise DataError(
+            "out_not_empty",
+            f"--out {out} is not empty and holds no run of tellapart.",
+            "Choose a folder that is new or empty.",
+        )
+    if not resume:
+        raise DataError(
+            "out_has_run", f"--out {out} already holds a run.", "Go on with it by --resume, or choose another folder."
+        )
+    try:
+        before = Recipe.parse(json.loads((out / "recipe.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "damaged_run", f"{out}/recipe.json cannot be read ({error}).", "Start in a new folder."
+        ) from None
+    if changed := _differences(before, recipe):
+        raise RecipeError(
+            "other_recipe",
+            f"The run in {out} was made with other options: {'; '.join(changed)}.",
+            "Give the same options, or start in a new folder.",
+        )
+    result = out / "result.json"
+    if result.exists() and (out / "bundle" / "card.json").exists():
+        stored: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        if not _wants_more(before, recipe):
+            return RunFolder(out, fresh=False, finished=stored)
+    _keep(out, recipe)
+    manifest = out / "manifest.jsonl"
+    return RunFolder(out, fresh=False, previous=manifest if manifest.exists() else None)
+
+
+def _differences(before: Recipe, now: Recipe) -> list[str]:
+    first, second = before.model_dump(mode="json"), now.model_dump(mode="json")
+    found = []
+    for option in Recipe.options():
+        if option.name in _MAY_CHANGE.get(option.section, set()):
+            continue
+        old = first[option.section][option.name] if option.section else first[option.name]
+        new = second[option.section][option.name] if option.section else second[option.name]
+        if old != new:
+            found.append(f"--{option.name.replace('_', '-')} was {old}, is {new}")
+    return found
+
+
+def _wants_more(before: Recipe, now: Recipe) -> bool:
+    longer = now.budget_seconds > before.budget_seconds
+    return longer or (now.fit.epochs or 0) > (before.fit.epochs or now.fit.epochs or 0)

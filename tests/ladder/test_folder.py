@@ -1,0 +1,93 @@
+"""Where a run's outputs go: never into the pictures, never over another run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tellapart.errors import DataError, RecipeError
+from tellapart.ladder.folder import prepare
+from tellapart.recipe import Recipe
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    return folder
+
+
+def test_runs_are_numbered_beside_the_pictures(photos: Path) -> None:
+    first, second = (prepare(photos, None, Recipe(), resume=False) for _ in range(2))
+    assert [first.path, second.path] == [photos.parent / "photos-runs" / number for number in ("1", "2")]
+    assert list(photos.iterdir()) == []
+
+
+def test_a_folder_named_by_a_dot_still_gets_its_runs_beside_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    assert prepare(Path(), None, Recipe(), resume=False).path.resolve() == photos.parent / "photos-runs" / "1"
+
+
+def test_a_table_gets_its_runs_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    assert prepare(tmp_path / "labels.csv", None, Recipe(), resume=False).path == tmp_path / "labels-runs" / "1"
+
+
+@pytest.mark.parametrize("inside", [".", "run", "ants/run", "../photos/run"])
+def test_a_run_folder_inside_the_pictures_is_refused(photos: Path, inside: str) -> None:
+    with pytest.raises(DataError, match="inside the pictures' folder"):
+        prepare(photos, photos / inside, Recipe(), resume=False)
+    assert list(photos.iterdir()) == []
+
+
+def test_missing_data_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        prepare(tmp_path / "nothing", tmp_path / "run", Recipe(), resume=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter1").write_text("precious")
+    for resume in (False, True):
+        with pytest.raises(DataError, match="holds no run"):
+            prepare(photos, thesis, Recipe(), resume=resume)
+    assert [path.name for path in thesis.iterdir()] == ["chapter1"]
+
+
+def begun(photos: Path, run: Path, recipe: Recipe) -> None:
+    prepare(photos, run, recipe, resume=False)
+    (run / "events.jsonl").write_text("")
+
+
+def test_a_run_is_not_written_over_but_can_be_gone_on_with(photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begun(photos, run, Recipe())
+    with pytest.raises(DataError, match="--resume"):
+        prepare(photos, run, Recipe(), resume=False)
+    (run / "manifest.jsonl").write_text("{}")
+    again = prepare(photos, run, Recipe(), resume=True)
+    assert (again.fresh, again.previous) == (False, run / "manifest.jsonl")
+
+
+def test_resuming_in_an_absent_folder_starts_fresh(photos: Path, tmp_path: Path) -> None:
+    assert prepare(photos, tmp_path / "run", Recipe(), resume=True).fresh
+
+
+def test_resuming_with_other_options_names_them(photos: Path, tmp_path: Path) -> None:
+    begun(photos, tmp_path / "run", Recipe())
+    with pytest.raises(RecipeError, match=r"--val was 0\.15, is 0\.3; --seed was 0, is 1"):
+        prepare(photos, tmp_path / "run", Recipe.of(val=0.3, seed=1), resume=True)
+
+
+def test_a_finished_run_gives_its_stored_result_unless_more_is_asked(photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begun(photos, run, Recipe())
+    (run / "bundle").mkdir()
+    (run / "bundle" / "card.json").write_text("{}")
+    (run / "result.json").write_text(json.dumps({"method": "probe"}))
+    assert prepare(photos, run, Recipe(), resume=True).finished == {"method": "probe"}
+    assert prepare(photos, run, Recipe.of(budget="2h"), resume=True).finished is None

@@ -1,0 +1,86 @@
+"""Which rungs are climbed, and that the reasons are said."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tellapart.errors import RecipeError
+from tellapart.ladder.plan import Facts, plan
+
+FACTS = Facts(
+    num_train=300,
+    num_classes=3,
+    median_side_px=400,
+    seconds_left=600.0,
+    method="auto",
+    effort="balanced",
+    weights="some_backbone",
+    no_weights="",
+    graph_cached=False,
+    can_train_networks=True,
+)
+
+
+def climbed(**changes: object) -> tuple[str, ...]:
+    return plan(dataclasses.replace(FACTS, **changes)).climbed  # type: ignore[arg-type]
+
+
+def test_few_photos_with_weights_get_the_probe_alone() -> None:
+    assert climbed() == ("majority", "probe")
+
+
+def test_a_run_without_weights_gets_a_network_of_its_own_and_says_why() -> None:
+    chosen = plan(dataclasses.replace(FACTS, weights=None, no_weights="no pretrained weights were found"))
+    assert chosen.climbed == ("majority", "scratch")
+    assert next(rung.why for rung in chosen.rungs if rung.method == "probe") == "no pretrained weights were found"
+
+
+def test_many_pictures_or_tiny_ones_are_worth_a_network_of_their_own_beside_the_probe() -> None:
+    assert climbed(num_train=5_000) == climbed(median_side_px=28) == ("majority", "probe", "scratch")
+    assert climbed(num_train=5_000, effort="quick") == ("majority", "probe")
+
+
+def test_what_cannot_end_in_time_is_not_begun() -> None:
+    assert climbed(seconds_left=5.0) == ("majority",)
+    assert climbed(seconds_left=5.0, graph_cached=True) == ("majority", "probe")
+
+
+def test_a_method_asked_for_by_name_is_run_alone_or_refused_with_the_reason() -> None:
+    assert climbed(method="scratch") == ("majority", "scratch")
+    assert climbed(method="majority") == ("majority",)
+    with pytest.raises(RecipeError, match=r"--method probe cannot be run: no weights here"):
+        climbed(method="probe", weights=None, no_weights="no weights here")
+
+
+@given(
+    num_train=st.integers(2, 10**7),
+    side=st.integers(8, 10_000),
+    left=st.floats(-10, 10_000),
+    effort=st.sampled_from(["quick", "balanced", "best"]),
+    weights=st.sampled_from([None, "w"]),
+    cached=st.booleans(),
+    torch=st.booleans(),
+)
+def test_every_rung_is_climbed_or_left_out_with_a_reason(
+    num_train: int, side: int, left: float, effort: str, weights: str | None, cached: bool, torch: bool
+) -> None:
+    facts = dataclasses.replace(
+        FACTS,
+        num_train=num_train,
+        median_side_px=side,
+        seconds_left=left,
+        effort=effort,  # type: ignore[arg-type]
+        weights=weights,
+        no_weights="" if weights else "none at hand",
+        graph_cached=cached,
+        can_train_networks=torch,
+    )
+    chosen = plan(facts)
+    assert [rung.method for rung in chosen.rungs] == ["majority", "probe", "scratch"]
+    assert all(rung.why for rung in chosen.rungs)
+    assert chosen == plan(facts)
+    assert chosen.climbed[0] == "majority"

@@ -1,0 +1,64 @@
+"""A cache gives back what was put in, survives damage, and is found where it should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tellapart.cache import Space, cache_root, digest_of
+
+
+@given(
+    entries=st.dictionaries(st.text("0123456789abcdef", min_size=1, max_size=8), st.binary(max_size=40), max_size=40)
+)
+def test_what_was_put_in_comes_back_for_each_place_it_is_asked(
+    tmp_path_factory: pytest.TempPathFactory, entries: dict[str, bytes]
+) -> None:
+    with Space(tmp_path_factory.mktemp("cache"), "things", "a" * 64) as space:
+        space.put(entries.items())
+        asked = [*entries, "absent", *entries]
+        got = dict(space.get(asked))
+    assert got == {place: entries[key] for place, key in enumerate(asked) if key in entries}
+
+
+def test_more_keys_than_one_query_takes_are_all_found(tmp_path: Path) -> None:
+    keys = [f"{number:05d}" for number in range(1_700)]
+    with Space(tmp_path, "things", "b" * 64) as space:
+        space.put((key, key.encode()) for key in keys)
+        assert sorted(value for _, value in space.get(keys)) == [key.encode() for key in keys]
+
+
+def test_a_key_that_is_present_keeps_its_value(tmp_path: Path) -> None:
+    with Space(tmp_path, "things", "c" * 64) as space:
+        space.put([("k", b"first")])
+        space.put([("k", b"second")])
+        assert list(space.get(["k"])) == [(0, b"first")]
+
+
+def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
+    with Space(tmp_path, "things", "d" * 64) as space:
+        space.put([("k", b"v")])
+    file = next((tmp_path / "things").glob("*.sqlite"))
+    file.write_bytes(b"this is not a database" * 300)
+    with Space(tmp_path, "things", "d" * 64) as space:
+        assert list(space.get(["k"])) == []
+        space.put([("k", b"w")])
+        assert list(space.get(["k"])) == [(0, b"w")]
+
+
+def test_the_named_folder_comes_first_and_the_run_folder_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELLAPART_CACHE", str(tmp_path / "named"))
+    assert cache_root(tmp_path / "run") == tmp_path / "named"
+    monkeypatch.delenv("TELLAPART_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root(tmp_path / "run") == tmp_path / "xdg" / "tellapart"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cache_root(tmp_path / "run") == tmp_path / "run" / "cache"
+
+
+def test_a_digest_does_not_hang_on_the_order_of_keys() -> None:
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 2, "b": 1})
