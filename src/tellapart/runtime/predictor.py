@@ -1,0 +1,121 @@
+"""Pictures in, answers out: decode, resize and model on the same threads, results in the order asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart.errors import PictureError
+from tellapart.images import default_threads, map_ordered, prepare
+from tellapart.runtime.answers import Answer, answer, softmax
+from tellapart.runtime.bundle import Bundle
+
+__all__ = ["Failure", "Prediction", "Predictor", "Source"]
+
+Source: TypeAlias = str | Path | bytes
+TOP = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a bundle says of one picture.
+
+    `label` is the likeliest class and `prob` its calibrated probability; `probs` float64 [K] in the bundle's order of
+    classes; `embedding` float32 [D]; `novelty` in [0, 1] is the share of held-out training pictures less novel;
+    `top` are at most five (label, prob), likeliest first. `path` is None for a picture given as bytes.
+    """
+
+    path: str | None
+    label: str
+    prob: float
+    probs: NDArray[np.float64]
+    embedding: NDArray[np.float32]
+    novelty: float
+    answer: Answer
+    top: tuple[tuple[str, float], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `predict --json` prints; a number that is not finite is None."""
+        return {
+            "path": self.path,
+            "label": self.label,
+            "prob": _finite(self.prob),
+            "top": [{"label": label, "prob": _finite(prob)} for label, prob in self.top],
+            "novelty": _finite(self.novelty),
+            "answer": self.answer,
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture that could not be answered, and why."""
+
+    path: str | None
+    error: PictureError
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `predict --json` prints for a bad file."""
+        return {"path": self.path, "error": {"code": self.error.code, "message": self.error.message}}
+
+
+class Predictor:
+    """Answers pictures with a bundle, on `threads` threads (all of the machine's by default).
+
+    Each thread prepares one picture and runs the model on it alone, so that its bits depend neither on its
+    neighbours nor on the number of threads. Sources are taken as they are needed: memory does not grow with them.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self.threads = threads or default_threads()
+        self._novelty = bundle.reference.novelty()
+
+    def predict(self, sources: Iterable[Source]) -> Iterator[Prediction | Failure]:
+        """Yield a Prediction or a Failure for each picture (a path, or a file's bytes), in order."""
+        return map_ordered(self._predict, sources, self.threads)
+
+    def outputs(self, sources: Iterable[Source]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]] | Failure]:
+        """Yield (logits float32 [K], embedding float32 [D]) or a Failure for each picture, in order."""
+        return map_ordered(self._outputs, sources, self.threads)
+
+    def logits_from(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the bundle's logits, float32 [N, K], for embeddings float32 [N, D] of its own model."""
+        reference = self.bundle.reference
+        return np.asarray(embeddings @ reference.head_weight + reference.head_bias, dtype=np.float32)
+
+    def _outputs(self, source: Source) -> tuple[NDArray[np.float32], NDArray[np.float32]] | Failure:
+        try:
+            image = prepare(Path(source) if isinstance(source, str) else source, self.bundle.preprocess)
+        except PictureError as error:
+            return Failure(_name(source), error)
+        values = self.bundle.session.run(image[None], ("logits", "embedding"))
+        return values["logits"][0], values["embedding"][0]
+
+    def _predict(self, source: Source) -> Prediction | Failure:
+        outputs = self._outputs(source)
+        if isinstance(outputs, Failure):
+            return outputs
+        logits, embedding = outputs
+        classes, thresholds = self.bundle.classes, self.bundle.card.thresholds
+        probs = softmax(logits)
+        best = np.argsort(-probs, kind="stable")[:TOP].tolist()
+        top = tuple((classes[index], float(probs[index])) for index in best)
+        label, prob = top[0]
+        novelty = self._novelty.score(embedding)
+        said = answer(prob, novelty, thresholds.min_prob, thresholds.max_novelty)
+        return Prediction(_name(source), label, prob, probs, embedding, novelty, said, top)
+
+
+def _name(source: Source) -> str | None:
+    return None if isinstance(source, bytes) else os.fspath(source)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

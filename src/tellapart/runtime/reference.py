@@ -1,0 +1,138 @@
+"""The arrays of a bundle: the head, what novelty and drift are measured against, and the pictures of the self-test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart.errors import BundleError
+from tellapart.runtime.answers import NoveltyScorer
+
+__all__ = ["MAX_REFERENCES", "MAX_SELFTEST", "THUMBNAIL_PX", "Reference", "parse_reference", "parse_selftest"]
+
+MAX_REFERENCES = 2000
+MAX_QUANTILES = 1001
+MAX_SELFTEST = 8
+THUMBNAIL_PX = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+    """`reference.safetensors`, K classes, D numbers an embedding, M reference pictures.
+
+    `novelty_reference` are centred directions (see `NoveltyScorer`), with `reference_labels` beside them, and
+    `thumbnails` where the bundle keeps pictures. Drift is measured against the training pictures' statistics:
+    mean and standard deviation of each number of the embedding, share of each class, and mean and standard deviation
+    of the brightness (the mean over prepared pixels and channels, in 0..255) of a picture.
+    """
+
+    head_weight: NDArray[np.float32]
+    head_bias: NDArray[np.float32]
+    novelty_reference: NDArray[np.float16]
+    novelty_mean: NDArray[np.float32]
+    novelty_quantiles: NDArray[np.float32]
+    reference_labels: NDArray[np.int64]
+    embedding_mean: NDArray[np.float32]
+    embedding_std: NDArray[np.float32]
+    class_priors: NDArray[np.float32]
+    brightness: NDArray[np.float32]
+    thumbnails: NDArray[np.uint8] | None = None
+
+    def novelty(self) -> NoveltyScorer:
+        """Return what scores the novelty of embeddings."""
+        return NoveltyScorer(self.novelty_reference, self.novelty_mean, self.novelty_quantiles)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that are there, by name, as they are stored."""
+        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: np.ascontiguousarray(array) for name, array in named.items() if array is not None}
+
+
+# Element type and shape: a letter is a length that must be the same wherever it stands.
+_LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
+    "head_weight": (np.float32, ("D", "K")),
+    "head_bias": (np.float32, ("K",)),
+    "novelty_reference": (np.float16, ("M", "D")),
+    "novelty_mean": (np.float32, ("D",)),
+    "novelty_quantiles": (np.float32, ("Q",)),
+    "reference_labels": (np.int64, ("M",)),
+    "embedding_mean": (np.float32, ("D",)),
+    "embedding_std": (np.float32, ("D",)),
+    "class_priors": (np.float32, ("K",)),
+    "brightness": (np.float32, (2,)),
+    "thumbnails": (np.uint8, ("M", THUMBNAIL_PX, THUMBNAIL_PX, 3)),
+}
+_OPTIONAL = frozenset({"thumbnails"})
+_MOST = {"M": MAX_REFERENCES, "Q": MAX_QUANTILES}
+
+
+def parse_reference(content: bytes) -> Reference:
+    """Return the arrays in a `reference.safetensors`. Raises BundleError (`bundle_arrays`)."""
+    return reference_of(_load(content, "reference.safetensors"))
+
+
+def reference_of(arrays: Mapping[str, NDArray[Any]]) -> Reference:
+    """Return named arrays as a Reference, every type, shape and range checked. Raises BundleError (`bundle_arrays`)."""
+    lengths: dict[str, int] = {}
+    for name in arrays:
+        if name not in _LAYOUT:
+            raise _refusal(f"an array {name[:60]!r} is not known")
+    for name, (kind, shape) in _LAYOUT.items():
+        if name not in arrays:
+            if name in _OPTIONAL:
+                continue
+            raise _refusal(f"the array {name} is missing")
+        array = arrays[name]
+        if array.dtype != kind or array.ndim != len(shape):
+            raise _refusal(f"{name} is {array.dtype} {list(array.shape)}")
+        for asked, got in zip(shape, array.shape, strict=True):
+            wanted = asked if isinstance(asked, int) else lengths.setdefault(asked, got)
+            if got != wanted or got == 0 or got > _MOST.get(str(asked), got):
+                raise _refusal(f"{name} is {list(array.shape)}, which does not fit the others")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise _refusal(f"{name} holds numbers that are not finite")
+    labels = arrays["reference_labels"]
+    if labels.min() < 0 or labels.max() >= lengths["K"]:
+        raise _refusal("reference_labels name classes that are not there")
+    if (np.diff(arrays["novelty_quantiles"]) < 0).any():
+        raise _refusal("novelty_quantiles are not sorted")
+    return Reference(**arrays)
+
+
+def parse_selftest(content: bytes, image_size: int, num_classes: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return images uint8 [n, S, S, 3] and logits float32 [n, K], n in 1..8. Raises BundleError (`bundle_arrays`)."""
+    arrays = _load(content, "selftest.safetensors")
+    if set(arrays) != {"images", "logits"}:
+        raise _refusal("the self-test does not hold images and logits alone")
+    images, logits = arrays["images"], arrays["logits"]
+    n = len(images) if images.ndim else 0
+    if not 1 <= n <= MAX_SELFTEST or images.shape != (n, image_size, image_size, 3) or images.dtype != np.uint8:
+        raise _refusal(f"the self-test's images are {images.dtype} {list(images.shape)}")
+    if logits.shape != (n, num_classes):
+        raise BundleError(
+            "bundle_classes",
+            f"The card names {num_classes} classes; the self-test has {list(logits.shape)} logits.",
+            "Take a fresh copy, or train again.",
+        )
+    if logits.dtype != np.float32 or not np.isfinite(logits).all():
+        raise _refusal("the self-test's logits are not finite float32 numbers")
+    return images, logits
+
+
+def _load(content: bytes, name: str) -> dict[str, NDArray[Any]]:
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except Exception as error:  # the library has several kinds, and a KeyError for types numpy lacks
+        raise _refusal(f"{name} is not a safetensors file ({str(error)[:120]})") from None
+
+
+def _refusal(reason: str) -> BundleError:
+    return BundleError(
+        "bundle_arrays", f"The bundle's arrays are wrong: {reason}.", "Take a fresh copy, or train again."
+    )
