@@ -1,1 +1,33 @@
-"""Arrays in, numbers out."""
+"""Arrays in, numbers out: metrics and intervals, calibration, comparison, novelty, thresholds."""
+
+from tellapart.judge.calibrate import fit_temperature, log_softmax
+from tellapart.judge.compare import Comparison, compare
+from tellapart.judge.fit import fit_words
+from tellapart.judge.intervals import clopper_pearson
+from tellapart.judge.metrics import ClassMetrics, Metrics, ReliabilityBin, confusion, metrics, per_class, reliability
+from tellapart.judge.novelty import Novelty, pick_reference
+from tellapart.judge.thresholds import Thresholds, answers, choose_thresholds
+from tellapart.runtime.answers import Answer, softmax
+
+__all__ = [
+    "Answer",
+    "ClassMetrics",
+    "Comparison",
+    "Metrics",
+    "Novelty",
+    "ReliabilityBin",
+    "Thresholds",
+    "answers",
+    "choose_thresholds",
+    "clopper_pearson",
+    "compare",
+    "confusion",
+    "fit_temperature",
+    "fit_words",
+    "log_softmax",
+    "metrics",
+    "per_class",
+    "pick_reference",
+    "reliability",
+    "softmax",
+]

@@ -1,0 +1,61 @@
+"""Overfitting, underfitting or neither, in words, and only where the difference is more than noise."""
+
+from __future__ import annotations
+
+from tellapart.judge.intervals import difference_interval
+from tellapart.judge.metrics import Metrics
+
+__all__ = ["fit_words"]
+
+# A gap that is real and at least this wide is called overfitting; below, it is what learning always leaves.
+WORTH_NAMING = 0.05
+# A model that is right on fewer of its own training pictures than this, beyond noise, has not learned them.
+LEARNED = 0.8
+
+
+def fit_words(train: Metrics | None, val: Metrics | None, test: Metrics | None) -> str:
+    """Return one or two plain sentences on how training and unseen pictures compare.
+
+    The unseen pictures are those of `test`, or of `val` when it has more. Overfitting is named when the 95 % interval
+    of the difference in accuracy (Newcombe) is above 0 and the difference is at least 0.05; underfitting when the
+    whole interval of the training accuracy is below 0.8.
+    """
+    unseen, where = max(((test, "test"), (val, "validation")), key=lambda pair: pair[0].n if pair[0] else 0)
+    learned = _accuracy(train)
+    held_out = _accuracy(unseen)
+    if train is None or unseen is None or learned is None or held_out is None:
+        return "Overfitting cannot be judged: there are no unseen pictures, or no training pictures, to compare."
+    gap = learned[0] - held_out[0]
+    low, high = difference_interval(learned[0], learned[1], held_out[0], held_out[1])
+    numbers = (
+        f"accuracy is {learned[0]:.1%} on the {train.n:,} training pictures and {held_out[0]:.1%} on the "
+        f"{unseen.n:,} {where} pictures"
+    )
+    if low > 0.0 and gap >= WORTH_NAMING:
+        return (
+            f"Overfitting: {numbers}, {_points(gap)} less (95 % interval {_points(low)} to {_points(high)}). "
+            "More pictures or stronger augmentation would help."
+        )
+    if learned[1][1] < LEARNED:
+        return (
+            f"Underfitting: {numbers}, so it has not learned even the pictures it was shown. "
+            "A stronger model, longer training, or cleaner labels would help."
+        )
+    if high >= 2 * WORTH_NAMING and low <= 0.0:
+        return (
+            f"No overfitting can be seen: {numbers}. "
+            f"With so few pictures a true difference of up to {_points(high)} would not show."
+        )
+    if low > 0.0:
+        return f"No overfitting worth naming: {numbers}, a small difference of {_points(gap)}."
+    return f"No overfitting: {numbers}, and the difference is within noise."
+
+
+def _accuracy(split: Metrics | None) -> tuple[float, tuple[float, float]] | None:
+    if split is None or split.accuracy is None or split.accuracy_low is None or split.accuracy_high is None:
+        return None
+    return split.accuracy, (split.accuracy_low, split.accuracy_high)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
