@@ -18,7 +18,7 @@ from tellapart.runtime.card import CARD, FILES, MODEL, REFERENCE, SELFTEST, Card
 from tellapart.runtime.reference import Reference, parse_reference, parse_selftest
 from tellapart.runtime.session import Session
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "read_card"]
 
 _MAX_BYTES = {CARD: 2**24, MODEL: onnx_bytes.MAX_MODEL_BYTES, REFERENCE: 2**29, SELFTEST: 2**29}
 _SELFTEST_TOLERANCE = 1e-3
@@ -37,7 +37,7 @@ class Bundle:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         _check_names(self.path)
-        self.card: Card = parse_card(_read(self.path, CARD, _MAX_BYTES[CARD]))
+        self.card: Card = read_card(self.path)
         contents = {name: _read_listed(self.path, name, self.card) for name in FILES if name != CARD}
         self.classes: tuple[str, ...] = self.card.classes
         self.preprocess: Preprocess = self.card.preprocess
@@ -48,6 +48,11 @@ class Bundle:
         images, logits = parse_selftest(contents[SELFTEST], self.preprocess.image_size, len(self.classes))
         self.session = Session(self.model)
         _replay(self.session, images, logits)
+
+
+def read_card(path: Path) -> Card:
+    """Return the card of the bundle at `path`, without opening its other files. Raises BundleError."""
+    return parse_card(_read(path, CARD, _MAX_BYTES[CARD]))
 
 
 def _check_names(path: Path) -> None:

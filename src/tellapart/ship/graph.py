@@ -1,0 +1,102 @@
+"""A trunk and a head become one ONNX graph, whose bytes are a function of weights and recipe alone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tellapart.errors import GateError, MissingExtraError
+from tellapart.learn.rungs import Head
+from tellapart.runtime.onnx_bytes import DOMAINS
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OUTPUTS", "compose"]
+
+OUTPUTS = ("logits", "embedding", "feature_map")
+_IR_VERSION = 10  # the newest that onnxruntime 1.21, the oldest allowed, reads
+_PROSE = ("doc_string", "metadata_props", "denotation")  # where exporters leave paths of their machine
+_PRODUCER = ("producer_name", "producer_version", "domain", "model_version")
+
+
+def compose(trunk: bytes, head: Head, image_size: int) -> bytes:
+    """Return ONNX bytes: `image` uint8 [n, S, S, 3] to `logits` [n, K], `embedding` [n, D], `feature_map` if any.
+
+    `trunk` is as `Fitted` says; `head` is tempered already, so that softmax of the logits is the calibrated
+    probability. Functions are inlined; docstrings, metadata and producers are left out.
+    Raises MissingExtraError without onnx, and GateError (`graph`) when the result is not a valid graph.
+    """
+    try:
+        import onnx
+        import onnx.inliner
+    except ImportError:
+        raise MissingExtraError("train", "Writing a model") from None
+    model = onnx.load_model_from_string(trunk)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    _strip(model)
+    model.ir_version = min(model.ir_version, _IR_VERSION)
+    # Exporters import domains that no node uses; a bundle may only name standard ones.
+    opsets = {
+        "" if opset.domain == "ai.onnx" else opset.domain: opset.version
+        for opset in model.opset_import
+        if opset.domain in DOMAINS
+    }
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, opsets[domain]) for domain in sorted(opsets))
+    model.graph.name = "tellapart"
+    del model.graph.value_info[:]
+    _append_head(model.graph, head)
+    _declare(model.graph, head, image_size)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = re.sub(r"\s+", " ", str(error))[:200]
+        raise GateError("graph", f"The model is not a valid ONNX graph ({reason}).", "Please report it.") from None
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _append_head(graph: onnx.GraphProto, head: Head) -> None:
+    from onnx import helper, numpy_helper
+
+    taken = {name for node in graph.node for name in node.output} | {array.name for array in graph.initializer}
+    for name in ("logits", "head_weight", "head_bias"):
+        if name in taken:
+            raise GateError("graph", f"The trunk has a value named {name}, which the head needs.", "Please report it.")
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(head.weight, np.float32), "head_weight"))
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(head.bias, np.float32), "head_bias"))
+    graph.node.append(helper.make_node("Gemm", ["embedding", "head_weight", "head_bias"], ["logits"], name="head"))
+
+
+def _declare(graph: onnx.GraphProto, head: Head, image_size: int) -> None:
+    """State the input and the outputs in the contract's order, with the number of pictures free."""
+    from onnx import TensorProto, helper
+
+    inner = {value.name: [*value.type.tensor_type.shape.dim][1:] for value in graph.output}
+    shapes: dict[str, list[Any]] = {
+        "logits": ["n", head.weight.shape[1]],
+        "embedding": ["n", head.weight.shape[0]],
+    }
+    if "feature_map" in inner:
+        shapes["feature_map"] = ["n", *(size.dim_value if size.dim_value else None for size in inner["feature_map"])]
+    del graph.output[:], graph.input[:]
+    graph.input.append(helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", image_size, image_size, 3]))
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in shapes)
+
+
+def _strip(message: Any) -> None:
+    """Clear prose and producers in a message and in every message below it."""
+    for name in (*_PROSE, *_PRODUCER):
+        field = message.DESCRIPTOR.fields_by_name.get(name)
+        # A node's domain is not prose: it says what the operator means.
+        if field is not None and (name in _PROSE or message.DESCRIPTOR.name == "ModelProto"):
+            message.ClearField(name)
+    for field, value in message.ListFields():
+        if field.type != field.TYPE_MESSAGE:
+            continue
+        for item in value if field.is_repeated else (value,):
+            _strip(item)
