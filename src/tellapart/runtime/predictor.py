@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tellapart.errors import PictureError
 from tellapart.images import default_threads, map_ordered, prepare
-from tellapart.runtime.answers import Answer, answers, softmax
+from tellapart.runtime.answers import Answer, answer, softmax
 from tellapart.runtime.bundle import Bundle
 
 __all__ = ["Failure", "Prediction", "Predictor", "Source"]
@@ -108,9 +108,9 @@ class Predictor:
         best = np.argsort(-probs, kind="stable")[:TOP].tolist()
         top = tuple((classes[index], float(probs[index])) for index in best)
         label, prob = top[0]
-        novelty = self._novelty.score(embedding[None])
-        said = answers(probs[None], novelty, thresholds.min_prob, thresholds.max_novelty)[0]
-        return Prediction(_name(source), label, prob, probs, embedding, float(novelty[0]), said, top)
+        novelty = self._novelty.score(embedding)
+        said = answer(prob, novelty, thresholds.min_prob, thresholds.max_novelty)
+        return Prediction(_name(source), label, prob, probs, embedding, novelty, said, top)
 
 
 def _name(source: Source) -> str | None:

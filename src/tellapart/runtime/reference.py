@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import BundleError
-from tellapart.runtime.answers import MAX_QUANTILES, NoveltyScorer
+from tellapart.runtime.answers import NoveltyScorer
 
 __all__ = ["MAX_REFERENCES", "MAX_SELFTEST", "THUMBNAIL_PX", "Reference", "parse_reference", "parse_selftest"]
 
 MAX_REFERENCES = 2000
+MAX_QUANTILES = 1001
 MAX_SELFTEST = 8
 THUMBNAIL_PX = 64
 
@@ -23,8 +24,8 @@ THUMBNAIL_PX = 64
 class Reference:
     """`reference.safetensors`, K classes, D numbers an embedding, M reference pictures.
 
-    `novelty_reference` are embeddings (see `NoveltyScorer`), with `reference_labels` beside them, and `thumbnails`
-    where the bundle keeps pictures. Drift is measured against the training pictures' statistics:
+    `novelty_reference` are centred directions (see `NoveltyScorer`), with `reference_labels` beside them, and
+    `thumbnails` where the bundle keeps pictures. Drift is measured against the training pictures' statistics:
     mean and standard deviation of each number of the embedding, share of each class, and mean and standard deviation
     of the brightness (the mean over prepared pixels and channels, in 0..255) of a picture.
     """
