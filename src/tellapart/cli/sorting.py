@@ -23,11 +23,11 @@ def folder_name(label: str) -> str:
 
     No two labels share a name, none leads out of the folder, is hidden, or begins with `_` as `_unsure` does.
     """
-    safe = "".join(c if c.isalnum() or c in " -_.()" else "_" for c in label).strip(" .")[:LONGEST_NAME].strip(" .")
-    if safe == label and not safe.startswith("_") and not RESERVED.fullmatch(safe):
+    safe = "".join(c if c.isalnum() or c in " -_.()" else "_" for c in label[:LONGEST_NAME]).strip(" .")
+    if safe == label and safe and not safe.startswith("_") and not RESERVED.fullmatch(safe):
         return safe
     digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{safe.lstrip('_') or 'class'}-{digest}"
+    return f"{safe.replace('.', '_').lstrip('_ ') or 'class'}-{digest}"
 
 
 class Sorter:

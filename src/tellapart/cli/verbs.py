@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from tellapart.cli.output import reader_left
 from tellapart.errors import InputError, did_you_mean
 
 __all__ = ["VERBS", "command", "run"]
@@ -38,6 +39,12 @@ class _LazyGroup(TyperGroup):
                 "unknown_verb", f"{verb!r} is not a verb.{did_you_mean(verb, VERBS)}", f"Verbs: {', '.join(VERBS)}."
             )
         return verb, command(verb), args[1:]
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # here, because typer would make exit code 1 of it
+            return reader_left()
 
 
 def command(verb: str) -> Any:

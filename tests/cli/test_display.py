@@ -1,0 +1,77 @@
+"""Who pipes a run reads few plain lines; who watches it on a terminal sees bars that go away."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import TextColumn
+
+from tellapart.cli.display import PlainLines, _OnTerminal
+from tellapart.events import Decision, Epoch, Event, Note, Progress, RungEnded, StageBegan, StageEnded
+
+RUN: list[Event] = [
+    StageBegan("embed"),
+    *(Progress("embed", done, 1000) for done in range(0, 1001, 10)),
+    StageEnded("embed", 10.0),
+    Decision("resize", "crop", "most pictures are near 4:3"),
+    RungEnded("probe", 7.1, 0.977, 0.08, 44, chosen=True),
+    RungEnded("scratch", 0.0, skipped="no time is left"),
+    Note("warning", "class 'x\x1b[2J' has one picture"),
+]
+
+
+def lines_of(events: list[Event], seconds_between: float) -> list[str]:
+    stream = io.StringIO()
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    show = PlainLines(stream, clock)
+    for event in events:
+        show(event)
+        now += seconds_between
+    return stream.getvalue().splitlines()
+
+
+def test_a_fast_stage_is_one_line() -> None:
+    lines = lines_of(RUN, 0.001)
+    assert lines[0] == "embed  1,000 pictures in 10.0 s, 100 a second"
+    assert lines[1] == "  resize: crop (most pictures are near 4:3)"
+    assert lines[2] == "probe  97.7 % of 44 validation pictures right, log loss 0.080, 7.1 s, best so far"
+    assert lines[3] == "scratch  left out: no time is left"
+    assert lines[4].startswith("warning: class")
+    assert len(lines) == 5
+
+
+def test_a_slow_stage_tells_its_progress_once_in_five_seconds() -> None:
+    lines = [line for line in lines_of(RUN, 0.5) if " of 1,000" in line]
+    assert len(lines) == 10
+    assert "a second" in lines[-1]
+
+
+def test_epochs_are_told_once_in_five_seconds() -> None:
+    epochs: list[Event] = [Epoch(n, n, 0.1, 0.5, 0.8, 0.6, 0.7, 1.0) for n in range(20)]
+    assert len(lines_of(epochs, 1.0)) == 3
+
+
+def test_control_characters_do_not_reach_the_stream() -> None:
+    assert "\x1b" not in "".join(lines_of(RUN, 1.0))
+
+
+def test_a_terminal_shows_a_bar_that_goes_and_lines_that_stay() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100)
+    with Bars(TextColumn("{task.description}"), console=console, auto_refresh=False, transient=True) as bars:
+        show = _OnTerminal(bars)
+        for event in RUN[:50]:
+            show(event)
+        assert [task.description for task in bars.tasks] == ["embed"]
+        assert bars.tasks[0].total == 1000
+        for event in RUN[50:]:
+            show(event)
+        assert bars.tasks == []
+    assert "resize: crop" in stream.getvalue()
+    assert "\x1b[2J'" not in stream.getvalue()

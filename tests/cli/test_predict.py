@@ -1,0 +1,172 @@
+"""`predict` streams a line for each picture, in the form asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tellapart import api
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API yields, as far as the command line looks at it."""
+
+    line: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.line
+
+
+def answer(path: str, label: str = "ants", prob: float = 0.973, word: str = "label") -> Answer:
+    top = [{"label": label, "prob": prob}]
+    return Answer({"path": path, "label": label, "prob": prob, "top": top, "novelty": 0.1, "answer": word})
+
+
+def failure(path: str) -> Answer:
+    return Answer({"path": path, "error": {"code": "truncated", "message": "The picture ends too early."}})
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
+    """What the API will answer: the pictures themselves are its business, not that of the command line."""
+    planned: list[Answer] = []
+    monkeypatch.setattr(api, "predict", lambda bundle, pictures, threads=None: iter(planned), raising=False)
+    return planned
+
+
+def test_a_line_for_each_picture(tellapart, answers: list[Answer]) -> None:
+    answers += [answer("a.jpg"), answer("b.jpg", word="unsure", prob=0.6), answer("c.jpg", word="unknown", prob=0.5)]
+    ran = tellapart("predict", "bundle", "a.jpg")
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "a.jpg: ants 97.3 %",
+        "b.jpg: unsure, perhaps ants 60.0 %",
+        "c.jpg: unknown, nearest ants 50.0 %",
+    ]
+
+
+def test_json_lines_keep_the_order_and_go_on_after_a_bad_file(tellapart, answers: list[Answer]) -> None:
+    answers += [answer("a\n\udcff.jpg"), failure("b.jpg"), answer("c.jpg")]
+    ran = tellapart("predict", "bundle", "a.jpg", "--json")
+    assert ran.code == 0
+    assert ran.err == ""
+    assert ran.lines == [planned.line for planned in answers]
+
+
+def test_a_bad_file_is_told_on_standard_error(tellapart, answers: list[Answer]) -> None:
+    answers += [failure("b\x1b.jpg"), answer("c.jpg")]
+    ran = tellapart("predict", "bundle", "x")
+    assert ran.code == 0
+    assert ran.err == "b\\x1b.jpg: The picture ends too early.\n"
+    assert ran.out == "c.jpg: ants 97.3 %\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--csv", "-"]])
+def test_only_when_no_picture_could_be_answered_it_is_a_failure(tellapart, answers: list[Answer], flags) -> None:
+    answers += [failure("a.jpg"), failure("b.jpg")]
+    ran = tellapart("predict", "bundle", "x", *flags)
+    assert ran.code == 2
+    assert "none of the 2 pictures" in ran.err
+
+
+def test_csv_on_standard_output(tellapart, answers: list[Answer]) -> None:
+    answers += [answer("=a.jpg", label="a,b"), failure("c.jpg")]
+    ran = tellapart("predict", "bundle", "x", "--csv", "-")
+    header, first, second = csv.reader(io.StringIO(ran.out))
+    assert header == ["path", "label", "prob", "answer", "novelty", "error"]
+    assert first == ["'=a.jpg", "a,b", "0.973", "label", "0.1", ""]
+    assert second == ["c.jpg", "", "", "", "", "The picture ends too early."]
+
+
+def test_csv_in_a_file_beside_the_lines(tellapart, answers: list[Answer], tmp_path: Path) -> None:
+    answers += [answer("a\udcff.jpg")]
+    ran = tellapart("predict", "bundle", "x", "--json", "--csv", tmp_path / "table.csv")
+    assert len(ran.lines) == 1
+    assert (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[1].startswith("a\\udcff.jpg,ants,")
+
+
+def test_a_table_that_cannot_be_written_is_the_users_to_mend(tellapart, answers: list[Answer], tmp_path: Path) -> None:
+    ran = tellapart("predict", "bundle", "x", "--csv", tmp_path / "absent" / "table.csv")
+    assert ran.code == 2
+
+
+def test_one_standard_output_is_not_asked_for_two_things(tellapart) -> None:
+    ran = tellapart("predict", "bundle", "x", "--json", "--csv", "-")
+    assert ran.code == 2
+    assert "standard output" in ran.json["error"]["message"]
+
+
+def test_pictures_are_sorted_by_their_answer(tellapart, answers: list[Answer], tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    names = [str(tmp_path / "new" / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    for name in names:
+        Path(name).write_bytes(b"picture")
+    words = ("label", "unsure", "unknown")
+    answers += [answer(name, word=word) for name, word in zip(names, words, strict=True)]
+    ran = tellapart("predict", "bundle", tmp_path / "new", "--sort-into", tmp_path / "sorted")
+    assert ran.code == 0
+    found = sorted(str(p.relative_to(tmp_path / "sorted")) for p in (tmp_path / "sorted").rglob("*.jpg"))
+    assert found == ["_unknown/c.jpg", "_unsure/b.jpg", "ants/a.jpg"]
+
+
+STREAM = """
+import sys
+sys.path.insert(0, {here!r})
+import test_predict
+from tellapart import api, cli
+
+def endless(bundle, pictures, threads=None):
+    while True:
+        yield test_predict.answer("a.jpg")
+
+api.predict = endless
+sys.exit(cli.main(["predict", "bundle", "x", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def endless() -> Iterator[Any]:
+    """Start a `predict` that never ends by itself."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*flags: str) -> subprocess.Popen[bytes]:
+        program = STREAM.format(here=str(Path(__file__).parent))
+        started.append(
+            subprocess.Popen([sys.executable, "-c", program, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--csv", "-"]])
+def test_a_reader_that_leaves_ends_it_quietly(endless, flags: list[str]) -> None:
+    process = endless(*flags)
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_an_interrupt_ends_it_without_a_trace(endless) -> None:
+    process = endless()
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
