@@ -1,1 +1,28 @@
 """The page a person reads."""
+
+from tellapart.report.render import render
+from tellapart.report.summary import (
+    AnswerShare,
+    ClassRow,
+    LadderRow,
+    PictureCard,
+    ReliabilityBin,
+    SplitReport,
+    Summary,
+)
+from tellapart.report.thumbnail import thumbnail
+from tellapart.report.verdict import Verdict, verdict
+
+__all__ = [
+    "AnswerShare",
+    "ClassRow",
+    "LadderRow",
+    "PictureCard",
+    "ReliabilityBin",
+    "SplitReport",
+    "Summary",
+    "Verdict",
+    "render",
+    "thumbnail",
+    "verdict",
+]

@@ -263,7 +263,7 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
 
 
 def _share(value: float) -> str:
-    return f"{round(100 * value, 6):g}\u00a0%"
+    return f"{round(100 * value, 6):g}%"
 
 
 def _finite(value: float | None) -> bool:

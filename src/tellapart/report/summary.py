@@ -131,7 +131,7 @@ class Summary:
     """One finished run.
 
     `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first) and `answers` are
-    of `headline_split`. `balanced` makes balanced accuracy the headline. `fit_words` names overfitting, or its absence.
+    of `headline_split`. `balanced` makes balanced accuracy the headline. `fit_words` is what `judge.fit_words` said.
     `machine`: cpu, cores, memory_bytes, platform, python, packages {name: version}, in any subset. `run`, `bundle` and
     `data` are paths as the user would type them.
     """
@@ -158,7 +158,7 @@ class Summary:
     epochs: tuple[Epoch, ...] = ()
     mistakes: tuple[PictureCard, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
-    thresholds: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()
     decisions: tuple[tuple[str, Any, str], ...] = ()

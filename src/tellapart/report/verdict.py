@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from tellapart.judge.intervals import mean_of_proportions
 from tellapart.report.summary import ClassRow, SplitReport, Summary
 from tellapart.report.words import amount, interval, percent, quoted
 
@@ -18,13 +19,14 @@ GOOD_GAIN = 0.75
 FEW_PICTURES = 100
 FEW_OF_A_CLASS = 10
 WIDE_INTERVAL = 0.10
-OVERFIT_GAP = 0.05
 MISCALIBRATED = 0.05
+# How `judge.fit_words` begins where it names a fault.
+NAMED_FAULTS = ("Overfitting:", "Underfitting:")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
-    """The one number of a run, in [0, 1], with its 95 % interval, its `n`, and what guessing would get (`chance`)."""
+    """The one number of a run, in [0, 1], with its 95% interval, its `n`, and what guessing would get (`chance`)."""
 
     name: str
     value: float
@@ -66,7 +68,7 @@ def score(summary: Summary) -> Score | None:
         return None
     low, high = split.metric(f"{measure}_low"), split.metric(f"{measure}_high")
     if summary.balanced and (low is None or high is None):
-        low, high = _balanced_interval(value, split.per_class)
+        low, high = _balanced_interval(split.per_class)
     chance = 1 / len(summary.classes) if summary.balanced and summary.classes else summary.most_common_share
     return Score("balanced accuracy" if summary.balanced else "accuracy", value, low, high, split.n, chance, name)
 
@@ -124,7 +126,7 @@ def _in_a_hundred(value: float) -> str:
 
 def _sure(summary: Summary, found: Score) -> tuple[str, ...]:
     between = interval(found.low, found.high, found.n)
-    range_ = f"; 95 % interval {between}" if between else ""
+    range_ = f"; 95% interval {between}" if between else ""
     kind = {"test": "test pictures it never saw", "val": "validation pictures", "train": "training pictures"}[
         found.split
     ]
@@ -141,7 +143,7 @@ def _calibration(split: SplitReport | None) -> tuple[str, ...]:
     if split is None or error is None or split.n < FEW_PICTURES:
         return ()
     if error <= MISCALIBRATED:
-        return ("Its probabilities can be taken at face value: of the answers given 90 %, about 90 % are right.",)
+        return ("Its probabilities can be taken at face value: of the answers given 90%, about 90% are right.",)
     usable = [b for b in split.reliability if b.n and b.confidence is not None and b.accuracy is not None]
     lean = sum(b.n * ((b.confidence or 0.0) - (b.accuracy or 0.0)) for b in usable)
     word = "off" if not usable else "too high" if lean > 0 else "too low"
@@ -166,13 +168,8 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
         said.append(
             f"{amount(found.n)} pictures are few to measure on: the true number may lie anywhere in the interval."
         )
-    train = summary.splits["train"].metric("accuracy") if "train" in summary.splits else None
-    held_out = summary.headline.metric("accuracy") if summary.headline else None
-    if found.split != "train" and train is not None and held_out is not None and train - held_out > OVERFIT_GAP:
-        said.append(
-            summary.fit_words
-            or f"It overfits: {percent(train)} right on the pictures it learned from, {percent(held_out)} on others."
-        )
+    if summary.fit_words.startswith(NAMED_FAULTS):
+        said.append(summary.fit_words)
     said += _weak_classes(summary)
     said += _held_back(summary)
     used, excluded = summary.counts.get("used", 0), summary.counts.get("excluded", 0)
@@ -260,17 +257,12 @@ def _pictures_needed(found: Score) -> int:
     return math.ceil(1.96**2 * value * (1 - value) / 0.03**2 / 10) * 10
 
 
-def _balanced_interval(value: float, rows: tuple[ClassRow, ...]) -> tuple[float | None, float | None]:
-    """Return the interval of a mean of independent recalls from their own intervals.
-
-    MOVER: Zou and Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27, 2008.
-    """
-    below, above, count = 0.0, 0.0, 0
-    for row in rows:
-        if row.n and row.recall is not None and row.recall_low is not None and row.recall_high is not None:
-            below += (row.recall - row.recall_low) ** 2
-            above += (row.recall_high - row.recall) ** 2
-            count += 1
-    if not count or not math.isfinite(below + above):
-        return None, None
-    return max(0.0, value - math.sqrt(below) / count), min(1.0, value + math.sqrt(above) / count)
+def _balanced_interval(rows: tuple[ClassRow, ...]) -> tuple[float | None, float | None]:
+    """Return the interval of the mean recall, from the interval of each class."""
+    known = [
+        (row.recall, (row.recall_low, row.recall_high))
+        for row in rows
+        if row.n and row.recall is not None and row.recall_low is not None and row.recall_high is not None
+    ]
+    bounds = mean_of_proportions([recall for recall, _ in known], [ends for _, ends in known])
+    return bounds if bounds is not None and all(map(math.isfinite, bounds)) else (None, None)

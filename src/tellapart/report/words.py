@@ -14,9 +14,9 @@ _HARMLESS_FORMAT = "\u200c\u200d"
 
 
 def percent(value: float | None, n: int | None = None) -> str:
-    """Return `0.967` as `96.7 %`; whole percents where they stand on fewer than 100 pictures; `–` for no number.
+    """Return `0.967` as `96.7%`; whole percents where they stand on fewer than 100 pictures; `–` for no number.
 
-    Never rounds up to 100 % or down to 0 % what is not exactly so.
+    Never rounds up to 100% or down to 0% what is not exactly so.
     """
     if value is None or not math.isfinite(value):
         return "–"
@@ -26,15 +26,15 @@ def percent(value: float | None, n: int | None = None) -> str:
     if value < 1 and scaled >= 100:
         scaled = 100 - step
     if value > 0 and scaled <= 0:
-        return f"under{_NO_BREAK}{step:.{digits}f}{_NO_BREAK}%"
-    return f"{scaled:.{digits}f}{_NO_BREAK}%"
+        return f"under{_NO_BREAK}{step:.{digits}f}%"
+    return f"{scaled:.{digits}f}%"
 
 
 def interval(low: float | None, high: float | None, n: int | None = None) -> str:
-    """Return `92.6 to 98.6 %`, or an empty string where an end is missing."""
+    """Return `92.6 to 98.6%`, or an empty string where an end is missing."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{percent(low, n).removesuffix(f'{_NO_BREAK}%')} to {percent(high, n)}"
+    return f"{percent(low, n).removesuffix('%')} to {percent(high, n)}"
 
 
 def metric(value: float | None, digits: int = 3) -> str:
