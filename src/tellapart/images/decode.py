@@ -12,9 +12,10 @@ from PIL import Image, ImageFile
 from tellapart.images.header import Header, opened
 from tellapart.images.preprocess import DecodePolicy
 
-__all__ = ["Pixels", "decode", "sixteen_bit_peak", "upright"]
+__all__ = ["Box", "Pixels", "decode", "sixteen_bit_peak", "upright"]
 
 Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
 
 # What an EXIF orientation asks to be done to the stored picture (JEITA CP-3451, tag 274).
 _TURNS = {
@@ -44,7 +45,8 @@ def decode(
     `truncated`, `corrupt`, `too_small`, `extreme_aspect`, `too_many_pixels`, `decode_oom`, `permission`, `unreadable`.
     """
     with opened(source, policy) as (picture, header, _):
-        return np.array(upright(picture, header, at_least_px, policy).convert("RGB"))
+        flat, _ = upright(picture, header, at_least_px, policy)
+        return np.array(flat if flat.mode == "RGB" else flat.convert("RGB"))
 
 
 def sixteen_bit_peak(source: Path | bytes, policy: DecodePolicy = DecodePolicy()) -> int | None:  # noqa: B008 (frozen)
@@ -56,17 +58,37 @@ def sixteen_bit_peak(source: Path | bytes, policy: DecodePolicy = DecodePolicy()
         return int(_levels(picture).max()) if header.sixteen_bit else None
 
 
-def upright(picture: ImageFile.ImageFile, header: Header, at_least_px: int | None, policy: DecodePolicy) -> Image.Image:
-    """Return the decoded picture in mode L or RGB, flattened and turned upright. What Pillow raises comes through."""
+def upright(
+    picture: ImageFile.ImageFile, header: Header, at_least_px: int | None, policy: DecodePolicy
+) -> tuple[Image.Image, Box]:
+    """Return the decoded picture in mode L or RGB, flattened and turned upright, and the box in which it lies.
+
+    The box (left, top, right, bottom, in pixels of the result) is all of it, but for a JPEG decoded at a reduced scale
+    whose sides are no multiple of the divisor: half of 375 pixels is 187.5, and the decoder gives 188, the last one
+    of which is half empty. What Pillow raises comes through.
+    """
+    extent = (float(picture.width), float(picture.height))
     if at_least_px is not None and header.format == "JPEG":
         # No mode is asked for: the decoder's own conversion to grey or RGB would differ from the one below.
-        picture.draft(None, (at_least_px, at_least_px))
+        reduced = picture.draft(None, (at_least_px, at_least_px))
+        if reduced is not None:
+            extent = (reduced[1][2], reduced[1][3])
     flat = _flatten(picture, header, policy)
-    if header.format != "TIFF" and header.orientation in _TURNS:  # Pillow has turned a TIFF already
+    if header.format == "TIFF":  # Pillow has turned it already
+        if flat.size != (header.width, header.height):
+            raise ValueError("the size changed while decoding")
+        return flat, (0.0, 0.0, float(flat.width), float(flat.height))
+    if header.orientation in _TURNS:
         flat = flat.transpose(_TURNS[header.orientation])
-    if header.format == "TIFF" and flat.size != (header.width, header.height):
-        raise ValueError("the size changed while decoding")
-    return flat
+    return flat, _turned_box(flat.size, extent, header.orientation)
+
+
+def _turned_box(size: tuple[int, int], extent: tuple[float, float], orientation: int) -> Box:
+    """Return where the picture lies after a turn: `extent` is measured from the top left corner as stored."""
+    width, height = extent[::-1] if orientation >= 5 else extent
+    left = size[0] - width if orientation in (2, 3, 6, 7) else 0.0
+    top = size[1] - height if orientation in (3, 4, 7, 8) else 0.0
+    return left, top, left + width, top + height
 
 
 def _flatten(picture: ImageFile.ImageFile, header: Header, policy: DecodePolicy) -> Image.Image:
