@@ -16,8 +16,9 @@ __all__ = ["Thresholds", "answers", "choose_thresholds"]
 
 # Below one half a calibrated answer is more likely wrong than right.
 LOWEST_MIN_PROB = 0.5
-# Confidences are compared on a grid, so that the last bits of a float32 do not decide.
-GRID = 1e6
+# A threshold lies one to two of these steps below the confidence that it was chosen for, so that the last bits of a
+# float32 do not decide.
+STEPS = 1e6
 FEWEST_ANSWERED = 5
 
 
@@ -65,8 +66,8 @@ def choose_thresholds(
 ) -> Thresholds:
     """Choose from true classes int [N] and calibrated out-of-fold probabilities [N, K].
 
-    `min_prob` is the lowest confidence seen at which (mistakes + 1) / (answered + 1) is at most 1 - target: the
-    precision still holds if the next answer is wrong, which guards against a lucky dip and asks for at least 19
+    `min_prob` is just below the lowest confidence seen at which (mistakes + 1) / (answered + 1) is at most 1 - target:
+    the precision still holds if the next answer is wrong, which guards against a lucky dip and asks for at least 19
     answers for 0.95, 99 for 0.99. It is never below 0.5. Where no confidence does, `reached` is False, and `min_prob`
     is the lowest at which the plain precision of 5 or more answers meets the target, else the highest seen (1 without
     rows). `max_novelty` is `novelty_held_out_quantile`, novelty being a percentile already. Raises ValueError for a
@@ -84,8 +85,7 @@ def choose_thresholds(
     if n == 0:
         return Thresholds(1.0, novelty_held_out_quantile, target_precision, 0.0, None, 0, False)
     wrong = probs.argmax(axis=1) != targets
-    confidence = np.floor(np.clip(probs.max(axis=1), 0.0, 1.0) * GRID) / GRID
-    candidates, answered, mistakes = _counts(confidence, wrong)
+    candidates, answered, mistakes = _counts(probs.max(axis=1), wrong)
     allowed = 1.0 - target_precision + 1e-12
     shown = (mistakes + 1) / (answered + 1) <= allowed
     plain = (mistakes / np.maximum(answered, 1) <= allowed) & (answered >= FEWEST_ANSWERED)
@@ -120,7 +120,8 @@ def _counts(
     confidence: NDArray[np.float64], wrong: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the candidate thresholds, rising, with how many rows each answers and how many of those are wrong."""
-    candidates = np.unique(np.maximum(confidence, LOWEST_MIN_PROB))
+    steps = np.floor(np.clip(confidence, 0.0, 1.0) * STEPS) - 1.0
+    candidates = np.unique(np.maximum(steps / STEPS, LOWEST_MIN_PROB))
     order = np.argsort(confidence, kind="stable")
     first = np.searchsorted(confidence[order], candidates, side="left")
     wrong_from = np.concatenate([np.cumsum(wrong[order][::-1])[::-1], [0]]).astype(np.int64)
