@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from tellapart.cli.options import DebugFlag, JsonFlag, with_recipe_options
-from tellapart.cli.train import OutOption, show_run
+from tellapart.cli.train import show_run
 from tellapart.recipe import Recipe
 
 __all__ = ["demo"]
@@ -14,11 +17,22 @@ __all__ = ["demo"]
 OPTIONS = tuple(option.name for option in Recipe.options() if option.section != "data")
 
 
-def _demo(*, out: OutOption = None, as_json: JsonFlag = False, debug: DebugFlag = False, **options: Any) -> int:
+def _demo(
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for the pictures and the run. Default: tellapart-demo."),
+    ] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+    **options: Any,
+) -> int:
     """Show the whole path on a small built-in set of handwritten digits, offline."""
     from tellapart import api
+    from tellapart.ladder.clock import seconds_since_process_creation
 
-    return show_run(lambda watch: api.demo(out, watch=watch, **options), as_json)
+    spent = seconds_since_process_creation()
+    return show_run(lambda watch: api.demo(out, watch=watch, spent_already=spent, **options), as_json)
 
 
 demo = with_recipe_options(_demo, OPTIONS)

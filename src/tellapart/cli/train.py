@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["show_run", "train"]
 
-OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="RUN", help="Run folder; by default a fresh one beside DATA.")
-]
-
 
 @with_recipe_options
 def train(
@@ -34,7 +30,9 @@ def train(
         ),
     ],
     *,
-    out: OutOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Run folder; by default a fresh one beside DATA.")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", metavar="FILE", help="Options of an earlier run: its recipe.json.")
     ] = None,
@@ -48,16 +46,9 @@ def train(
     from tellapart.ladder.clock import seconds_since_process_creation
 
     base = read_recipe(recipe) if recipe is not None else None
+    spent = seconds_since_process_creation()
     return show_run(
-        lambda watch: api.train(
-            data,
-            out=out,
-            recipe=base,
-            resume=resume,
-            watch=watch,
-            spent_already=seconds_since_process_creation(),
-            **options,
-        ),
+        lambda watch: api.train(data, out=out, recipe=base, resume=resume, watch=watch, spent_already=spent, **options),
         as_json,
     )
 
