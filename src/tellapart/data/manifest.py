@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from tellapart import files
+from tellapart.cache import cache_root
 from tellapart.errors import DataError
+from tellapart.recipe import Recipe
 
 __all__ = ["SPLITS", "Excluded", "Manifest", "Row", "Split"]
 
@@ -50,7 +52,8 @@ class Manifest:
 
     `classes` is sorted; a picture's class index is the index of its label there. `given` are the splits that came
     with the data and were kept; `notes` are sentences for the user; `facts` are values that later parts need:
-    `all_grey` (bool), `aspects` (longer over shorter side: median and 95th percentile), `sixteen_bit_scale`.
+    `all_grey` (bool), `aspects` (longer over shorter side: median and 95th percentile), `shorter_side` (least and
+    median, in pixels), `sixteen_bit_scale`; they are described at `data.policy.set_facts`.
     """
 
     root: Path
@@ -61,6 +64,19 @@ class Manifest:
     notes: tuple[str, ...] = ()
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
+    @classmethod
+    def scan(cls, path: str | Path, recipe: Recipe | None = None, cache: Path | None = None) -> Manifest:
+        """List, read, group and split the pictures at `path`, and return when that is done. Raises DataError."""
+        from tellapart.data.scan import scan
+
+        steps = scan(Path(path), recipe or Recipe(), cache or cache_root())
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                manifest: Manifest = end.value
+                return manifest
+
     @property
     def found(self) -> int:
         """How many files were found."""
@@ -69,7 +85,7 @@ class Manifest:
     @property
     def counts(self) -> dict[str, int]:
         """The `counts` object of the JSON contract."""
-        by_split = {split: sum(row.split == split for row in self.rows) for split in SPLITS}
+        by_split = {str(split): sum(row.split == split for row in self.rows) for split in SPLITS}
         return {"found": self.found, "used": len(self.rows), "excluded": len(self.excluded), **by_split}
 
     @property

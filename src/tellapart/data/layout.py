@@ -1,0 +1,155 @@
+"""What the folders of a data set mean: a folder per class, or the same below train, val and test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tellapart.data.listing import Entry, Listing, class_key, is_picture, quoted, shown, some, split_of
+from tellapart.data.manifest import Split
+from tellapart.data.walk import Tree
+from tellapart.errors import DataError
+
+__all__ = ["list_folder"]
+
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
+def list_folder(tree: Tree) -> Listing:
+    """Return what a folder lists. Raises DataError, with what to do, where its layout can be read in two ways."""
+    if not tree.files and not tree.excluded:
+        raise DataError(
+            "empty_folder",
+            f"{shown(str(tree.root))} holds no files.",
+            "Give a folder with a folder of pictures for each class.",
+        )
+    notes: list[tuple[str, str]] = []
+    if tree.ignored:
+        notes.append(("info", f"Ignored {tree.ignored} hidden or system file(s) and folder(s)."))
+    below: dict[str, list[str]] = {}
+    for path in tree.files:
+        top, slash, _ = path.partition("/")
+        if slash:
+            below.setdefault(top, []).append(path)
+    if not below:
+        _refuse_flat(tree)
+    splits = _split_folders(tree.root, below)
+    base = 1 if splits else 0
+    entries = [_entry(path, base, splits) for path in tree.files]
+    _check_nesting(tree.root, [path for path in tree.files if path.count("/") > base + 1], entries, base)
+    _check_names(entries, base)
+    notes += _empty_classes(tree, base, splits, entries)
+    return Listing(tree.root, entries, tree.excluded, splits=bool(splits), notes=notes)
+
+
+def _entry(path: str, base: int, splits: dict[str, Split]) -> Entry:
+    parts = path.split("/")
+    split = splits.get(parts[0]) if base else None
+    if len(parts) < base + 2 or (base and split is None):
+        return Entry(path, None)
+    return Entry(path, class_key(parts[base]), split)
+
+
+def _split_folders(root: Path, below: dict[str, list[str]]) -> dict[str, Split]:
+    """Return which top folders are splits, or nothing for a folder per class."""
+    named = {top: split for top in below if (split := split_of(top)) is not None}
+    if not named:
+        return {}
+    others = [top for top in below if top not in named]
+    deep = any(_holds_picture(root, (path for path in below[top] if path.count("/") >= 2)) for top in named)
+    if not deep:
+        if others or not any(_holds_picture(root, below[top]) for top in named):
+            return {}
+        raise DataError(
+            "no_classes",
+            f"{some([f'{top}/' for top in sorted(named)])} in {shown(str(root))} hold pictures but no class folders.",
+            "Put a folder for each class into each of them, or give a table with the columns path and label.",
+        )
+    strangers = [top for top in others if _holds_picture(root, below[top])]
+    if strangers:
+        raise DataError(
+            "ambiguous_layout",
+            f"{shown(str(root))} can be read in two ways: as splits ({', '.join(map(shown, sorted(named)))}) beside "
+            f"unlabelled pictures ({some(sorted(strangers))}), or as classes of those names.",
+            "Move the folders that are no splits out of it.",
+        )
+    for split in sorted(set(named.values())):
+        twins = sorted(top for top, other in named.items() if other == split)
+        if len(twins) > 1:
+            raise DataError(
+                "split_twice", f"The folders {some(twins)} both mean the split {split}.", "Merge them into one."
+            )
+    return named
+
+
+def _holds_picture(root: Path, paths: Iterable[str]) -> bool:
+    return any(is_picture(root / path) for path in paths)
+
+
+def _refuse_flat(tree: Tree) -> None:
+    tables = [path for path in tree.files if path.lower().endswith(_TABLES)]
+    step = f"Give the table itself, {tree.root / tables[0]}, or p" if tables else "P"
+    raise DataError(
+        "no_classes",
+        f"{shown(str(tree.root))} holds {len(tree.files)} file(s) but no class folders with files in them.",
+        f"{step}ut the pictures of each class into a folder of its own.",
+    )
+
+
+def _check_nesting(root: Path, deep: Sequence[str], entries: Sequence[Entry], base: int) -> None:
+    found = next((path for path in deep if is_picture(root / path)), None)
+    if found is None:
+        return
+    parts = found.split("/")
+    outer = sorted({entry.label for entry in entries if entry.label is not None})
+    inner = sorted({"/".join(path.split("/")[base:-1]) for path in deep})
+    if len(outer) == 1:
+        step = f"If the classes are the folders inside, give {root.joinpath(*parts[: base + 1])}."
+    else:
+        step = "Put each class's pictures directly into its folder, or give a table with the columns path and label."
+    raise DataError(
+        "nested_classes",
+        f"{shown('/'.join(parts[:-1]))}/ holds pictures inside a class folder, so that {shown(str(root))} can be read "
+        f"in two ways: the classes {some(outer, 4)}, or the classes {some(inner, 4)}.",
+        step,
+    )
+
+
+def _check_names(entries: Sequence[Entry], base: int) -> None:
+    """Refuse class folders that a reader, or another disk, could not tell apart."""
+    written: dict[tuple[Split | None, str], str] = {}
+    folded: dict[str, str] = {}
+    for entry in entries:
+        if entry.label is None:
+            continue
+        name = entry.path.split("/")[base]
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(
+                "class_name",
+                f"The class folder {quoted(name)} has a name that is not valid UTF-8.",
+                "Rename it.",
+            )
+        first = written.setdefault((entry.split, entry.label), name)
+        if first != name:
+            raise DataError(
+                "class_twice",
+                f"Two class folders are both called {quoted(entry.label)}, in two spellings of Unicode (NFC, NFD).",
+                "Merge them, or rename one.",
+            )
+        other = folded.setdefault(entry.label.casefold(), entry.label)
+        if other != entry.label:
+            raise DataError(
+                "class_twice",
+                f"The class folders {quoted(other)} and {quoted(entry.label)} differ in upper and lower case alone.",
+                "Merge them, or rename one.",
+            )
+
+
+def _empty_classes(tree: Tree, base: int, splits: dict[str, Split], entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    full = {"/".join(entry.path.split("/")[: base + 1]) for entry in entries if entry.label is not None}
+    empty = [
+        path
+        for path in tree.folders
+        if path.count("/") == base and path not in full and (not base or path.split("/")[0] in splits)
+    ]
+    return [("warning", f"Empty class folder(s), left out: {some(empty)}.")] if empty else []

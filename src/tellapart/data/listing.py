@@ -1,0 +1,90 @@
+"""What a data set names, before any picture is read: paths, labels, given splits, groups."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from tellapart.data.manifest import Excluded, Split
+from tellapart.images.sniff import HEAD_BYTES, sniff
+
+__all__ = ["Entry", "Listing", "class_key", "is_picture", "quoted", "shown", "some", "split_of"]
+
+_SPELLINGS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+SPLIT_SPELLINGS = tuple(_SPELLINGS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A file that may be a picture. `path` is relative to the root, with `/`; no label means that none was found."""
+
+    path: str
+    label: str | None
+    split: Split | None = None
+    group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """All that was found, sorted by path; `excluded` will not be opened. `notes` are (level, sentence) pairs.
+
+    `splits` says whether the data set came with splits; entries without one then count as train.
+    """
+
+    root: Path
+    entries: Sequence[Entry]
+    excluded: Sequence[Excluded]
+    splits: bool
+    notes: Sequence[tuple[str, str]] = ()
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a word such as `Validation` stands for, or None."""
+    return _SPELLINGS.get(name.strip().casefold())
+
+
+def class_key(name: str) -> str:
+    """Return the label that a name stands for: Unicode NFC, so that one name written in two ways is one class."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether a file begins as a picture of an allowed format does. What is no regular file is never opened."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            return sniff(file.read(HEAD_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def shown(name: str) -> str:
+    """Return a name fit for a line of a terminal: control characters and lone surrogates are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes, fit for a line of a terminal."""
+    return f"'{shown(name)}'"
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names of a sequence, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name) for name in names[:most]) + rest

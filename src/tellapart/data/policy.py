@@ -1,0 +1,52 @@
+"""What the pictures as a whole say: how they become square, whether they are grey, what white is in 16 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from tellapart.data.facts import PictureFacts
+from tellapart.data.manifest import Manifest, Split
+from tellapart.images.preprocess import ResizePolicy
+
+__all__ = ["resize_policy", "set_facts"]
+
+_CROP_UP_TO = 1.15
+_SQUASH_UP_TO = 2.2
+
+
+def set_facts(facts: Sequence[PictureFacts], splits: Sequence[Split]) -> Mapping[str, object]:
+    """Return the manifest's `facts`.
+
+    `all_grey`, `aspects` (longer over shorter side: median and 95th percentile) and `shorter_side` (least and median,
+    in pixels) are of the training pictures, or of all where there are none to train on. `sixteen_bit_scale` is the
+    16-bit level that is white, one for all pictures: 4095 when there are 16-bit pictures and all of them fit into 12
+    bits, else 65535.
+    """
+    train = [fact for fact, split in zip(facts, splits, strict=True) if split == "train"] or list(facts)
+    sides = np.array([(fact.width, fact.height) for fact in train], dtype=np.float64)
+    shorter, longer = sides.min(axis=1), sides.max(axis=1)
+    aspects = np.quantile(longer / shorter, [0.5, 0.95])
+    peaks = [fact.sixteen_bit_peak for fact in facts if fact.sixteen_bit_peak is not None]
+    return {
+        "all_grey": all(fact.grey for fact in train),
+        "aspects": [round(float(value), 4) for value in aspects],
+        "shorter_side": [int(shorter.min()), int(np.median(shorter))],
+        "sixteen_bit_scale": 4095 if peaks and max(peaks) <= 4095 else 65535,
+    }
+
+
+def resize_policy(manifest: Manifest) -> tuple[ResizePolicy, str]:
+    """Return how pictures become square, and why, from the aspect ratios of the training pictures."""
+    median, p95 = cast("Sequence[float]", manifest.facts["aspects"])
+    seen = f"the longer side is {median:.2f} times the shorter in the middle, and up to {p95:.2f} times in 95 of 100"
+    if p95 <= _CROP_UP_TO:
+        return (
+            "crop",
+            f"Pictures are nearly square: {seen}, so a square from the middle loses {1 - 1 / p95:.0%} at most.",
+        )
+    if p95 <= _SQUASH_UP_TO:
+        return "squash", f"Pictures are moderately long: {seen}; squashing keeps all of each, and a crop would not."
+    return "pad", f"Some pictures are very long: {seen}; padding keeps their shapes."

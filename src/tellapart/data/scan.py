@@ -1,0 +1,260 @@
+"""From what the user named to a manifest: list, read, group, split. Every file is used, or left out with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tellapart.data.assign import Picture, assign, read_previous
+from tellapart.data.facts import PictureFacts, Refusal, gather
+from tellapart.data.groups import components
+from tellapart.data.identity import identities
+from tellapart.data.layout import list_folder
+from tellapart.data.listing import Entry, Listing, is_picture, shown, some
+from tellapart.data.manifest import SPLITS, Excluded, Manifest, Row, Split
+from tellapart.data.policy import set_facts
+from tellapart.data.table import list_table
+from tellapart.data.table_rows import SUFFIXES
+from tellapart.data.walk import walk
+from tellapart.errors import DataError, RecipeError
+from tellapart.events import Note, StageBegan, StageEnded, Steps
+from tellapart.images import DecodePolicy, default_threads
+from tellapart.recipe import Recipe
+
+__all__ = ["Purpose", "decode_policy", "scan"]
+
+Purpose = Literal["train", "evaluate"]
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+
+
+def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") -> Steps[Manifest]:
+    """List, read, group and split labelled pictures: a folder per class, split folders, or a table.
+
+    To `evaluate`, nothing is split: pictures without a given split are test, and one class is enough. Every note is
+    yielded, and kept in the manifest. Nothing is written but the cache. Raises DataError when the data cannot be used.
+    """
+    began = time.monotonic()
+    yield StageBegan("scan")
+    if purpose == "train" and recipe.data.val + recipe.data.test > 0.95:
+        raise RecipeError(
+            "bad_option",
+            f"--val {recipe.data.val:g} and --test {recipe.data.test:g} leave too little to train on.",
+            "Their sum may be 0.95 at most.",
+        )
+    previous = None
+    if purpose == "train" and recipe.data.previous is not None:
+        previous = read_previous(Path(recipe.data.previous))
+    listing = yield from _list(data, recipe)
+    policy = decode_policy(recipe)
+    threads = recipe.fit.threads or default_threads()
+    paths = [entry.path for entry in listing.entries]
+    facts = yield from gather(listing.root, paths, policy, cache, threads)
+    used = _Used()
+    excluded = list(listing.excluded)
+    for entry, fact in zip(listing.entries, facts, strict=True):
+        if isinstance(fact, Refusal):
+            excluded.append(Excluded(entry.path, fact.code, fact.note))
+        elif entry.label is None:
+            excluded.append(Excluded(entry.path, "no_label", "It is not in a class folder, so it has no label."))
+        else:
+            used.entries.append(entry)
+            used.facts.append(fact)
+    names = yield from identities(
+        listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
+    )
+    manifest, notes = _assemble(listing, used, names, excluded, recipe, previous, purpose)
+    for level, text in notes:
+        yield Note(level, text)
+    yield StageEnded("scan", time.monotonic() - began)
+    return manifest
+
+
+def decode_policy(recipe: Recipe) -> DecodePolicy:
+    """Return how pictures are decoded while they are scanned, before the data set's 16-bit scale is known."""
+    return DecodePolicy(
+        background=recipe.data.background, max_pixels=recipe.data.max_pixels, min_side_px=recipe.data.min_side
+    )
+
+
+@dataclasses.dataclass(slots=True)
+class _Used:
+    """Labelled pictures that decode, and what is known of them, side by side."""
+
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    facts: list[PictureFacts] = dataclasses.field(default_factory=list)
+
+
+def _list(data: Path, recipe: Recipe) -> Steps[Listing]:
+    named = shown(str(data))
+    if data.is_dir():
+        return list_folder((yield from walk(data)))
+    if not data.exists():
+        raise DataError("no_data", f"{named} does not exist.", "Give a folder of pictures, or a table that lists them.")
+    suffix = data.suffix.lower()
+    if suffix in SUFFIXES and data.is_file():
+        return (yield from list_table(data, recipe.data))
+    if is_picture(data):
+        raise DataError("data_is_picture", f"{named} is a single picture.", "Give a folder with a folder per class.")
+    if suffix in _ARCHIVES:
+        raise DataError("data_is_archive", f"{named} is an archive.", "Unpack it, and give the folder.")
+    raise DataError(
+        "unknown_data",
+        f"{named} is neither a folder nor a table; tables end in {', '.join(SUFFIXES)}.",
+        "Give a folder with a folder per class, or a table.",
+    )
+
+
+def _assemble(
+    listing: Listing,
+    used: _Used,
+    names: Sequence[str],
+    excluded: list[Excluded],
+    recipe: Recipe,
+    previous: Manifest | None,
+    purpose: Purpose,
+) -> tuple[Manifest, list[tuple[str, str]]]:
+    notes = list(listing.notes)
+    keep = _without_conflicts(used, names, excluded, notes)
+    given: tuple[Split, ...] = ()
+    if listing.splits:
+        present = {used.entries[index].split or "train" for index in keep}
+        given = tuple(split for split in SPLITS if split in present)
+    pictures = [
+        Picture(
+            entry.path,
+            entry.label or "",
+            used.facts[index].sha256,
+            names[index],
+            (entry.split or "train") if listing.splits else None,
+            entry.group,
+        )
+        for index in keep
+        for entry in [used.entries[index]]
+    ]
+    if not pictures:
+        raise _nothing_usable(listing, excluded)
+    if purpose == "evaluate":
+        pictures = [dataclasses.replace(picture, given=picture.given or "test") for picture in pictures]
+        assigned = assign(pictures, SPLITS, recipe.seed, 0.0, 0.0)
+    else:
+        _check_classes(pictures, given)
+        assigned = assign(pictures, given, recipe.seed, recipe.data.val, recipe.data.test, previous)
+    rows: list[Row] = []
+    facts: list[PictureFacts] = []
+    for index, picture, split, group in zip(keep, pictures, assigned.splits, assigned.groups, strict=True):
+        fact = used.facts[index]
+        if split is None:
+            excluded.append(
+                Excluded(picture.path, "bridges_splits", "It belongs to older pictures of two different splits.")
+            )
+        else:
+            rows.append(Row(picture.path, picture.label, split, group, fact.sha256, fact.width, fact.height))
+            facts.append(fact)
+    notes += assigned.notes
+    notes += _class_notes(listing, rows, excluded)
+    if purpose == "train":
+        _check_training(rows)
+    manifest = Manifest(
+        root=listing.root,
+        rows=tuple(rows),
+        classes=tuple(sorted({row.label for row in rows})),
+        excluded=tuple(sorted(excluded, key=lambda item: item.path)),
+        given=given,
+        notes=tuple(text for _, text in notes),
+        facts=set_facts(facts, [row.split for row in rows]),
+    )
+    return manifest, notes
+
+
+def _without_conflicts(
+    used: _Used, names: Sequence[str], excluded: list[Excluded], notes: list[tuple[str, str]]
+) -> list[int]:
+    """Return the positions of the pictures whose content has one label alone; the others are left out, every copy."""
+    copies = components([(("content", f.sha256), ("pixels", n)) for f, n in zip(used.facts, names, strict=True)])
+    labels: dict[int, set[str]] = {}
+    for root, entry in zip(copies, used.entries, strict=True):
+        labels.setdefault(root, set()).add(entry.label or "")
+    keep = []
+    for index, root in enumerate(copies):
+        if len(labels[root]) == 1:
+            keep.append(index)
+        else:
+            told = some(sorted(labels[root]), 4)
+            excluded.append(
+                Excluded(used.entries[index].path, "identical_in_two_classes", f"The same picture is in {told}.")
+            )
+    if len(keep) < len(copies):
+        notes.append(
+            (
+                "warning",
+                f"{len(copies) - len(keep)} file(s) were left out, every copy: the same pictures are in two classes.",
+            )
+        )
+    return keep
+
+
+def _nothing_usable(listing: Listing, excluded: Sequence[Excluded]) -> DataError:
+    reasons = Counter(item.code for item in excluded)
+    return DataError(
+        "no_pictures",
+        f"None of the {len(excluded)} file(s) in {shown(str(listing.root))} can be used: "
+        f"{', '.join(f'{count} {code}' for code, count in reasons.most_common()) or 'there are none'}.",
+        "Allowed are JPEG, PNG, WebP, GIF, BMP and TIFF pictures, with a folder for each class.",
+    )
+
+
+def _check_classes(pictures: Sequence[Picture], given: Sequence[Split]) -> None:
+    labels = {picture.label for picture in pictures}
+    if len(labels) < 2:
+        raise DataError(
+            "one_class",
+            f"Training needs two classes or more, and all pictures are in one: {some(sorted(labels))}.",
+            "Add pictures of what it is to be told apart from.",
+        )
+    if given and "train" not in given:
+        raise DataError(
+            "no_train_split",
+            f"The pictures come as {' and '.join(given)}, with none to train on.",
+            "Add a train split, or leave the splits out.",
+        )
+
+
+def _check_training(rows: Sequence[Row]) -> None:
+    trained = {row.label for row in rows if row.split == "train"}
+    strange = sorted({row.label for row in rows} - trained)
+    if strange:
+        raise DataError(
+            "class_not_in_train",
+            f"{len(strange)} class(es) have no usable picture in the train split: {some(strange)}.",
+            "Add training pictures of them, or take them out of the other splits.",
+        )
+
+
+def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Excluded]) -> list[tuple[str, str]]:
+    notes: list[tuple[str, str]] = []
+    counts = Counter(row.label for row in rows)
+    lost = sorted({entry.label for entry in listing.entries if entry.label is not None} - set(counts))
+    if lost:
+        notes.append(("warning", f"Left out, for no file in them can be used: {some(lost)}."))
+    single = sorted(label for label, count in counts.items() if count == 1)
+    if single:
+        notes.append(("warning", f"One picture is all there is of: {some(single)}."))
+    unlabelled = sum(item.code == "no_label" for item in excluded)
+    if unlabelled:
+        notes.append(("warning", f"{unlabelled} picture(s) outside of any class folder were left out."))
+    folded: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        folded.setdefault(label.casefold(), []).append(label)
+    for twins in folded.values():
+        if len(twins) > 1:
+            notes.append(("warning", f"Labels that differ in upper and lower case alone: {some(twins)}."))
+    present = {split: {row.label for row in rows if row.split == split} for split in SPLITS}
+    for split in ("val", "test"):
+        missing = sorted(present["train"] - present[split])
+        if present[split] and missing:
+            notes.append(("warning", f"The {split} split has no picture of: {some(missing)}."))
+    return notes

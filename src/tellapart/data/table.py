@@ -1,0 +1,254 @@
+"""A table of labelled pictures: CSV, TSV, JSON Lines or Parquet, with the columns path, label, split, group."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from tellapart.data.listing import (
+    SPLIT_SPELLINGS,
+    Entry,
+    Listing,
+    class_key,
+    quoted,
+    shown,
+    some,
+    split_of,
+)
+from tellapart.data.manifest import Excluded, Split
+from tellapart.data.table_rows import Table, read_table
+from tellapart.data.walk import excluded_link
+from tellapart.errors import DataError, did_you_mean
+from tellapart.events import Progress, Steps
+from tellapart.recipe import DataOptions
+
+__all__ = ["USUAL_NAMES", "list_table"]
+
+USUAL_NAMES: dict[str, tuple[str, ...]] = {
+    "path": ("path", "file", "filename", "image", "filepath", "file_name", "file_path", "image_path"),
+    "label": ("label", "class", "category", "target"),
+    "split": ("split", "set", "subset"),
+    "group": ("group",),
+}
+_DRIVE_OR_URL = re.compile(r"[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*:/|\\\\")
+
+
+@dataclasses.dataclass(slots=True)
+class _Line:
+    number: int
+    path: str
+    label: str
+    split: Split | None
+    group: str | None
+
+
+def list_table(path: Path, options: DataOptions) -> Steps[Listing]:
+    """Return what a table lists; its paths are relative to its folder.
+
+    Raises DataError when a column is missing, a label blank, a split unknown, a file missing, or a picture has two
+    labels; every fault of one kind is counted, and the first are named.
+    """
+    yield Progress("scan", 0, None, "rows")
+    table = read_table(path, lambda names: _columns(path, names, options).values())
+    columns = _columns(path, table.columns, options)
+    notes = [*table.notes]
+    lines = _lines(path, table, columns, notes)
+    root = Path(os.path.abspath(path)).parent
+    kept, excluded = _inside(root, lines)
+    kept = _without_repeats(path, kept, notes)
+    entries = yield from _present(root, path, kept, excluded)
+    entries.sort(key=lambda entry: entry.path)
+    excluded.sort(key=lambda item: item.path)
+    return Listing(root, entries, excluded, splits=any(entry.split for entry in entries), notes=notes)
+
+
+def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str, str]:
+    """Return which column holds `path`, `label`, and, where there are such, `split` and `group`."""
+    asked = {
+        "path": options.path_column,
+        "label": options.label_column,
+        "split": options.split_column,
+        "group": options.group_column,
+    }
+    folded: dict[str, str] = {}
+    for name in names:
+        folded.setdefault(name.strip().casefold(), name)
+    found: dict[str, str] = {}
+    listed = f"Its columns are: {some(list(names), 20) or 'none'}."
+    for role, column in asked.items():
+        if column is not None:
+            if column not in names and column.strip().casefold() not in folded:
+                raise DataError(
+                    "unknown_column",
+                    f"{shown(path.name)} has no column {quoted(column)}.{did_you_mean(column, names)}",
+                    f"{listed} Name one with --{role}-column.",
+                )
+            found[role] = column if column in names else folded[column.strip().casefold()]
+        else:
+            taken = [folded[usual] for usual in USUAL_NAMES[role] if usual in folded]
+            taken = [name for name in taken if name not in asked.values()]
+            if taken:
+                found[role] = taken[0]
+            elif role in ("path", "label"):
+                usual = ", ".join(USUAL_NAMES[role])
+                raise DataError(
+                    "unknown_column",
+                    f"{shown(path.name)} has no column for the {role} of a picture (a first line with names such as "
+                    f"{usual} is needed).",
+                    f"{listed} Name one with --{role}-column.",
+                )
+    return found
+
+
+def _lines(path: Path, table: Table, columns: dict[str, str], notes: list[tuple[str, str]]) -> list[_Line]:
+    values = {role: table.values[name] for role, name in columns.items()}
+    count = len(table.numbers)
+    blank = [str(table.numbers[row]) for row in range(count) if not values["label"][row].strip()]
+    if blank:
+        raise DataError(
+            "blank_label",
+            f"{shown(path.name)} has {len(blank)} row(s) without a label: line {some(blank)}.",
+            "Fill them in, or remove the rows.",
+        )
+    nameless = [str(table.numbers[row]) for row in range(count) if not values["path"][row].strip()]
+    if nameless:
+        raise DataError(
+            "blank_path",
+            f"{shown(path.name)} has {len(nameless)} row(s) without a path: line {some(nameless)}.",
+            "Fill them in, or remove the rows.",
+        )
+    odd = [str(table.numbers[row]) for row in range(count) if _surrogate(values["label"][row])]
+    if odd:
+        raise DataError(
+            "class_name",
+            f"{shown(path.name)} has label(s) that are not valid Unicode: line {some(odd)}.",
+            "Write them anew.",
+        )
+    spaced = sum(label != label.strip() for label in values["label"])
+    if spaced:
+        notes.append(("warning", f"Spaces around {spaced} label(s) were removed."))
+    splits = _splits(path, table, values.get("split"), notes)
+    groups = [text.strip() or None for text in values["group"]] if "group" in values else [None] * count
+    return [
+        _Line(
+            table.numbers[row], values["path"][row], class_key(values["label"][row].strip()), splits[row], groups[row]
+        )
+        for row in range(count)
+    ]
+
+
+def _surrogate(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _splits(path: Path, table: Table, values: Sequence[str] | None, notes: list[tuple[str, str]]) -> list[Split | None]:
+    if values is None:
+        return [None] * len(table.numbers)
+    meaning = {text: split_of(text) for text in set(values)}
+    strange = sorted(text for text, split in meaning.items() if split is None and text.strip())
+    if strange:
+        line = table.numbers[values.index(strange[0])]
+        raise DataError(
+            "unknown_split",
+            f"{shown(path.name)}, line {line}: {quoted(strange[0])} is not a split; allowed are train, val and test."
+            f"{did_you_mean(strange[0].strip().casefold(), SPLIT_SPELLINGS)}",
+            "Change it, or name another column with --split-column.",
+        )
+    blank = sum(not text.strip() for text in values)
+    if 0 < blank < len(values):
+        notes.append(("warning", f"{blank} row(s) name no split; they count as train."))
+    return [meaning[text] for text in values]
+
+
+def _inside(root: Path, lines: Sequence[_Line]) -> tuple[list[_Line], list[Excluded]]:
+    """Return the lines whose path stays inside the root, made relative and plain, and what was left out."""
+    kept: list[_Line] = []
+    excluded: dict[str, Excluded] = {}
+    for line in lines:
+        plain = _relative(root, line.path)
+        if plain is None:
+            excluded[line.path] = Excluded(
+                line.path, "outside_root", f"Line {line.number} names a place outside of the table's folder."
+            )
+        else:
+            line.path = plain
+            kept.append(line)
+    return kept, list(excluded.values())
+
+
+def _relative(root: Path, written: str) -> str | None:
+    if _DRIVE_OR_URL.match(written):
+        return None
+    path = written
+    if "\\" in path and not os.path.lexists(os.path.join(root, path.replace("\0", "?"))):
+        path = path.replace("\\", "/")
+    if path.startswith("/"):
+        path = os.path.relpath(path, root)
+    if "/" in path or path in (".", ".."):  # the common plain name needs no work
+        path = posixpath.normpath(path)
+    return None if path in (".", "..") or path.startswith("../") else path
+
+
+def _without_repeats(path: Path, lines: Sequence[_Line], notes: list[tuple[str, str]]) -> list[_Line]:
+    first: dict[str, _Line] = {}
+    repeated = 0
+    clashes: list[str] = []
+    for line in lines:
+        known = first.setdefault(line.path, line)
+        if known is line:
+            continue
+        repeated += 1
+        if (known.label, known.split, known.group) != (line.label, line.split, line.group):
+            clashes.append(f"{line.path} (lines {known.number} and {line.number})")
+    if clashes:
+        raise DataError(
+            "conflicting_rows",
+            f"{shown(path.name)} lists {len(clashes)} picture(s) twice with another label, split or group: "
+            f"{some(clashes)}.",
+            "Keep one row of each.",
+        )
+    if repeated:
+        notes.append(("warning", f"{repeated} row(s) repeat an earlier one and were dropped."))
+    return list(first.values())
+
+
+def _present(root: Path, path: Path, lines: Sequence[_Line], excluded: list[Excluded]) -> Steps[list[Entry]]:
+    """Return entries for files that are there. Raises DataError naming the first that are not, and how many."""
+    real_root = os.path.realpath(root)
+    parents: dict[str, bool] = {}
+    missing: list[str] = []
+    entries: list[Entry] = []
+    for count, line in enumerate(lines):
+        if count % 2000 == 0:
+            yield Progress("scan", count, len(lines), "rows")
+        full = os.path.join(root, line.path)
+        parent = posixpath.dirname(line.path)
+        try:
+            mode = os.lstat(full).st_mode
+        except (OSError, ValueError):
+            missing.append(line.path)
+            continue
+        if parent not in parents:
+            real = os.path.realpath(os.path.join(root, parent))
+            parents[parent] = real == real_root or real.startswith(real_root.rstrip(os.sep) + os.sep)
+        item = None
+        if stat.S_ISLNK(mode) or not parents[parent]:
+            item = excluded_link(root, line.path, real_root)
+        elif not stat.S_ISREG(mode):
+            item = Excluded(line.path, "not_a_file", "It is no regular file, so it is never opened.")
+        if item is not None:
+            excluded.append(item)
+        else:
+            entries.append(Entry(line.path, line.label, line.split, line.group))
+    if missing:
+        raise DataError(
+            "missing_files",
+            f"{shown(path.name)} names {len(missing)} file(s) missing from {shown(str(root))}: {some(missing)}.",
+            "Correct the paths (they are relative to the table's folder), or remove the rows.",
+        )
+    return entries

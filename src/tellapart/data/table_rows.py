@@ -1,0 +1,200 @@
+"""Rows of text from a table's file, whatever its encoding and separator; `01`, `None`, `NaN` stay as written."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tellapart.data.listing import quoted, shown, some
+from tellapart.errors import DataError, MissingExtraError
+
+__all__ = ["SUFFIXES", "Table", "read_table"]
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_PICTURE_NAME = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)$", flags=re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of text. `numbers` are the lines (Parquet: rows) that the values stand in, from 1."""
+
+    columns: tuple[str, ...]
+    numbers: Sequence[int]
+    values: dict[str, Sequence[str]]
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def read_table(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]]) -> Table:
+    """Read a table; `wanted` is asked for the columns that are needed, from all there are, and may refuse.
+
+    Raises DataError when the file is none of the kinds that `SUFFIXES` names, or is damaged.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".parquet", ".pq"):
+            return _parquet(path, wanted)
+        text, notes = _text(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            "unreadable_table", f"{shown(str(path))} cannot be read ({error.strerror}).", "Check it."
+        ) from None
+    table = _json_lines(path, text) if suffix in (".jsonl", ".ndjson") else _separated(path, text, wanted)
+    if not table.numbers:
+        raise DataError("empty_table", f"{shown(path.name)} lists no pictures.", "Add a row for each picture.")
+    return dataclasses.replace(table, notes=(*notes, *table.notes))
+
+
+def _text(raw: bytes) -> tuple[str, list[tuple[str, str]]]:
+    for mark, encoding in (
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
+        if raw.startswith(mark):
+            try:
+                return raw.decode(encoding), []
+            except UnicodeDecodeError:
+                break
+    # Text without a mark in which every other byte is zero is UTF-16 of a Latin script.
+    head = raw[:2000]
+    for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(head) >= 4 and head[offset::2].count(0) > 0.8 * len(head[offset::2]):
+            try:
+                return raw.decode(encoding), [("info", f"The table is read as {encoding.upper()}.")]
+            except UnicodeDecodeError:
+                break
+    try:
+        return raw.decode("utf-8"), []
+    except UnicodeDecodeError:
+        return raw.decode("latin-1"), [("warning", "The table is not valid UTF-8; it is read as Latin-1.")]
+
+
+def _separated(path: Path, text: str, wanted: Callable[[Sequence[str]], Iterable[str]]) -> Table:
+    heads = {separator: _head(text, separator) for separator in _SEPARATORS}
+    fitting = [separator for separator, head in heads.items() if _fits(head, wanted)]
+    separator = (
+        fitting[0]
+        if fitting
+        else max(heads, key=lambda mark: (len(heads[mark]), mark == ("\t" if path.suffix.lower() == ".tsv" else ",")))
+    )
+    head = heads[separator]
+    if not fitting and any(_PICTURE_NAME.search(cell) for cell in head):
+        raise DataError(
+            "no_header",
+            f"The first line of {shown(path.name)} names a picture, not columns.",
+            "Add a first line such as path,label.",
+        )
+    twice = sorted({name for name in head if name and head.count(name) > 1})
+    if twice:
+        raise DataError("column_twice", f"{shown(path.name)} has two columns called {quoted(twice[0])}.", "Rename one.")
+    names = tuple(wanted(head))
+    picks = [(name, head.index(name)) for name in names]
+    width = len(head)
+    numbers: list[int] = []
+    values: dict[str, list[str]] = {name: [] for name in names}
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    ragged: list[str] = []
+    line = 0
+    try:
+        for number, cells in enumerate(reader):
+            line, first = reader.line_num, line + 1
+            if number == 0 or not any(cells):
+                continue
+            if len(cells) > width and any(cells[width:]):
+                ragged.append(str(first))
+            numbers.append(first)
+            for name, column in picks:
+                values[name].append(cells[column] if column < len(cells) else "")
+    except csv.Error as error:
+        raise DataError(
+            "damaged_table",
+            f"{shown(path.name)} cannot be read near line {reader.line_num} ({error}).",
+            "Look for a quote that is not closed.",
+        ) from None
+    if ragged:
+        raise DataError(
+            "damaged_table",
+            f"{shown(path.name)} has {len(ragged)} row(s) with more cells than columns: line {some(ragged)}.",
+            "Put values that hold the separator into quotes.",
+        )
+    notes = () if separator == "," else (("info", f"The table's separator is a {_SEPARATORS[separator]}."),)
+    return Table(tuple(head), numbers, dict(values), notes)
+
+
+def _head(text: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+    except csv.Error:
+        return []
+
+
+def _fits(head: Sequence[str], wanted: Callable[[Sequence[str]], Iterable[str]]) -> bool:
+    try:
+        wanted(head)
+    except DataError:
+        return False
+    return True
+
+
+def _json_lines(path: Path, text: str) -> Table:
+    numbers: list[int] = []
+    rows: list[dict[str, str]] = []
+    columns: dict[str, None] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            # Numbers stay as they are written: a label 01 or 1.0 is text.
+            value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                "damaged_table", f"{shown(path.name)}, line {number}, is not JSON ({error}).", "Correct the line."
+            ) from None
+        if not isinstance(value, dict):
+            raise DataError(
+                "damaged_table", f"{shown(path.name)}, line {number}, is not a JSON object.", "Correct the line."
+            )
+        numbers.append(number)
+        rows.append({name: _plain(item) for name, item in value.items()})
+        columns.update(dict.fromkeys(value))
+    values: dict[str, Sequence[str]] = {name: [row.get(name, "") for row in rows] for name in columns}
+    return Table(tuple(columns), numbers, values)
+
+
+def _plain(value: object) -> str:
+    """Return a value as text; null, and what is no single value, is blank."""
+    if value is None or isinstance(value, list | dict | tuple):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.decode("utf-8", errors="surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def _parquet(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]]) -> Table:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtraError("train", "A Parquet table") from None
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = tuple(file.schema_arrow.names)
+            names = tuple(wanted(columns))
+            read = file.read(columns=list(names))
+    except pa.ArrowException as error:
+        raise DataError(
+            "damaged_table", f"{shown(path.name)} is not a Parquet file ({error}).", "Write it anew."
+        ) from None
+    if not read.num_rows:
+        raise DataError("empty_table", f"{shown(path.name)} lists no pictures.", "Add a row for each picture.")
+    values: dict[str, Sequence[str]] = {
+        name: [_plain(item) for item in read.column(name).to_pylist()] for name in names
+    }
+    return Table(columns, range(1, read.num_rows + 1), values)
