@@ -17,7 +17,7 @@ from tellapart.report.words import amount, duration, percent
 __all__ = ["Line", "Mark", "Plot", "Tick", "curve_plot", "ladder_plot", "nice_ticks", "reliability_plot"]
 
 LEFT, RIGHT = 0.12, 0.965
-TOP, BOTTOM = 14.0, 34.0
+TOP, BOTTOM = 24.0, 34.0
 MAX_POINTS = 160
 
 
@@ -135,13 +135,13 @@ def ladder_plot(rows: Sequence[LadderRow]) -> Plot | None:
                 title=f"{row.method}: {percent(value, row.n)} after {duration(end)}",
                 anchor=anchor,
                 label_x=x + (0.022 if anchor == "start" else -0.022),
-                label_y=_free_height([mark.label_y for mark in marks], y - 10 if y > 40 else y + 20),
+                label_y=_free_height([mark.label_y for mark in marks if abs(mark.x - x) < 0.3], y - 10),
                 style="chosen" if row.chosen else "",
             )
         )
     return Plot(
         frame.height,
-        tuple(Tick(frame.x(value), duration(value) if value else "0") for value in x_values),
+        tuple(Tick(frame.x(value), _clock(value)) for value in x_values if value <= frame.x_high),
         tuple(Tick(frame.y(value), _share(value)) for value in y_values),
         "time spent so far",
         (Line("best", tuple(stairs)),),
@@ -260,6 +260,10 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
         marks,
         floor=frame.height - BOTTOM,
     )
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:g}\u00a0s" if 0 < seconds < 60 else duration(seconds) if seconds else "0"
 
 
 def _share(value: float) -> str:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import importlib.resources
 import itertools
+import math
 from typing import Any
 
 import jinja2
@@ -94,8 +95,9 @@ def _environment() -> jinja2.Environment:
         pos=_position,
         said=_said,
         text=tables.as_text,
+        short=lambda name, longest: words.shortened(str(name), longest),
         uri=_data_uri,
-        whole=_whole,
+        drawable=_drawable,
     )
     return environment
 
@@ -123,9 +125,9 @@ def _position(share: float | None) -> str:
     return f"{100 * min(max(share or 0.0, 0.0), 1.0):.2f}%"
 
 
-def _whole(value: float | None) -> bool:
+def _drawable(value: float | None) -> bool:
     """Return whether there is a number to draw."""
-    return value is not None and value == value
+    return value is not None and math.isfinite(value)
 
 
 def _data_uri(card: PictureCard) -> str:

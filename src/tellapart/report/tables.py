@@ -103,7 +103,7 @@ def worst_pairs(
     first = _first_cards(cards)
     wrong = split.confusion.copy()
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(wrong, axis=None, kind="stable")[::-1][:limit]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
     totals = split.confusion.sum(axis=1)
     pairs = []
     for flat in order:

@@ -21,7 +21,7 @@ FEW_OF_A_CLASS = 10
 WIDE_INTERVAL = 0.10
 MISCALIBRATED = 0.05
 # How `judge.fit_words` begins where it names a fault.
-NAMED_FAULTS = ("Overfitting:", "Underfitting:")
+OVERFITTING, UNDERFITTING = "Overfitting:", "Underfitting:"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,15 +161,14 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
         said.append("Nothing was held out: these numbers are of the pictures it learned from, and say almost nothing.")
     elif summary.test_openings > 1:
         said.append(
-            f"The test split has been opened {summary.test_openings} times: "
-            "if its numbers steered any change, they are too good by now."
+            f"The test split has been opened {_times(summary.test_openings)}: "
+            "if what it said steered any change, its numbers are too good by now."
         )
     if found.n < FEW_PICTURES or (found.low is not None and found.high is not None and _width(found) > WIDE_INTERVAL):
         said.append(
             f"{amount(found.n)} pictures are few to measure on: the true number may lie anywhere in the interval."
         )
-    if summary.fit_words.startswith(NAMED_FAULTS):
-        said.append(summary.fit_words)
+    said += _fit(summary, found)
     said += _weak_classes(summary)
     said += _held_back(summary)
     used, excluded = summary.counts.get("used", 0), summary.counts.get("excluded", 0)
@@ -178,6 +177,22 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
             f"{amount(excluded)} of {amount(used + excluded)} files found could not be used; they are listed below."
         )
     return tuple(said)
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{amount(count)} times"
+
+
+def _fit(summary: Summary, found: Score) -> list[str]:
+    """Return what `fit_words` found in few words; in full it stands beside the numbers of the splits."""
+    learned = summary.splits["train"].metric("accuracy") if "train" in summary.splits else None
+    held_out = summary.headline.metric("accuracy") if summary.headline else None
+    if summary.fit_words.startswith(UNDERFITTING):
+        return [f"It has not learned even its training pictures: {percent(learned)} of them are named right."]
+    if summary.fit_words.startswith(OVERFITTING):
+        elsewhere = percent(held_out, found.n)
+        return [f"It overfits: {percent(learned)} right on the pictures it learned from, {elsewhere} on others."]
+    return []
 
 
 def _width(found: Score) -> float:
@@ -239,7 +254,7 @@ def _advice(found: Score, tone: Tone) -> tuple[str, ...]:
     else:
         said.append("Look at the confident mistakes below: some may be wrong labels, which are quick to correct.")
         said.append(
-            "Then use it: the commands are at the end."
+            "Then use it: the commands are below."
             if tone == "good"
             else "Add pictures of the weakest classes, or give it more time, and train again."
         )

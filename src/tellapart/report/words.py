@@ -99,8 +99,8 @@ def _visible(character: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name made visible, in quotation marks, isolated so that its direction stays its own."""
-    return f"“{ISOLATE}{visible(name)}{END_ISOLATE}”"
+    """Return a name made visible and not too long, in quotation marks, isolated so that its direction stays its own."""
+    return f"“{ISOLATE}{shortened(name, 48)}{END_ISOLATE}”"
 
 
 def plain(sentence: str) -> str:
