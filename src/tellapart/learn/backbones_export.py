@@ -42,12 +42,13 @@ _HUB_ANSWER_SECONDS = 10.0
 class Graph:
     """A frozen backbone: `model` is ONNX, uint8 [N, image_size, image_size, 3] -> embedding float32 [N, width].
 
-    `digest` is the sha256 of `model`; `mean` and `std` (0..1) are already inside it. `exporter` is which of torch's two
+    `folder` holds the weights it was made from. `digest` is the sha256 of `model`; `mean` and `std` (0..1) are already inside it. `exporter` is which of torch's two
     exporters wrote it.
     """
 
     model: bytes
     name: str
+    folder: Path
     image_size: int
     width: int
     mean: tuple[float, float, float]
@@ -83,6 +84,7 @@ def cached_graph(weights: Weights, image_size: int | None, cache: Path) -> Graph
         return Graph(
             model=model,
             name=weights.name,
+            folder=weights.folder,
             image_size=int(facts["image_size"]),
             width=int(facts["width"]),
             mean=_three(facts["mean"]),

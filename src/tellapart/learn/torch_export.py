@@ -126,9 +126,7 @@ def load_trunk(folder: Path, image_size: int) -> Trunk:
         except Exception as first:
             # Networks of tokens are built for one size; timm then adapts their position embeddings.
             try:
-                model = timm.create_model(
-                    f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=image_size
-                )
+                model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=image_size)
                 return _shaped(model, image_size)
             except Exception:
                 raise RecipeError(
