@@ -110,11 +110,18 @@ def test_no_pictures_give_nulls_and_no_warning() -> None:
     assert sum(row.n for row in reliability(np.zeros(0, np.int64), np.zeros((0, 2)))) == 0
 
 
-def test_ece_is_that_of_the_paper_on_an_example_worked_by_hand() -> None:
-    # Top probabilities 0.95, 0.95 (one right), 0.6 (right), and 0.4 exactly on the edge between two bins (wrong).
-    probs = np.array([[0.95, 0.03, 0.02], [0.95, 0.03, 0.02], [0.6, 0.3, 0.1], [0.4, 0.3, 0.3]])
-    got = metrics(np.array([0, 1, 0, 1]), probs)
-    assert got.ece == pytest.approx((2 * 0.45 + 0.4 + 0.4) / 4)
+def test_ece_has_fifteen_bins_as_in_the_paper() -> None:
+    # 0.61 and 0.69 share a bin of ten but not of fifteen; in one bin their errors would cancel.
+    probs = np.array([[0.61, 0.39], [0.69, 0.31]])
+    assert metrics(np.array([0, 1]), probs).ece == pytest.approx((0.39 + 0.69) / 2)
+    # 0.95 twice, once right: together they are 0.45 too sure.
+    probs = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4]])
+    assert metrics(np.array([0, 1, 0]), probs).ece == pytest.approx((2 * 0.45 + 0.4) / 3)
+
+
+def test_a_top_probability_on_an_edge_is_in_the_bin_below() -> None:
+    bins = reliability(np.array([0, 0]), np.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]), bins=4)
+    assert [row.n for row in bins] == [0, 1, 0, 1]
 
 
 def test_a_row_that_is_sure_and_wrong_costs_a_finite_loss() -> None:

@@ -190,6 +190,12 @@ def test_each_class_has_its_share_of_the_reference_whatever_the_order(
     assert {keys[order[row]] for row in again} == {keys[row] for row in picked}
 
 
+def test_a_large_class_does_not_crowd_out_a_small_one_nor_the_other_way_round() -> None:
+    labels = np.repeat([0, 1, 2], [700, 200, 100])
+    picked = pick_reference(labels, [str(row) for row in range(1000)], 100)
+    assert np.bincount(labels[picked]) == pytest.approx([70, 20, 10], abs=1)
+
+
 def test_more_classes_than_places_still_fill_every_place() -> None:
     picked = pick_reference(np.arange(100), [str(row) for row in range(100)], 10)
     assert len(set(picked.tolist())) == 10

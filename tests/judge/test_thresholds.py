@@ -113,10 +113,20 @@ def test_a_target_out_of_reach_is_recorded_and_answers_little() -> None:
     assert got.coverage < 0.1
 
 
+def _falling(right: list[bool]) -> tuple[NDArray[np.int64], Floats]:
+    """Rows from the surest to the least sure, right or wrong as told."""
+    top = np.linspace(0.95, 0.6, len(right))
+    return np.where(right, 0, 1), np.stack([top, 1 - top], axis=1)
+
+
 def test_few_rows_that_are_all_right_are_answered_though_nothing_is_proven() -> None:
-    targets = np.arange(12) % 2
-    got = choose_thresholds(targets, np.where(np.eye(2)[targets] == 1, 0.9, 0.1))
+    got = choose_thresholds(*_falling([True] * 5))
     assert (got.reached, got.coverage, got.precision) == (False, 1.0, 1.0)
+
+
+def test_luck_with_the_four_surest_rows_is_not_taken_for_precision() -> None:
+    got = choose_thresholds(*_falling([True] * 4 + [False] * 16))
+    assert (got.reached, got.coverage) == (False, 1 / 20)
 
 
 def test_without_rows_nothing_is_promised() -> None:
