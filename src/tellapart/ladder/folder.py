@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,13 @@ class RunFolder:
     fresh: bool
     finished: dict[str, Any] | None = None
     previous: Path | None = None
+
+    def forget(self) -> None:
+        """Remove the folder of a run that ended before there was anything to keep, unless it is an older run's."""
+        if self.fresh:
+            shutil.rmtree(self.path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()  # only where it has become empty
 
 
 def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFolder:

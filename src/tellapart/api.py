@@ -1,0 +1,184 @@
+"""The verbs as functions. Each takes plain values or a `Recipe` and returns a frozen result, which the faces show.
+
+Here a verb's events are driven: written to the run folder, shown to whoever watches, interrupted on request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tellapart.errors import InputError, InterruptedRunError
+from tellapart.events import Event
+from tellapart.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tellapart.report.summary import SplitReport, Summary
+    from tellapart.runtime.predictor import Failure, Prediction
+
+__all__ = ["EvaluateResult", "TrainResult", "Watch", "demo", "evaluate", "predict", "train"]
+
+Watch = Callable[[Event], None]
+
+# After a signal: what the end of a run may take.
+_SECONDS_TO_END_IN = 8.0
+# The demo is to be over within a minute of its first word.
+_DEMO_SECONDS = 50.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What `train` gives: `result` is the object of the JSON contract; `summary` is None for a run read back."""
+
+    run: Path
+    result: dict[str, Any]
+    summary: Summary | None = None
+    exit_code: int = 0
+
+    @property
+    def bundle(self) -> Path:
+        """The folder that `predict` and `evaluate` take."""
+        return self.run / "bundle"
+
+    @property
+    def report(self) -> Path:
+        """The page a person reads."""
+        return self.run / "report.html"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return self.result
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateResult:
+    """What `evaluate` gives: the numbers of one set of labelled pictures, and `notes` for the reader."""
+
+    split: SplitReport
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the metrics object of the JSON contract with `per_class` and `confusion` beside."""
+        from tellapart.files import finite
+
+        confusion = self.split.confusion
+        content: dict[str, Any] = {
+            **self.split.metrics,
+            "per_class": [dataclasses.asdict(row) for row in self.split.per_class],
+            "confusion": [] if confusion is None else confusion.tolist(),
+        }
+        plain: dict[str, Any] = finite(content)
+        return plain
+
+
+def train(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    recipe: Recipe | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+    spent_already: float = 0.0,
+    **options: Any,
+) -> TrainResult:
+    """Train a classifier on labelled pictures: check, split, climb the ladder, ship, report.
+
+    `data` is a folder per class, the same under train/val/test, or a table; `out` the run folder (default: a fresh one
+    beside `data`); `options` are those of the recipe, over `recipe`; `watch` is called with each event;
+    `spent_already` seconds of the budget are gone. The pictures are never changed. Raises InputError (RecipeError,
+    DataError) for what cannot be used, InterruptedRunError when stopped before there was a model.
+
+    >>> import tellapart
+    >>> run = tellapart.train("photos/", method="majority", budget="60s")
+    >>> run.result["method"], sorted(run.result["counts"])[:3]
+    ('majority', ['excluded', 'found', 'test'])
+    """
+    from tellapart.cache import cache_root
+    from tellapart.driving import drive
+    from tellapart.ladder.climb import climb
+    from tellapart.ladder.clock import Clock
+    from tellapart.ladder.finish import contract
+    from tellapart.ladder.folder import prepare
+    from tellapart.ladder.run import Run
+
+    data = Path(data)
+    chosen = Recipe.of(recipe, **options)
+    folder = prepare(data, None if out is None else Path(out), chosen, resume)
+    if folder.finished is not None:
+        return TrainResult(folder.path, folder.finished)
+    if folder.previous is not None and chosen.data.previous is None:
+        chosen = Recipe.of(chosen, previous=str(folder.previous))
+    clock = Clock(chosen.budget_seconds, spent_already)
+    run = Run(data, folder.path, cache_root(folder.path), chosen, clock)
+    try:
+        summary, exit_code = drive(climb(run), folder.path, watch, lambda: clock.shorten(_SECONDS_TO_END_IN))
+    except (InputError, InterruptedRunError, KeyboardInterrupt):
+        folder.forget()
+        raise
+    return TrainResult(folder.path, contract(summary), summary, exit_code)
+
+
+def predict(
+    bundle: str | Path, pictures: str | Path | Iterable[str | Path], *, threads: int | None = None
+) -> Iterator[Prediction | Failure]:
+    """Yield a Prediction or a Failure for each picture, in order, as they are asked for.
+
+    `pictures` are files, folders and globs (or one of them). Raises BundleError for a bundle that cannot be trusted,
+    InputError where nothing is found.
+
+    >>> import tellapart
+    >>> run = tellapart.train("photos/", method="majority", budget="60s")
+    >>> first = next(tellapart.predict(run.bundle, "photos/"))
+    >>> first.answer in ("label", "unsure", "unknown"), 0.0 <= first.prob <= 1.0
+    (True, True)
+    """
+    from tellapart.runtime.bundle import Bundle
+    from tellapart.runtime.predictor import Predictor
+    from tellapart.runtime.sources import expand
+
+    asked = [pictures] if isinstance(pictures, str | Path) else pictures
+    return Predictor(Bundle(Path(bundle)), threads).predict(expand(str(item) for item in asked))
+
+
+def evaluate(
+    bundle: str | Path, data: str | Path, *, watch: Watch | None = None, recipe: Recipe | None = None, **options: Any
+) -> EvaluateResult:
+    """Measure a bundle on labelled pictures: their test split where `data` has one, else all of them.
+
+    Takes the options of `train` that say how `data` is read. Raises DataError when `data` has a class that the bundle
+    does not know.
+
+    >>> import tellapart
+    >>> run = tellapart.train("photos/", method="majority", budget="60s")
+    >>> result = tellapart.evaluate(run.bundle, "photos/").as_json()
+    >>> 0.0 <= result["accuracy_low"] <= result["accuracy"] <= result["accuracy_high"] <= 1.0
+    True
+    """
+    from tellapart.driving import finish
+    from tellapart.ladder.evaluate import evaluate as steps
+
+    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options)), watch)
+    return EvaluateResult(found.split, found.classes, found.notes)
+
+
+def demo(
+    out: str | Path | None = None, *, watch: Watch | None = None, spent_already: float = 0.0, **options: Any
+) -> TrainResult:
+    """Train on scikit-learn's handwritten digits, written out as PNG files under `out` (default: tellapart-demo).
+
+    The path of a user's own folder is taken, offline. Options are those of `train`.
+
+    >>> import tellapart
+    >>> run = tellapart.demo(method="majority", budget="60s")
+    >>> run.result["counts"]["found"], len(run.result["classes"])
+    (1797, 10)
+    """
+    from tellapart.data.digits import write_digits
+
+    folder = Path("tellapart-demo" if out is None else out)
+    write_digits(folder / "digits")
+    wishes = {"budget": _DEMO_SECONDS, **options}
+    return train(folder / "digits", watch=watch, spent_already=spent_already, **wishes)

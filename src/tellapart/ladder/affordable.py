@@ -1,0 +1,35 @@
+"""Fewer pictures where time is short: the same share of every class, the same ones each time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from tellapart.data.manifest import Split
+from tellapart.learn.rungs import IntArray, Pictures
+
+__all__ = ["thinned"]
+
+
+def thinned(pictures: Mapping[Split, Pictures], most: int) -> dict[Split, IntArray]:
+    """Return the rows of each split to keep, sorted, so that about `most` remain in all.
+
+    Every split and every class of it keeps the same share, and at least one picture. Which ones is a function of their
+    content alone, so that a longer budget adds pictures to those that a shorter one had.
+    """
+    total = sum(len(found) for found in pictures.values())
+    share = min(1.0, most / max(1, total))
+    return {split: _rows(found, share) for split, found in pictures.items()}
+
+
+def _rows(pictures: Pictures, share: float) -> IntArray:
+    if share >= 1.0:
+        return np.arange(len(pictures), dtype=np.int64)
+    order = sorted(range(len(pictures)), key=lambda row: hashlib.sha256(pictures.digests[row].encode()).digest())
+    by_class: dict[int, list[int]] = {}
+    for row in order:
+        by_class.setdefault(int(pictures.targets[row]), []).append(row)
+    kept = [row for rows in by_class.values() for row in rows[: max(1, round(share * len(rows)))]]
+    return np.array(sorted(kept), dtype=np.int64)

@@ -1,0 +1,91 @@
+"""Which rung wins: a paired comparison of log loss, on pictures that neither rung learned from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart import judge
+from tellapart.data.manifest import Split
+from tellapart.learn.rungs import Fitted, IntArray
+
+__all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Ground", "beats", "candidate", "is_unbalanced"]
+
+ENOUGH_TO_COMPARE = 500
+_UNBALANCED = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """Where rungs meet: the targets (class indices) of train and val, and whether classes count equally."""
+
+    train_targets: IntArray
+    val_targets: IntArray
+    balanced: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A rung with its calibration: `temperature` comes from out-of-fold logits, `val_probs` are float64 [n, K].
+
+    `rows` are those of each split's pictures that the rung had the time to look at.
+    """
+
+    fitted: Fitted
+    temperature: float
+    rows: Mapping[Split, IntArray]
+    val_probs: NDArray[np.float64]
+    seconds: float
+    seconds_per_picture: float = 0.0
+
+    @property
+    def out_of_fold_rows(self) -> IntArray:
+        """The training rows, of all the run's, that were predicted out of fold."""
+        return np.asarray(self.rows["train"][self.fitted.out_of_fold.rows])
+
+    def out_of_fold_probs(self) -> NDArray[np.float64]:
+        """Return calibrated float64 [n, K] for `out_of_fold_rows`."""
+        return judge.softmax(self.fitted.out_of_fold.logits / np.float32(self.temperature))
+
+
+def is_unbalanced(counts: IntArray) -> bool:
+    """Return whether the largest class has at least twice the pictures of the smallest; `counts` int64 [K]."""
+    return bool(counts.max() >= _UNBALANCED * max(1, counts.min()))
+
+
+def candidate(
+    fitted: Fitted,
+    ground: Ground,
+    rows: Mapping[Split, IntArray],
+    seconds: float,
+    seconds_per_picture: float = 0.0,
+) -> Candidate:
+    """Calibrate a rung on its out-of-fold logits."""
+    held = fitted.out_of_fold
+    temperature = judge.fit_temperature(held.logits, ground.train_targets[rows["train"][held.rows]])
+    val_probs = judge.softmax(fitted.head.logits(fitted.embeddings["val"]) / np.float32(temperature))
+    return Candidate(fitted, temperature, rows, val_probs, seconds, seconds_per_picture)
+
+
+def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.Comparison:
+    """Compare a dearer rung with the best so far: on validation when 500 pictures or more are there, else out-of-fold.
+
+    Anything better than `majority` is usable, so against it a lower mean is enough; any other champion falls only when
+    the whole 95 % interval of the difference is below zero.
+    """
+    names = challenger.fitted.method, champion.fitted.method
+    on_val = np.intersect1d(challenger.rows["val"], champion.rows["val"], return_indices=True)
+    on_folds = np.intersect1d(challenger.out_of_fold_rows, champion.out_of_fold_rows, return_indices=True)
+    if len(on_val[0]) >= ENOUGH_TO_COMPARE or not len(on_folds[0]):
+        rows, ours, theirs = on_val
+        targets = ground.val_targets[rows]
+        probs = challenger.val_probs[ours], champion.val_probs[theirs]
+    else:
+        rows, ours, theirs = on_folds
+        targets = ground.train_targets[rows]
+        probs = challenger.out_of_fold_probs()[ours], champion.out_of_fold_probs()[theirs]
+    against_majority = champion.fitted.method == "majority"
+    return judge.compare(targets, *probs, balanced=ground.balanced, against_majority=against_majority, names=names)

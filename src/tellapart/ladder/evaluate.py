@@ -1,0 +1,82 @@
+"""A bundle measured on labelled pictures that it did not come with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tellapart.cache import cache_root
+from tellapart.data import scan
+from tellapart.data.manifest import Manifest, Row
+from tellapart.errors import DataError, did_you_mean
+from tellapart.events import Progress, Steps
+from tellapart.images import default_threads
+from tellapart.ladder.run import stage
+from tellapart.ladder.show import measured, split_report
+from tellapart.learn.rungs import FloatArray, Pictures
+from tellapart.recipe import Recipe
+from tellapart.report import SplitReport
+from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.predictor import Failure, Predictor
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Numbers of a bundle on labelled pictures, its classes, and what the reader should know."""
+
+    split: SplitReport
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def evaluate(path: Path, data: Path, recipe: Recipe) -> Steps[Evaluation]:
+    """Measure the bundle at `path` on the test split of `data` where it has one, else on all of its pictures.
+
+    Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know.
+    """
+    bundle = Bundle(path)
+    manifest = yield from scan(data, recipe, cache_root(), purpose="evaluate")
+    rows = manifest.where(split="test") or manifest.rows
+    notes = list(manifest.notes)
+    if len(rows) < len(manifest.rows):
+        notes.append(f"Only the test split of {data} was used: {len(rows):,} of {len(manifest.rows):,} pictures.")
+    unknown = sorted({row.label for row in rows} - set(bundle.classes))
+    if unknown:
+        raise DataError(
+            "unknown_class",
+            f"{data} has the class {unknown[0]!r}, which the bundle does not know."
+            f"{did_you_mean(unknown[0], bundle.classes)}",
+            f"Its classes are {', '.join(bundle.classes[:20])}.",
+        )
+    absent = sorted(set(bundle.classes) - {row.label for row in rows})
+    if absent:
+        notes.append(f"No pictures of {', '.join(absent[:10])}: nothing is said about these classes.")
+    predictor = Predictor(bundle, recipe.fit.threads or default_threads())
+    kept, embeddings = yield from stage("evaluate", _seen(predictor, manifest, rows))
+    if len(kept) < len(rows):
+        notes.append(f"{len(rows) - len(kept):,} pictures could not be read a second time and were left out.")
+    index = {label: number for number, label in enumerate(bundle.classes)}
+    pictures = Pictures(
+        tuple(manifest.file(row) for row in kept),
+        tuple(row.sha256 for row in kept),
+        tuple(row.group for row in kept),
+        np.array([index[row.label] for row in kept], dtype=np.int64),
+    )
+    split = split_report(measured(pictures, embeddings, predictor), bundle.classes)
+    return Evaluation(split, bundle.classes, tuple(notes))
+
+
+def _seen(predictor: Predictor, manifest: Manifest, rows: tuple[Row, ...]) -> Steps[tuple[list[Row], FloatArray]]:
+    """Return the rows that could be read, with their embeddings float32 [n, D]."""
+    kept, embeddings = [], []
+    for done, (row, outputs) in enumerate(zip(rows, predictor.outputs(map(manifest.file, rows)), strict=True), 1):
+        if not isinstance(outputs, Failure):
+            kept.append(row)
+            embeddings.append(outputs[1])
+        if done % 20 == 0 or done == len(rows):
+            yield Progress("evaluate", done, len(rows))
+    return kept, np.stack(embeddings) if embeddings else np.zeros((0, 1), dtype=np.float32)

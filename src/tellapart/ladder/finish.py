@@ -1,0 +1,201 @@
+"""What happens to the winner: calibrated, shipped through the parity gate, measured once on test, reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tellapart import __version__, files, judge
+from tellapart.data.manifest import Manifest, Split
+from tellapart.errors import OutOfTimeError
+from tellapart.events import Decision, Note, Steps, follow
+from tellapart.judge import Metrics
+from tellapart.ladder.choose import Candidate, Ground
+from tellapart.ladder.keep import keep
+from tellapart.ladder.machine import machine
+from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_test
+from tellapart.ladder.run import Heard, Run, out_of_time, stage
+from tellapart.ladder.show import Measured, answer_shares, answered, measured, mistakes, split_report
+from tellapart.learn.embed import embed
+from tellapart.learn.rungs import FloatArray, Pictures
+from tellapart.report import LadderRow, SplitReport, Summary, render
+from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.predictor import Predictor
+from tellapart.ship import with_metrics, write_bundle
+
+__all__ = ["Climbed", "contract", "finish", "seconds_to_finish"]
+
+# What the report needs at the end, and so what the last embedding has to leave.
+_REPORT_SECONDS = 1.5
+# What shipping and measuring need besides, for a bundle and for each picture; measured on a slow laptop.
+_SHIP_SECONDS = 1.0
+_SHIP_SECONDS_PER_PICTURE = 0.0002
+_NO_TEST_PICTURES = "none of the budget was left to open the test split"
+
+
+@dataclasses.dataclass(frozen=True)
+class Climbed:
+    """What the climb leaves: the manifest, the pictures of each split, the winner, a row for each rung."""
+
+    manifest: Manifest
+    pictures: Mapping[Split, Pictures]
+    ground: Ground
+    winner: Candidate
+    ladder: tuple[LadderRow, ...]
+    resolved: dict[str, Any]
+    threads: int
+
+    def looked_at(self, split: Split) -> Pictures:
+        """Return the pictures of a split that the winner had the time to look at."""
+        return self.pictures[split].take(self.winner.rows[split])
+
+
+def seconds_to_finish(num_pictures: int) -> float:
+    """Return the seconds to keep for shipping, measuring and the report."""
+    return _REPORT_SECONDS + _SHIP_SECONDS + _SHIP_SECONDS_PER_PICTURE * num_pictures
+
+
+def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
+    """Ship the winner, open the test split, write the report; return what it says.
+
+    Writes `bundle/`, `resolved.json`, `report.html`, `report.json` and, last, `result.json`.
+    """
+    bundle = yield from stage("ship", _ship(run, climbed))
+    predictor = Predictor(bundle, climbed.threads)
+    seen = {
+        split: measured(climbed.looked_at(split), climbed.winner.fitted.embeddings[split], predictor)
+        for split in ("train", "val")
+    }
+    test = yield from stage("evaluate", _open_test(run, climbed))
+    if test is not None:
+        seen["test"] = measured(*test, predictor)
+    reports = {split: split_report(found, climbed.manifest.classes) for split, found in seen.items()}
+    with_metrics(
+        bundle.path, {split: dict(reports[split].metrics) if split in reports else None for split in ("val", "test")}
+    )
+    return (yield from stage("report", _report(run, climbed, heard, predictor, seen, reports)))
+
+
+def contract(summary: Summary) -> dict[str, Any]:
+    """Return the object that `train --json` prints: version 1 of the JSON contract, nothing more."""
+    everything = summary.as_json()
+    rungs = [
+        {name: row[name] for name in ("method", "backbone", "seconds", "val") if name in row}
+        for row in everything["ladder"]
+        if row["skipped"] is None
+    ]
+    names = ("version", "run", "bundle", "report", "method", "backbone", "classes", "seconds", "counts")
+    head = {name: everything[name] for name in names}
+    return {**head, "ladder": rungs, "val": everything["val"], "test": everything["test"]}
+
+
+def _ship(run: Run, climbed: Climbed) -> Steps[Bundle]:
+    winner, train, classes = climbed.winner, climbed.looked_at("train"), climbed.manifest.classes
+    fitted = winner.fitted
+    chosen = judge.choose_thresholds(train.targets[fitted.out_of_fold.rows], winner.out_of_fold_probs())
+    yield Decision(
+        "thresholds", {"min_prob": chosen.min_prob, "max_novelty": chosen.max_novelty}, _why_thresholds(chosen)
+    )
+    kept = keep(run, fitted, train, len(classes), climbed.threads)
+    return write_bundle(
+        run.folder / "bundle",
+        fitted,
+        classes=classes,
+        temperature=winner.temperature,
+        thresholds={name: getattr(chosen, name) for name in ("min_prob", "max_novelty", "target_precision")},
+        novelty=kept.novelty.arrays(),
+        reference_labels=kept.reference_labels,
+        targets=train.targets,
+        brightness=kept.brightness,
+        selftest=kept.selftest,
+        selftest_embeddings=kept.selftest_embeddings,
+        thumbnails=kept.thumbnails,
+        recipe=climbed.resolved,
+        fingerprint=climbed.manifest.fingerprint,
+    )
+
+
+def _why_thresholds(chosen: judge.Thresholds) -> str:
+    if chosen.precision is None:
+        return "there are no out-of-fold predictions to choose by"
+    words = (
+        f"of {chosen.n:,} out-of-fold predictions the {chosen.coverage:.0%} that would be answered are right "
+        f"{chosen.precision:.1%} of the time"
+    )
+    return words if chosen.reached else f"{words}; {chosen.target_precision:.0%} could not be shown"
+
+
+def _open_test(run: Run, climbed: Climbed) -> Steps[tuple[Pictures, FloatArray] | None]:
+    test = climbed.looked_at("test")
+    if not len(test):
+        return None
+    fitted = climbed.winner.fitted
+    steps = embed(fitted.trunk, fitted.preprocess, test.files, test.digests, run.cache, threads=climbed.threads)
+    try:
+        embeddings = yield from follow(steps, out_of_time(run.clock, lambda: _REPORT_SECONDS), deaf=True)
+    except OutOfTimeError:
+        yield Note("warning", f"The test split was not opened: {_NO_TEST_PICTURES}.")
+        return None
+    fingerprint = fingerprint_of_test(climbed.manifest.where(split="test"))
+    times = count_openings(run.folder, fingerprint) + 1
+    yield Decision(OPENED, fingerprint, f"the winner is measured on {len(test):,} test pictures, opening {times}")
+    return test, embeddings
+
+
+def _report(
+    run: Run,
+    climbed: Climbed,
+    heard: Heard,
+    predictor: Predictor,
+    seen: dict[str, Measured],
+    reports: dict[str, SplitReport],
+) -> Steps[Summary]:
+    began = time.monotonic()
+    bundle, manifest, fitted = predictor.bundle, climbed.manifest, climbed.winner.fitted
+    headline = next(seen[split] for split in ("test", "val", "train") if split in seen and len(seen[split].pictures))
+    numbers: dict[str, Metrics | None] = {split: found.metrics for split, found in seen.items()}
+    fingerprint = fingerprint_of_test(manifest.where(split="test"))
+    said = answered(headline, predictor)
+    cards = yield from mistakes(said, manifest, fitted.preprocess.decode, climbed.threads)
+    summary = Summary(
+        title=run.data.resolve().name,
+        data=str(run.data),
+        classes=manifest.classes,
+        counts=manifest.counts,
+        method=fitted.method,
+        run=str(run.folder),
+        bundle=str(bundle.path),
+        ladder=climbed.ladder,
+        splits={split: report for split, report in reports.items() if report.n},  # type: ignore[misc]
+        created=datetime.now(UTC),
+        tellapart=__version__,
+        backbone=fitted.backbone,
+        backbone_licence=fitted.licence,
+        report=str(run.folder / "report.html"),
+        seconds=run.clock.spent(),
+        budget_seconds=run.recipe.budget_seconds,
+        balanced=climbed.ground.balanced,
+        fit_words=judge.fit_words(numbers.get("train"), numbers.get("val"), numbers.get("test")),
+        test_openings=count_openings(run.folder, fingerprint) if "test" in seen else 0,
+        epochs=fitted.epochs,
+        mistakes=cards,
+        answers=answer_shares(said),
+        thresholds=bundle.card.thresholds.model_dump(),
+        excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),
+        notes=_once([*manifest.notes, *heard.notes, *fitted.notes]),
+        decisions=heard.decisions,
+        recipe=climbed.resolved,
+        stages=(*heard.stages, ("report", time.monotonic() - began)),
+        machine=machine(),
+    )
+    files.write_text(run.folder / "report.html", render(summary))
+    files.write_json(run.folder / "report.json", summary.as_json())
+    files.write_json(run.folder / "result.json", contract(summary))
+    return summary
+
+
+def _once(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))

@@ -1,0 +1,58 @@
+"""What a bundle keeps of the training pictures: references for novelty, thumbnails, the pictures of its self-test."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart import judge
+from tellapart.judge import Novelty
+from tellapart.ladder.run import Run
+from tellapart.learn.rungs import Fitted, FloatArray, IntArray, Pictures
+from tellapart.runtime.reference import MAX_SELFTEST
+from tellapart.ship.gallery import class_means, gallery, selftest_pictures, synthetic_pictures
+
+__all__ = ["Kept", "keep"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """As `ship.write_bundle` takes them."""
+
+    novelty: Novelty
+    reference_labels: IntArray
+    brightness: tuple[float, float]
+    selftest: NDArray[np.uint8]
+    selftest_embeddings: FloatArray | None
+    thumbnails: NDArray[np.uint8] | None
+
+
+def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: int) -> Kept:
+    """Choose at most 2,000 reference pictures; with `--no-reference` keep class means and made-up pictures instead."""
+    embeddings = fitted.embeddings["train"]
+    rows = judge.pick_reference(train.targets, train.digests)
+    chosen = train.take(rows)
+    seen = gallery(chosen.files, fitted.preprocess, threads)
+    if not run.recipe.fit.reference:
+        means, labels = class_means(embeddings, train.targets, num_classes)
+        made_up = synthetic_pictures(fitted.preprocess.image_size)
+        return Kept(Novelty.fit(means, _held_out(fitted)), labels, seen.brightness, made_up, None, None)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(train.groups))}
+    groups = np.array([numbers[group] for group in train.groups], dtype=np.int64)
+    held = fitted.held_out
+    if len(held):
+        novelty = Novelty.fit(embeddings[rows], embeddings[held], groups[rows], groups[held])
+    else:
+        novelty = Novelty.fit(embeddings[rows], _held_out(fitted))
+    shown = np.unique(np.linspace(0, len(train) - 1, min(MAX_SELFTEST, len(train))).astype(np.int64))
+    pictures = selftest_pictures(train.take(shown).files, fitted.preprocess)
+    return Kept(novelty, train.targets[rows], seen.brightness, pictures, embeddings[shown], seen.thumbnails)
+
+
+def _held_out(fitted: Fitted) -> FloatArray:
+    """Return embeddings of pictures that the trunk did not learn from; of all where there are none such."""
+    if len(fitted.held_out):
+        return fitted.embeddings["train"][fitted.held_out]
+    return fitted.embeddings["val"] if len(fitted.embeddings["val"]) else fitted.embeddings["train"]

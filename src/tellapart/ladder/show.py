@@ -1,0 +1,138 @@
+"""From pictures seen through the bundle to what the report shows of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart import judge
+from tellapart.data.manifest import Manifest
+from tellapart.errors import PictureError
+from tellapart.events import Progress, Steps
+from tellapart.images import DecodePolicy, decode, map_ordered
+from tellapart.judge import Answer
+from tellapart.learn.rungs import FloatArray, Pictures
+from tellapart.report import AnswerShare, ClassRow, PictureCard, ReliabilityBin, SplitReport
+from tellapart.report.thumbnail import thumbnail
+from tellapart.runtime.answers import answer
+from tellapart.runtime.predictor import Predictor
+
+__all__ = ["Answered", "Measured", "answer_shares", "answered", "measured", "mistakes", "split_report"]
+
+_MOST_MISTAKES = 24
+_THUMBNAIL_PX = 224
+_TOP = 3
+_CLASS_ROW = tuple(field.name for field in dataclasses.fields(ClassRow))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One split seen through the bundle: `embeddings` float32 [n, D], calibrated `probs` float64 [n, K]."""
+
+    pictures: Pictures
+    embeddings: FloatArray
+    probs: NDArray[np.float64]
+
+    @functools.cached_property
+    def metrics(self) -> judge.Metrics:
+        """The numbers of the split."""
+        return judge.metrics(self.pictures.targets, self.probs)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the likeliest class is the true one, bool [n]."""
+        return np.asarray(self.probs.argmax(axis=1) == self.pictures.targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """A split with what `predict` says of its pictures: `novelty` float64 [n], `answers`, one each."""
+
+    found: Measured
+    novelty: NDArray[np.float64]
+    answers: tuple[Answer, ...]
+
+
+def measured(pictures: Pictures, embeddings: FloatArray, predictor: Predictor) -> Measured:
+    """Return a split as the bundle sees it, from embeddings float32 [n, D] of the bundle's own graph."""
+    return Measured(pictures, embeddings, judge.softmax(predictor.logits_from(embeddings)))
+
+
+def answered(found: Measured, predictor: Predictor) -> Answered:
+    """Return what the bundle answers to each picture of a split."""
+    thresholds, scorer = predictor.bundle.card.thresholds, predictor.bundle.reference.novelty()
+    novelty = np.array([scorer.score(embedding) for embedding in found.embeddings], dtype=np.float64)
+    sure = found.probs.max(axis=1)
+    said = tuple(
+        answer(prob, novel, thresholds.min_prob, thresholds.max_novelty)
+        for prob, novel in zip(sure.tolist(), novelty.tolist(), strict=True)
+    )
+    return Answered(found, novelty, said)
+
+
+def split_report(found: Measured, classes: tuple[str, ...]) -> SplitReport:
+    """Return the numbers of a split as the report shows them."""
+    targets = found.pictures.targets
+    rows = judge.per_class(targets, found.probs, classes)
+    bins = judge.reliability(targets, found.probs)
+    return SplitReport(
+        metrics=found.metrics.as_json(),
+        per_class=tuple(ClassRow(**{name: getattr(row, name) for name in _CLASS_ROW}) for row in rows),
+        confusion=judge.confusion(targets, found.probs.argmax(axis=1), len(classes)),
+        reliability=tuple(ReliabilityBin(**dataclasses.asdict(part)) for part in bins),
+    )
+
+
+def answer_shares(said: Answered) -> tuple[AnswerShare, ...]:
+    """Return how often each answer is given, and how often its likeliest class is right."""
+    shares = []
+    for kind in get_args(Answer):
+        given = np.array([one == kind for one in said.answers], dtype=bool)
+        count = int(given.sum())
+        accuracy = float(said.found.right[given].mean()) if count else None
+        shares.append(AnswerShare(kind, count, count / max(1, len(given)), accuracy))
+    return tuple(shares)
+
+
+def mistakes(said: Answered, manifest: Manifest, policy: DecodePolicy, threads: int) -> Steps[tuple[PictureCard, ...]]:
+    """Return the most confident mistakes as pictures, the worst first; one that has gone missing is left out."""
+    found = said.found
+    confidence = found.probs.max(axis=1)
+    wrong = np.flatnonzero(~found.right)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MOST_MISTAKES].tolist()
+
+    def seen(row: int) -> bytes | None:
+        try:
+            pixels = decode(found.pictures.files[row], at_least_px=_THUMBNAIL_PX, policy=policy)
+        except PictureError:
+            return None
+        return thumbnail(pixels, _THUMBNAIL_PX)
+
+    cards = []
+    for done, (row, jpeg) in enumerate(zip(worst, map_ordered(seen, worst, threads), strict=True), 1):
+        if jpeg is not None:
+            cards.append(_card(said, row, jpeg, manifest))
+        yield Progress("report", done, len(worst))
+    return tuple(cards)
+
+
+def _card(said: Answered, row: int, jpeg: bytes, manifest: Manifest) -> PictureCard:
+    found = said.found
+    order = np.argsort(-found.probs[row], kind="stable")[:_TOP].tolist()
+    top = tuple((manifest.classes[index], float(found.probs[row, index])) for index in order)
+    file = found.pictures.files[row]
+    path = file.relative_to(manifest.root).as_posix() if file.is_relative_to(manifest.root) else str(file)
+    return PictureCard(
+        jpeg=jpeg,
+        path=path,
+        label=manifest.classes[int(found.pictures.targets[row])],
+        predicted=top[0][0],
+        prob=top[0][1],
+        top=top,
+        novelty=float(said.novelty[row]),
+        answer=said.answers[row],
+    )
