@@ -107,6 +107,8 @@ def parse_card(content: bytes) -> Card:
             f"The bundle has format {version}; this tellapart reads up to {VERSION}.",
             f"Upgrade to {_written_by(value)}: pip install -U tellapart",
         )
+    if type(version) is not int or version < 1:
+        raise BundleError("bundle_card", f"{CARD} has no version.", _AGAIN)
     digests = value.get("digests")
     own = digests.pop(CARD, None) if isinstance(digests, dict) else None
     places = _OWN_DIGEST.findall(content)
