@@ -23,7 +23,9 @@ from PIL import Image
 from tellapart.cache import Space, digest_of
 from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
-from tellapart.images import DecodePolicy, Pixels, decode, map_ordered, read_header, sixteen_bit_peak
+from tellapart.images import DecodePolicy, decode, map_ordered, sixteen_bit_peak
+from tellapart.images.decode import upright
+from tellapart.images.header import opened
 from tellapart.images.sniff import HEAD_BYTES, sniff
 
 __all__ = ["VERSION", "PictureFacts", "Refusal", "gather", "pixels_digest", "read_file"]
@@ -172,27 +174,29 @@ _PENDING = Refusal("unreadable", "It was not read.")
 def examine(content: bytes, sha256: str, policy: DecodePolicy) -> PictureFacts | Refusal:
     """Return what a picture's bytes tell, having decoded them."""
     try:
-        header = read_header(content, policy)
-        many = header.width * header.height > REDUCE_ABOVE_PIXELS
-        reduced = many and header.format == "JPEG"
-        pixels = decode(content, _REDUCED_PX if reduced else None, policy)
+        with opened(content, policy) as (picture, header, _):
+            many = header.width * header.height > REDUCE_ABOVE_PIXELS
+            reduced = many and header.format == "JPEG"
+            flat, box = upright(picture, header, _REDUCED_PX if reduced else None, policy)
+            rgb = flat if flat.mode == "RGB" else flat.convert("RGB")
+            pixels = rgb.tobytes()
         peak = sixteen_bit_peak(content, policy) if header.sixteen_bit else None
         if reduced:
             digest = None
         elif peak is not None:
             digest = pixels_digest(content, policy, peak)
         else:
-            digest = _digest(pixels)
+            digest = _digest(pixels, header.width, header.height)
     except PictureError as error:
         return Refusal(error.code, str(error))
     return PictureFacts(
         sha256,
         header.width,
         header.height,
-        _is_grey(pixels),
+        flat.mode == "L" or _is_grey(pixels),
         peak,
         digest,
-        _signature(pixels) if many else None,
+        rgb.resize((8, 8), Image.Resampling.BOX, box=box).tobytes() if many else None,
     )
 
 
@@ -201,28 +205,23 @@ def pixels_digest(content: bytes, policy: DecodePolicy, peak: int | None = None)
 
     A 16-bit picture is compared at its own scale, for at the data set's many levels may become one.
     """
-    if peak is None:
-        return _digest(decode(content, None, policy))
-    scaled = policy.model_copy(update={"sixteen_bit_scale": max(255, peak)})
-    return _digest(decode(content, None, scaled), peak)
-
-
-def _digest(pixels: Pixels, peak: int = 0) -> bytes:
+    if peak is not None:
+        policy = policy.model_copy(update={"sixteen_bit_scale": max(255, peak)})
+    pixels = decode(content, None, policy)
     height, width, _ = pixels.shape
+    return _digest(pixels.tobytes(), width, height, peak or 0)
+
+
+def _digest(pixels: bytes, width: int, height: int, peak: int = 0) -> bytes:
     hashed = hashlib.sha256(struct.pack("<III", width, height, peak))
-    hashed.update(np.ascontiguousarray(pixels).data)
+    hashed.update(pixels)
     return hashed.digest()[:16]
 
 
-def _is_grey(pixels: Pixels) -> bool:
-    for part in (pixels[::16, ::16], pixels):  # few colour pictures pass the first look
-        if not ((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all()):
-            return False
-    return True
-
-
-def _signature(pixels: Pixels) -> bytes:
-    return Image.fromarray(pixels).resize((8, 8), Image.Resampling.BOX).tobytes()
+def _is_grey(pixels: bytes) -> bool:
+    flat = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, 3)
+    few, most = flat[::97], flat  # few colour pictures pass the first look
+    return all(bool((part == part[:, :1]).all()) for part in (few, most))
 
 
 def _pack(fact: PictureFacts | Refusal) -> bytes:

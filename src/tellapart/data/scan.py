@@ -11,7 +11,6 @@ from typing import Literal
 
 from tellapart.data.assign import Picture, assign, read_previous
 from tellapart.data.facts import PictureFacts, Refusal, gather
-from tellapart.data.groups import components
 from tellapart.data.identity import identities
 from tellapart.data.layout import list_folder
 from tellapart.data.listing import Entry, Listing, is_picture, shown, some
@@ -174,24 +173,23 @@ def _without_conflicts(
     used: _Used, names: Sequence[str], excluded: list[Excluded], notes: list[tuple[str, str]]
 ) -> list[int]:
     """Return the positions of the pictures whose content has one label alone; the others are left out, every copy."""
-    copies = components([(("content", f.sha256), ("pixels", n)) for f, n in zip(used.facts, names, strict=True)])
-    labels: dict[int, set[str]] = {}
-    for root, entry in zip(copies, used.entries, strict=True):
-        labels.setdefault(root, set()).add(entry.label or "")
+    labels: dict[str, set[str]] = {}
+    for name, entry in zip(names, used.entries, strict=True):
+        labels.setdefault(name, set()).add(entry.label or "")
     keep = []
-    for index, root in enumerate(copies):
-        if len(labels[root]) == 1:
+    for index, name in enumerate(names):
+        if len(labels[name]) == 1:
             keep.append(index)
         else:
-            told = some(sorted(labels[root]), 4)
+            told = some(sorted(labels[name]), 4)
             excluded.append(
                 Excluded(used.entries[index].path, "identical_in_two_classes", f"The same picture is in {told}.")
             )
-    if len(keep) < len(copies):
+    if len(keep) < len(names):
         notes.append(
             (
                 "warning",
-                f"{len(copies) - len(keep)} file(s) were left out, every copy: the same pictures are in two classes.",
+                f"{len(names) - len(keep)} file(s) were left out, every copy: the same pictures are in two classes.",
             )
         )
     return keep

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tellapart.data.manifest import Split
 
@@ -51,9 +51,10 @@ def place(groups: Sequence[Group], seed: int, val: float, test: float) -> dict[s
     sizes: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
     for group in ordered:
-        sizes.update(group.counts)
-        numbers.update(group.counts.keys())
-    tested: set[str] = set()
+        for label, count in group.counts.items():
+            sizes[label] += count
+            numbers[label] += 1
+    tested = {group.name for group in ordered if group.pinned == "test"}
     if test > 0:
         wants = {
             label: _Want(
@@ -61,16 +62,13 @@ def place(groups: Sequence[Group], seed: int, val: float, test: float) -> dict[s
             )
             for label in sizes
         }
-        tested = _cut(ordered, draws, test, wants, lambda group: group.pinned == "test")
-    pinned_test = [group for group in ordered if group.pinned == "test"]
-    tested |= {group.name for group in pinned_test}
+        tested = _cut(ordered, draws, test, wants, "test")
     rest = [group for group in ordered if group.name not in tested]
-    validated: set[str] = set()
+    validated = {group.name for group in rest if group.pinned == "val"}
     if val > 0:
         enough = 3 if test > 0 else 2
         wants = {label: _Want(*bounds(sizes[label], val), int(numbers[label] >= enough), 1) for label in sizes}
-        validated = _cut(rest, draws, test + val, wants, lambda group: group.pinned == "val")
-    validated |= {group.name for group in rest if group.pinned == "val"}
+        validated = _cut(rest, draws, test + val, wants, "val")
     return {
         group.name: "test" if group.name in tested else "val" if group.name in validated else "train"
         for group in groups
@@ -96,11 +94,12 @@ class _Tally:
         self._groups: Counter[str] = Counter()
         self._outside: Counter[str] = Counter()
         for group in groups:
-            if group.name in inside:
-                self._pictures.update(group.counts)
-                self._groups.update(group.counts.keys())
-            else:
-                self._outside.update(group.counts.keys())
+            for label, count in group.counts.items():
+                if group.name in inside:
+                    self._pictures[label] += count
+                    self._groups[label] += 1
+                else:
+                    self._outside[label] += 1
         # One empty split weighs more than all shares together.
         self._heavy = 1 + sum(sum(group.counts.values()) for group in groups)
 
@@ -141,13 +140,13 @@ def _cut(
     draws: Mapping[str, float],
     threshold: float,
     wants: Mapping[str, _Want],
-    is_pinned_inside: Callable[[Group], bool],
+    split: Split,
 ) -> set[str]:
-    """Return the names of the groups inside of a cut at `threshold`, repaired for each class. `ordered` is by draw."""
+    """Return the names of the groups inside of a cut at `threshold`, which gives `split`, repaired for each class."""
     inside = {
         group.name
         for group in ordered
-        if (is_pinned_inside(group) if group.pinned is not None else draws[group.name] < threshold)
+        if (group.pinned == split if group.pinned is not None else draws[group.name] < threshold)
     }
     tally = _Tally(ordered, inside, wants)
     members: dict[str, list[Group]] = {label: [] for label in wants}
