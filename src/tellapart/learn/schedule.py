@@ -1,0 +1,87 @@
+"""How long a network is trained and how fast it learns at each step: pure functions of numbers."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import math
+
+__all__ = ["Horizon", "batch_size_for", "epochs_for", "image_size_for", "learning_rate"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Horizon:
+    """How far a run has come, in [0, 1], as a function of its step: straight lines between knots (step, progress).
+
+    It begins at (0, 0) and ends at (total, 1). Moving the end bends the line where the run stands: progress never
+    jumps or goes back, so a machine that turns out slower than measured still sees its rate decay to zero.
+    """
+
+    knots: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, total: int) -> Horizon:
+        """Return the straight line to `total` steps (at least 1)."""
+        return cls(((0, 0.0), (total, 1.0)))
+
+    @property
+    def total(self) -> int:
+        """The step at which the run ends."""
+        return self.knots[-1][0]
+
+    def progress(self, step: int) -> float:
+        """Return the share of the run that is done before `step`."""
+        if step >= self.total:
+            return 1.0
+        right = max(1, bisect.bisect_right(self.knots, (step, math.inf)))
+        (x0, y0), (x1, y1) = self.knots[right - 1], self.knots[right]
+        return y0 + (y1 - y0) * (step - x0) / (x1 - x0)
+
+    def moved(self, step: int, total: int) -> Horizon:
+        """Return the horizon that is this one up to `step` and from there goes straight to (total, 1).
+
+        `total` is taken to be `step + 1` at the least.
+        """
+        if step <= 0:
+            return Horizon.of(max(1, total))
+        kept = tuple(knot for knot in self.knots if knot[0] < step)
+        return Horizon((*kept, (step, self.progress(step)), (max(total, step + 1), 1.0)))
+
+
+def learning_rate(progress: float, warmup: float = 0.15) -> float:
+    """Return the share of the peak rate at `progress` in [0, 1]: a straight climb, then straight to zero at the end.
+
+    `warmup` in (0, 1) is the share of the run that the climb takes. The triangle of Smith and Topin,
+    "Super-convergence" (2019).
+    """
+    if progress < warmup:
+        return progress / warmup
+    return max(0.0, (1.0 - progress) / (1.0 - warmup))
+
+
+def batch_size_for(num_pictures: int) -> int:
+    """Return a power of two in [8, 256] that leaves some thirty steps to an epoch, as far as the pictures go."""
+    return int(2 ** min(8, max(3, round(math.log2(max(1.0, num_pictures / 32))))))
+
+
+def epochs_for(num_pictures: int) -> int:
+    """Return how many passes are enough with time to spare: fewer pictures are seen more often, within limits."""
+    return min(150, max(15, round(60 * math.sqrt(5000 / max(1, num_pictures)))))
+
+
+def image_size_for(shorter_px: int, num_pictures: int, seconds: float) -> int:
+    """Return the side, in pixels, at which a small network sees pictures; `shorter_px` is their median shorter side.
+
+    Up to 64 px it is the pictures' own, rounded up to a multiple of 4, at least 8. Larger pictures are brought to 64,
+    96 or 128 px: the largest at which the time is enough for thirty passes at about 12 million pixels a second.
+    """
+    if shorter_px <= 64:
+        return max(8, 4 * math.ceil(shorter_px / 4))
+    for side in (128, 96):
+        if shorter_px >= side and num_pictures * side * side * 30 <= seconds * _PIXELS_A_SECOND:
+            return side
+    return 64
+
+
+# What two cores of a laptop get through in a training step of `torch_networks`, in pixels of 32 px pictures.
+_PIXELS_A_SECOND = 500_000.0

@@ -1,0 +1,145 @@
+"""Training pictures in batches: held decoded in memory or decoded as they are needed, in the same order either way.
+
+What is drawn for a picture (its place in the epoch, its shift, its mirroring, the square cut out of it) is a function
+of (seed, epoch, picture) alone, so the bits of a batch depend neither on threads nor on how pictures are held.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tellapart.events import Progress, Steps
+from tellapart.images import Preprocess, map_ordered, prepare
+from tellapart.learn.draws import Bits, bits, uniform
+from tellapart.learn.rungs import IntArray
+
+__all__ = ["HELD_BYTES", "Augment", "Held", "Samples", "Streamed", "augmented", "decode_all", "epoch_batches"]
+
+HELD_BYTES = 1_500_000_000  # decoded pictures are kept in memory up to this many bytes, else decoded for each batch
+
+_ORDER, _SHIFT_X, _SHIFT_Y, _MIRROR, _CUT_X, _CUT_Y = range(6)  # what a draw is for
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Pictures in memory: uint8 [N, S, S, C]."""
+
+    pixels: Tensor
+
+    def batches(self, rows: Sequence[IntArray]) -> Iterator[Tensor]:
+        """Yield uint8 [n, S, S, C] for each array of rows."""
+        return (self.pixels[torch.from_numpy(part)] for part in rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Streamed:
+    """Pictures on disk, decoded on `threads` threads when a batch is asked for."""
+
+    files: tuple[Path, ...]
+    preprocess: Preprocess
+    channels: int
+    threads: int
+
+    def batches(self, rows: Sequence[IntArray]) -> Iterator[Tensor]:
+        """Yield uint8 [n, S, S, C] for each array of rows. Raises PictureError."""
+        asked = (self.files[row] for part in rows for row in part.tolist())
+        decoded = map_ordered(lambda file: prepare(file, self.preprocess), asked, self.threads)
+        for part in rows:
+            stack = np.stack([next(decoded) for _ in range(len(part))])
+            yield torch.from_numpy(np.ascontiguousarray(stack[..., : self.channels]))
+
+
+def decode_all(files: tuple[Path, ...], preprocess: Preprocess, channels: int, threads: int) -> Steps[Held | Streamed]:
+    """Return the pictures as the network sees them: held when they fit in `HELD_BYTES`, else to be decoded later.
+
+    With one channel the pictures are taken to be grey, and their first channel is kept. Raises PictureError.
+    """
+    side = preprocess.image_size
+    if len(files) * side * side * channels > HELD_BYTES:
+        return Streamed(files, preprocess, channels, threads)
+    pixels = np.empty((len(files), side, side, channels), np.uint8)
+    for i, picture in enumerate(map_ordered(lambda file: prepare(file, preprocess), files, threads)):
+        pixels[i] = picture[..., :channels]
+        if i % 64 == 0 or i + 1 == len(files):
+            yield Progress("decode", i + 1, len(files))
+    return Held(torch.from_numpy(pixels))
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Some of the pictures of a split: `rows` int64 [n] index `pixels`, `targets` int64 [N] and `keys` uint64 [N]."""
+
+    pixels: Held | Streamed
+    targets: IntArray
+    keys: Bits
+    rows: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, rows: IntArray) -> Samples:
+        """Return other rows of the same pictures; `rows` index the split."""
+        return dataclasses.replace(self, rows=rows)
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (uint8 [n, S, S, C], targets int64 [n]) in the order of `rows`, `size` at a time, as they are."""
+        parts = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
+        for part, pixels in zip(parts, self.pixels.batches(parts), strict=True):
+            yield pixels, torch.from_numpy(self.targets[part])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Augment:
+    """How training pictures are varied: shifts of up to `shift_px` either way, reflected at the border; mirrored, each
+    with probability one half, if `flip`; a square of `cut_px` painted over with the mean colour (0: none), as in
+    DeVries and Taylor, "Cutout" (arXiv 1708.04552).
+    """
+
+    flip: bool
+    shift_px: int
+    cut_px: int
+
+
+def epoch_batches(samples: Samples, size: int, seed: int, epoch: int) -> list[IntArray]:
+    """Return the rows of each batch of an epoch: every row once, in an order drawn anew, in batches of like size."""
+    drawn = bits(seed, epoch, samples.keys[samples.rows], _ORDER)
+    order = samples.rows[np.argsort(drawn, kind="stable")]
+    return np.array_split(order, max(1, round(len(order) / size)))
+
+
+def augmented(pixels: Tensor, keys: Bits, seed: int, epoch: int, how: Augment, fill: Tensor) -> Tensor:
+    """Return uint8 [n, S, S, C] varied as `how` says; `keys` uint64 [n] name the pictures, `fill` uint8 [C] the mean.
+
+    All of it is one gather of rows and columns, and a mask: no picture is interpolated.
+    """
+    count, side = pixels.shape[0], pixels.shape[1]
+    span = 2 * how.shift_px + 1
+    place = np.arange(side)[None, :]
+
+    def drawn(purpose: int, below: int) -> IntArray:
+        return np.floor(uniform(seed, epoch, keys, purpose) * below).astype(np.int64)[:, None]
+
+    rows = _reflected(place + drawn(_SHIFT_Y, span) - how.shift_px, side)
+    columns = _reflected(place + drawn(_SHIFT_X, span) - how.shift_px, side)
+    if how.flip:
+        columns = np.where(drawn(_MIRROR, 2) == 1, columns[:, ::-1], columns)
+    which = torch.arange(count)[:, None, None]
+    varied = pixels[which, torch.from_numpy(rows)[:, :, None], torch.from_numpy(np.ascontiguousarray(columns))[:, None]]
+    if how.cut_px:
+        top = place - drawn(_CUT_Y, side) + how.cut_px // 2
+        left = place - drawn(_CUT_X, side) + how.cut_px // 2
+        cut = ((top >= 0) & (top < how.cut_px))[:, :, None] & ((left >= 0) & (left < how.cut_px))[:, None, :]
+        varied = torch.where(torch.from_numpy(cut)[..., None], fill, varied)
+    return varied
+
+
+def _reflected(place: IntArray, side: int) -> IntArray:
+    """Return indices into 0..side-1; those beyond an edge come back from it, the edge itself not repeated."""
+    place = np.abs(place)
+    return np.where(place >= side, 2 * (side - 1) - place, place)

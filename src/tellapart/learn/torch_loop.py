@@ -1,0 +1,190 @@
+"""The loop: forward, backward, step; an average of the weights; the best of them kept. It knows events, no more."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tellapart.errors import InterruptedRunError, TellapartError
+from tellapart.events import Decision, Epoch, Progress, Steps
+from tellapart.learn.schedule import Horizon, learning_rate
+from tellapart.learn.torch_batches import Augment, Samples, augmented, epoch_batches
+from tellapart.learn.torch_muon import Muon
+
+__all__ = ["Choices", "Learned", "fit", "logits_of"]
+
+_FALLS = 2  # how often a fit may fall back to its best weights before it is given up
+_EVALUATE = 256  # pictures at a time
+_CHECK_SECONDS = 0.5  # the horizon is held against the clock at most this often, and some twenty times in a fit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choices:
+    """All that shapes a fit besides network, optimizer and pictures. Everything is a value: there are no switches.
+
+    `average` in [0, 1) weighs the past in the running mean of the weights (0: none); `clip` bounds the norm of the
+    gradient (infinity: none); `dtype` is what the network computes in, float32 or bfloat16; `patience` is the share of
+    the horizon that may pass without a better validation loss (1: all of it). The horizon is moved, up to `max_steps`,
+    so that the rate is back at zero when the time is up.
+    """
+
+    seed: int
+    batch_size: int
+    augment: Augment
+    max_steps: int
+    label_smoothing: float = 0.1
+    warmup: float = 0.15
+    average: float = 0.99
+    clip: float = math.inf
+    dtype: torch.dtype = torch.float32
+    patience: float = 0.35
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """The best weights (`state`), the epochs run, and the steps that led to the best.
+
+    `ended` is why it ended: `done`, `early_stop`, `time` or `interrupted`.
+    """
+
+    state: dict[str, Tensor]
+    epochs: tuple[Epoch, ...]
+    best_step: int
+    ended: str
+
+
+def fit(
+    network: nn.Module,
+    optimizer: Muon,
+    train: Samples,
+    val: Samples,
+    horizon: Horizon,
+    choices: Choices,
+    fill: Tensor,
+    left: Callable[[], float],
+    stage: str = "fit",
+) -> Steps[Learned]:
+    """Train `network` (uint8 [n, S, S, C] -> logits) along `horizon`, until its end or until `left()` is not positive.
+
+    The rates of `optimizer` are the highest; each step takes a share of them. After each epoch the averaged weights are
+    validated; the best by validation loss are returned, the last where `val` is empty. A loss that is not finite takes
+    the fit back to its best weights at a third of the rate. `fill` uint8 [C] is the mean colour. Yields Progress at
+    each step, Epoch, Decision. InterruptedRunError ends the fit once there are weights worth having; before, it
+    passes. Raises TellapartError (`diverged`) when the loss stays not finite.
+    """
+    average = copy.deepcopy(network).eval()
+    best = Learned(_copied(network), (), 0, "")
+    best_loss, falls, step, ended = math.inf, 0, 0, ""
+    epochs: list[Epoch] = []
+    pace = deque([(time.perf_counter(), 0)], maxlen=5)
+    try:
+        while not ended:
+            began, lr, losses, hits, seen = time.perf_counter(), 0.0, 0.0, 0, 0
+            parts = epoch_batches(train, choices.batch_size, choices.seed, len(epochs) + falls)
+            network.train()
+            for part, pixels in zip(parts, train.pixels.batches(parts), strict=True):
+                x = augmented(pixels, train.keys[part], choices.seed, len(epochs) + falls, choices.augment, fill)
+                y = torch.from_numpy(train.targets[part])
+                with torch.autocast("cpu", torch.bfloat16, enabled=choices.dtype == torch.bfloat16):
+                    logits = network(x).float()
+                loss = functional.cross_entropy(logits, y, label_smoothing=choices.label_smoothing)
+                losses += float(functional.cross_entropy(logits.detach(), y, reduction="sum"))
+                if not math.isfinite(losses):
+                    break
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(network.parameters(), choices.clip)
+                lr = learning_rate(horizon.progress(step), choices.warmup) / 3**falls
+                optimizer.step(lr)
+                step += 1
+                _blend(average, network, min(choices.average, step / (step + 10)))
+                hits, seen = hits + int((logits.argmax(1) == y).sum()), seen + len(part)
+                yield Progress(stage, step, horizon.total, "steps")
+                if time.perf_counter() - pace[-1][0] > max(_CHECK_SECONDS, left() / 20):
+                    pace.append((time.perf_counter(), step))
+                    horizon = yield from _held_to_the_clock(horizon, step, pace, left(), choices.max_steps, stage)
+                ended = "done" if step >= horizon.total else "time" if left() <= 0 else ""
+                if ended:
+                    break
+
+            val_loss, val_accuracy = yield from _validated(average, val, choices.dtype, stage)
+            if not math.isfinite(losses) or not math.isfinite(val_loss or 0.0):
+                falls += 1
+                if falls > _FALLS:
+                    break
+                network.load_state_dict(best.state)
+                average.load_state_dict(best.state)
+                optimizer.forget()
+                yield Decision(f"{stage}.lr_factor", 3.0**-falls, f"the loss at step {step} was not finite")
+                continue
+            seconds = time.perf_counter() - began
+            accuracy = hits / seen
+            epochs.append(Epoch(len(epochs), step, lr, losses / seen, accuracy, val_loss, val_accuracy, seconds))
+            yield epochs[-1]
+            if val_loss is None or val_loss < best_loss:
+                best, best_loss = Learned(_copied(average), tuple(epochs), step, ""), val_loss or 0.0
+            elif not ended and horizon.progress(step) - horizon.progress(best.best_step) > choices.patience:
+                ended = "early_stop"
+    except InterruptedRunError:
+        if not best.best_step:
+            raise
+        ended = "interrupted"
+    if not best.best_step:
+        raise TellapartError("diverged", f"The loss was not finite {falls} times over.", "Report this as a bug.")
+    return dataclasses.replace(best, epochs=tuple(epochs), ended=ended or "diverged")
+
+
+def logits_of(network: nn.Module, samples: Samples, dtype: torch.dtype, stage: str) -> Steps[Tensor]:
+    """Return float32 [n, K] for the pictures as they are, in their order. `network` is left in evaluation mode."""
+    network.eval()
+    logits: list[Tensor] = []
+    for pixels, _ in samples.in_order(_EVALUATE):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits.append(network(pixels).float())
+        yield Progress(stage, min(len(logits) * _EVALUATE, len(samples)), len(samples))
+    return torch.cat(logits)
+
+
+def _validated(
+    network: nn.Module, val: Samples, dtype: torch.dtype, stage: str
+) -> Steps[tuple[float | None, float | None]]:
+    if not len(val):
+        return None, None
+    logits = yield from logits_of(network, val, dtype, f"{stage}.validate")
+    targets = torch.from_numpy(val.targets[val.rows])
+    accuracy = (logits.argmax(1) == targets).float().mean()
+    return float(functional.cross_entropy(logits, targets)), float(accuracy)
+
+
+def _held_to_the_clock(
+    horizon: Horizon, step: int, pace: deque[tuple[float, int]], seconds: float, max_steps: int, stage: str
+) -> Steps[Horizon]:
+    """Return a horizon that ends when the time does, if the one there is misses it by much: by a tenth of the rest."""
+    rate = (pace[-1][1] - pace[0][1]) / max(1e-6, pace[-1][0] - pace[0][0])
+    total = min(max_steps, step + max(1, int(rate * seconds)))
+    if abs(total - horizon.total) <= 0.02 * horizon.total + 0.1 * (horizon.total - step):
+        return horizon
+    yield Decision(f"{stage}.steps", total, f"{rate:.1f} steps a second and {seconds:.0f} s left, at step {step}")
+    return horizon.moved(step, total)
+
+
+@torch.no_grad()
+def _blend(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """Move `average` towards `network`, buffers too: `keep` weighs what it is."""
+    for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(now, 1.0 - keep)
+        else:
+            mean.copy_(now)
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
