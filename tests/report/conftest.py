@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -59,10 +59,10 @@ def picture(seed: int, side_px: int = 48) -> bytes:
 def cards_of(
     classes: tuple[str, ...], targets: NDArray[np.int64], probs: NDArray[np.float64]
 ) -> tuple[PictureCard, ...]:
-    """A card for each mistake, most confident first."""
+    """Cards of the 60 most confident mistakes."""
     wrong = np.flatnonzero(probs.argmax(axis=1) != targets)
     cards = []
-    for row in wrong[np.argsort(-probs[wrong].max(axis=1))]:
+    for row in wrong[np.argsort(-probs[wrong].max(axis=1))][:60]:
         top = np.argsort(-probs[row])[:3]
         cards.append(
             PictureCard(
@@ -76,6 +76,11 @@ def cards_of(
             )
         )
     return tuple(cards)
+
+
+def answer_share(answer: Literal["label", "unsure"], right: NDArray[np.bool_], n: int) -> AnswerShare:
+    """How often an answer was given, and how often it was right."""
+    return AnswerShare(answer, len(right), len(right) / n, float(right.mean()) if len(right) else None)
 
 
 def make(classes: tuple[str, ...] = ("ants", "bees"), n: int = 153, skill: float = 2.6, **changes: Any) -> Summary:
@@ -117,8 +122,8 @@ def make(classes: tuple[str, ...] = ("ants", "bees"), n: int = 153, skill: float
         ),
         "mistakes": cards_of(classes, targets, probs),
         "answers": (
-            AnswerShare("label", int(sure.sum()), float(sure.mean()), float(right[sure].mean())),
-            AnswerShare("unsure", int((~sure).sum()), float((~sure).mean()), float(right[~sure].mean())),
+            answer_share("label", right[sure], len(right)),
+            answer_share("unsure", right[~sure], len(right)),
             AnswerShare("unknown", 0, 0.0, None),
         ),
         "thresholds": {"min_prob": 0.7, "max_novelty": 0.99, "target_precision": 0.95},

@@ -8,6 +8,7 @@ from `data:` and nothing else, so that even a mistake here could not run anythin
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import importlib.resources
 import itertools
@@ -76,6 +77,7 @@ def render(summary: Summary) -> str:
     )
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tellapart.report", "templates"),
@@ -122,7 +124,7 @@ def _said(sentence: str) -> markupsafe.Markup:
 
 def _position(share: float | None) -> str:
     """Return a share of the width as a percentage for an SVG attribute, kept within the picture."""
-    return f"{100 * min(max(share or 0.0, 0.0), 1.0):.2f}%"
+    return f"{100 * min(max(share, 0.0), 1.0):.2f}%" if share is not None and math.isfinite(share) else "0%"
 
 
 def _drawable(value: float | None) -> bool:

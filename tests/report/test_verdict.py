@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tellapart.report import AnswerShare, ClassRow, SplitReport, Summary, verdict
+from tellapart.report.commands import next_commands
+from tellapart.report.verdict import Verdict, score
+from tellapart.report.words import plain
+
+SummaryMaker = Callable[..., Summary]
+
+
+def one_split(right: int, n: int, low: float, high: float, ece: float = 0.02) -> SplitReport:
+    """Two classes of n / 2 pictures, as many mistakes in either."""
+    half, wrong = n // 2, (n - right) // 2
+    accuracy = right / n
+    rows = tuple(ClassRow(label, half, half, accuracy, accuracy, low, high, accuracy) for label in ("ants", "bees"))
+    metrics = {"n": n, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, "ece": ece}
+    return SplitReport(metrics, rows, np.array([[half - wrong, wrong], [wrong, half - wrong]]))
+
+
+def judged(make: SummaryMaker, **changes: object) -> Verdict:
+    return verdict(make(**{"fit_words": "", "answers": (), **changes}))
+
+
+def text_of(said: Verdict) -> str:
+    return plain(" ".join((said.headline, *said.sentences)))
+
+
+def test_a_good_result_says_how_good_on_how_many_and_how_sure(make_summary: SummaryMaker) -> None:
+    said = judged(make_summary, splits={"test": one_split(148, 154, 0.917, 0.985)})
+    assert said.tone == "good"
+    assert said.headline == "It tells them apart: it names about 96 in 100 new pictures right."
+    assert said.sure[0] == "Accuracy is 96.1% on 154 test pictures it never saw; 95% interval 91.7 to 98.5%."
+    assert said.sure[1] == "Always guessing the most common class would get 50.0%."
+    assert "face value" in said.sure[2]
+    assert said.cautions == ()
+
+
+def test_a_middling_result_is_not_called_good(make_summary: SummaryMaker) -> None:
+    said = judged(make_summary, splits={"test": one_split(140, 200, 0.63, 0.76)})
+    assert said.tone == "fair"
+    assert "check its answers" in said.headline
+    assert any("are few to measure on" in sentence for sentence in said.cautions)
+
+
+def test_a_result_that_guessing_could_have_had_is_refused(make_summary: SummaryMaker) -> None:
+    said = judged(make_summary, splits={"test": one_split(16, 30, 0.34, 0.72)})
+    assert said.tone == "poor"
+    assert "not shown to be better than guessing" in said.headline
+    assert any("test on about 1,0" in sentence for sentence in said.advice)
+
+
+def test_when_guessing_won_the_verdict_is_not_to_use_it(make_summary: SummaryMaker) -> None:
+    summary = make_summary(method="majority")
+    said = verdict(summary)
+    assert said.tone == "poor"
+    assert said.headline.startswith("Do not use it")
+    assert "Weakest" not in text_of(said)
+    assert next_commands(summary, said)[0].line.startswith("tellapart train")
+
+
+def test_without_a_test_split_it_says_that_validation_chose_the_model(make_summary: SummaryMaker) -> None:
+    said = judged(make_summary, splits={"val": one_split(148, 154, 0.917, 0.985)})
+    assert said.tone == "fair"
+    assert "validation pictures right" in said.headline
+    assert "also chose the model" in said.cautions[0]
+
+
+def test_with_nothing_held_out_it_says_that_the_numbers_say_almost_nothing(make_summary: SummaryMaker) -> None:
+    said = judged(make_summary, splits={"train": one_split(154, 154, 0.97, 1.0)})
+    assert said.tone == "fair"
+    assert "Nothing was held out" in said.cautions[0]
+    none = judged(make_summary, splits={})
+    assert (none.tone, none.score) == ("poor", None)
+    assert "no verdict" in none.headline
+
+
+@pytest.mark.parametrize(("times", "word"), [(2, "twice"), (7, "7 times")])
+def test_a_test_split_opened_again_is_a_caution(make_summary: SummaryMaker, times: int, word: str) -> None:
+    split = {"test": one_split(148, 154, 0.917, 0.985)}
+    assert f"opened {word}" in judged(make_summary, splits=split, test_openings=times).cautions[0]
+    assert judged(make_summary, splits=split, test_openings=1).cautions == ()
+
+
+def test_overfitting_and_underfitting_are_cautions_and_their_absence_is_not(make_summary: SummaryMaker) -> None:
+    splits = {"train": one_split(200, 200, 0.98, 1.0), "test": one_split(160, 200, 0.75, 0.85)}
+    over = judged(make_summary, splits=splits, fit_words="Overfitting: the numbers differ.")
+    assert "It overfits: 100.0% right on the pictures it learned from, 80.0% on others." in over.cautions
+    under = judged(make_summary, splits=splits, fit_words="Underfitting: low everywhere.")
+    assert any("not learned even its training pictures" in sentence for sentence in under.cautions)
+    assert "overfits" not in text_of(judged(make_summary, splits=splits, fit_words="No overfitting: all is well."))
+
+
+def test_the_weakest_class_is_named_with_what_it_is_taken_for(make_summary: SummaryMaker) -> None:
+    rows = (
+        ClassRow("ants", 50, 60, 0.8, 0.98, 0.9, 1.0, 0.9),
+        ClassRow("bees", 50, 45, 0.9, 0.62, 0.47, 0.75, 0.8),
+        ClassRow("wasps", 50, 45, 0.9, 0.96, 0.86, 1.0, 0.9),
+    )
+    metrics = {"n": 150, "accuracy": 0.85, "accuracy_low": 0.78, "accuracy_high": 0.9}
+    split = SplitReport(metrics, rows, np.array([[49, 1, 0], [16, 31, 3], [1, 1, 48]]))
+    said = judged(make_summary, classes=("ants", "bees", "wasps"), splits={"test": split})
+    assert "Weakest on “bees”: it finds 62% of 50, and takes it most often for “ants”." in map(plain, said.cautions)
+
+
+def test_classes_with_few_pictures_to_measure_on_are_counted(make_summary: SummaryMaker) -> None:
+    split = one_split(148, 154, 0.917, 0.985)
+    thin = dataclasses.replace(split, per_class=(*split.per_class, ClassRow("wasps", 3, 3, 1, 1, 0.3, 1, 1)))
+    assert any(
+        "1 class has fewer than 10" in sentence for sentence in judged(make_summary, splits={"test": thin}).cautions
+    )
+
+
+def test_what_it_holds_back_is_said_with_how_right_the_rest_is(make_summary: SummaryMaker) -> None:
+    shares = (
+        AnswerShare("label", 140, 0.9, 0.986),
+        AnswerShare("unsure", 12, 0.08, 0.6),
+        AnswerShare("unknown", 3, 0.02),
+    )
+    said = judged(make_summary, splits={"test": one_split(148, 154, 0.917, 0.985)}, answers=shares)
+    assert said.cautions == (
+        "It answers “unsure” to 8.0% and “unknown” to 2.0% of the pictures: a person should look at those; "
+        "of the rest, 98.6% are right.",
+    )
+
+
+def test_files_that_could_not_be_used_are_a_caution_when_they_are_many(make_summary: SummaryMaker) -> None:
+    split = {"test": one_split(148, 154, 0.917, 0.985)}
+    many = judged(make_summary, splits=split, counts={"used": 300, "excluded": 100})
+    assert "100 of 400 files found could not be used; they are listed below." in many.cautions
+    assert judged(make_summary, splits=split, counts={"used": 398, "excluded": 2}).cautions == ()
+
+
+def test_probabilities_that_lean_are_not_to_be_taken_at_face_value(make_summary: SummaryMaker) -> None:
+    made = make_summary()
+    split = dataclasses.replace(made.splits["test"], metrics={**made.splits["test"].metrics, "ece": 0.12})
+    bins = split.reliability
+    raised = tuple(dataclasses.replace(b, confidence=1.0 if b.n else None, accuracy=0.5 if b.n else None) for b in bins)
+    lowered = tuple(
+        dataclasses.replace(b, confidence=0.5 if b.n else None, accuracy=1.0 if b.n else None) for b in bins
+    )
+    for reliability, word in ((raised, "too high"), (lowered, "too low"), ((), "off")):
+        leaning = dataclasses.replace(split, reliability=reliability)
+        assert f"Its probabilities are {word}, by 12 points" in text_of(judged(make_summary, splits={"test": leaning}))
+
+
+def test_uneven_classes_are_scored_alike_with_an_interval_from_each(make_summary: SummaryMaker) -> None:
+    rows = (
+        ClassRow("ants", 900, 905, 0.99, 0.99, 0.98, 0.995, 0.99),
+        ClassRow("bees", 20, 15, 0.9, 0.6, 0.4, 0.8, 0.7),
+    )
+    metrics = {"n": 920, "accuracy": 0.98, "accuracy_low": 0.97, "accuracy_high": 0.99, "balanced_accuracy": 0.795}
+    found = score(make_summary(balanced=True, splits={"test": SplitReport(metrics, rows)}))
+    assert found is not None
+    assert (found.name, found.value, found.chance) == ("balanced accuracy", 0.795, 0.5)
+    assert found.low == pytest.approx(0.795 - math.hypot(0.01, 0.2) / 2)
+    assert found.high == pytest.approx(0.795 + math.hypot(0.005, 0.2) / 2)
+
+
+def test_numbers_that_are_none_or_not_a_number_give_a_verdict_all_the_same(make_summary: SummaryMaker) -> None:
+    for value in (None, math.nan):
+        metrics = {"n": 20, "accuracy": 0.9, "accuracy_low": value, "accuracy_high": value, "ece": value}
+        rows = (ClassRow("ants", 20, 20, value, value, value, value, value), ClassRow("bees", 0, 0, *[value] * 5))
+        said = verdict(make_summary(splits={"test": SplitReport(metrics, rows)}))
+        assert "nan" not in text_of(said).lower()
+        assert "None" not in text_of(said)
+        assert verdict(make_summary(splits={"test": SplitReport({"n": 20, "accuracy": value})})).score is None
+
+
+def test_commands_give_a_shell_exactly_the_paths_that_were_meant(make_summary: SummaryMaker) -> None:
+    summary = make_summary(bundle="my runs/$(rm -rf ~)'/bundle", data="-odd `name`")
+    predict, evaluate, train = (shlex.split(command.line) for command in next_commands(summary, verdict(summary)))
+    assert predict[:3] == ["tellapart", "predict", "my runs/$(rm -rf ~)'/bundle"]
+    assert evaluate[:3] == ["tellapart", "evaluate", "my runs/$(rm -rf ~)'/bundle"]
+    assert train[:3] == ["tellapart", "train", "./-odd `name`"]
