@@ -1,0 +1,66 @@
+"""What is kept of the pictures: thumbnails, brightness, self-tests; and what stands in when none may be kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tellapart.images import Preprocess, prepare
+from tellapart.ship import class_means, gallery, selftest_pictures, synthetic_pictures
+
+
+def test_thumbnails_show_the_whole_picture_letterboxed(tmp_path: Path) -> None:
+    wide = np.zeros((40, 160, 3), np.uint8)
+    wide[:, :80] = 200
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    made = gallery([tmp_path / "wide.png"], Preprocess(image_size=32, resize_policy="crop"), threads=1)
+    assert made.thumbnails.shape == (1, 64, 64, 3)
+    assert made.thumbnails.dtype == np.uint8
+    assert (made.thumbnails[0, 0] == 255).all()
+    assert (made.thumbnails[0, 32, :28] == 200).all()
+    assert (made.thumbnails[0, 32, 36:] == 0).all()
+
+
+def test_brightness_is_that_of_the_prepared_squares(photos: Path) -> None:
+    files, preprocess = sorted(photos.rglob("*.png")), Preprocess(image_size=64)
+    made = gallery(files, preprocess, threads=2)
+    levels = np.array([prepare(file, preprocess).mean() for file in files])
+    assert made.brightness == pytest.approx((levels.mean(), levels.std()))
+
+
+def test_self_test_pictures_are_at_most_eight_prepared_ones_from_end_to_end(photos: Path) -> None:
+    files, preprocess = sorted(photos.rglob("*.png")), Preprocess(image_size=16)
+    pictures = selftest_pictures(files, preprocess)
+    assert pictures.shape == (8, 16, 16, 3)
+    np.testing.assert_array_equal(pictures[0], prepare(files[0], preprocess))
+    np.testing.assert_array_equal(pictures[-1], prepare(files[-1], preprocess))
+    assert len(selftest_pictures(files[:3], preprocess)) == 3
+
+
+def test_made_up_pictures_differ_and_fill_the_range() -> None:
+    pictures = synthetic_pictures(32)
+    assert pictures.shape == (8, 32, 32, 3)
+    assert len({picture.tobytes() for picture in pictures}) == 8
+    assert pictures.min() <= 5
+    assert pictures.max() == 255
+
+
+def test_class_means_never_stand_for_fewer_than_five_pictures() -> None:
+    random = np.random.default_rng(0)
+    embeddings = random.normal(0, 1, (20, 4)).astype(np.float32)
+    targets = np.array([0] * 9 + [1] * 4 + [2] * 7)
+    means, labels = class_means(embeddings, targets, 3)
+    assert labels.tolist() == [0, 2]
+    np.testing.assert_allclose(means[1], embeddings[13:].mean(axis=0), rtol=1e-5)
+    means, labels = class_means(embeddings[:4], np.array([0, 1, 2, 2]), 3)
+    assert (labels.tolist(), means.shape) == ([0], (1, 4))
+
+
+def test_of_very_many_classes_the_largest_have_a_mean() -> None:
+    targets = np.concatenate([np.repeat(np.arange(2100), 5), np.full(5, 2099)])
+    means, labels = class_means(np.ones((len(targets), 2), np.float32), targets, 2100)
+    assert len(means) == len(labels) == 2000
+    assert 2099 in labels
