@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from tellapart.errors import BundleError
 from tellapart.runtime.answers import NoveltyScorer
 
-__all__ = ["MAX_REFERENCES", "MAX_SELFTEST", "THUMBNAIL_PX", "Reference", "parse_reference", "parse_selftest"]
+__all__ = [
+    "MAX_REFERENCES",
+    "MAX_SELFTEST",
+    "THUMBNAIL_PX",
+    "Reference",
+    "parse_reference",
+    "parse_selftest",
+    "reference_of",
+]
 
 MAX_REFERENCES = 2000
 MAX_QUANTILES = 1001

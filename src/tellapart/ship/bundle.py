@@ -53,7 +53,8 @@ def write_bundle(
     the classes of `fitted.embeddings["train"]`; `brightness` is (mean, standard deviation) as in `Gallery`;
     `selftest` uint8 [1..8, S, S, 3] are prepared pictures, and `selftest_embeddings` float32 [n, D] what training had
     for them. Without `thumbnails` no picture is kept: pass then `class_means` and `synthetic_pictures` too.
-    Raises GateError (`parity`, `graph`, `not_finite`) when the bundle answers otherwise than what was trained; then nothing is left.
+    Raises GateError (`parity`, `graph`, `not_finite`) when the bundle would not answer as what was trained; then
+    nothing of it is left.
     """
     head = fitted.head.tempered(temperature)
     if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
