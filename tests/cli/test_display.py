@@ -57,6 +57,23 @@ def test_epochs_are_told_once_in_five_seconds() -> None:
     assert len(lines_of(epochs, 1.0)) == 3
 
 
+def test_what_starts_to_count_anew_has_a_rate_of_its_own() -> None:
+    first: list[Event] = [Progress("embed", done, 200) for done in range(0, 201, 10)]
+    second: list[Event] = [Progress("embed", done, 2000) for done in range(0, 2001, 100)]
+    lines = lines_of([*first, *second], 1.0)
+    assert lines[-1] == "embed  1,900 of 2,000 pictures, 100 a second"
+
+
+def test_values_of_decisions_are_written_as_a_person_would() -> None:
+    values = [0.31622776, True, ["majority", "probe"], {"min_prob": 0.5240544, "max_novelty": 0.99}]
+    assert lines_of([Decision("name", value, "because") for value in values], 1.0) == [
+        "  name: 0.3162 (because)",
+        "  name: yes (because)",
+        "  name: majority, probe (because)",
+        "  name: min_prob 0.5241, max_novelty 0.99 (because)",
+    ]
+
+
 def test_control_characters_do_not_reach_the_stream() -> None:
     assert "\x1b" not in "".join(lines_of(RUN, 1.0))
 

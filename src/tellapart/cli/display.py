@@ -6,13 +6,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tellapart.cli.output import printable
 from tellapart.events import Decision, Epoch, Event, Note, Progress, RungEnded, StageBegan, StageEnded
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 __all__ = ["PlainLines", "following", "told"]
 
@@ -55,7 +56,7 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
             of = "" if event.total is None else f" of {event.total:,}"
             return f"{event.stage}  {event.done:,}{of} {event.unit}"
         case Decision():
-            return f"  {event.name}: {event.value} ({event.evidence})"
+            return f"  {event.name}: {_plain(event.value)} ({event.evidence})"
         case Epoch():
             val = "" if event.val_accuracy is None else f", validation {_share(event.val_accuracy)}"
             return f"epoch {event.epoch}  loss {event.train_loss:.3f}, training {_share(event.train_accuracy)}{val}"
@@ -73,36 +74,49 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
             return None
 
 
+class _Stages:
+    """When the stages under way began, and how far they are."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        self._latest: dict[str, Progress] = {}
+
+    def see(self, event: Progress, now: float) -> float:
+        """Note how far a stage is and return its seconds so far; what starts to count anew has begun anew."""
+        before = self._latest.get(event.stage)
+        if before is None or event.done < before.done or event.total != before.total:
+            self._began[event.stage] = now
+        self._latest[event.stage] = event
+        return now - self._began[event.stage]
+
+    def end(self, stage: str) -> Progress | None:
+        """Forget a stage and return how far it came, where it told that."""
+        return self._latest.pop(stage, None)
+
+
 class PlainLines:
     """Writes a line for each event; of progress and epochs at most one in five seconds for each stage."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._began: dict[str, float] = {}
+        self._stages = _Stages()
         self._last_line: dict[str, float] = {}
-        self._latest: dict[str, Progress] = {}
 
     def __call__(self, event: Event) -> None:
         """Write the line of `event`, if it has one now."""
         now = self._clock()
-        stage = None
-        if isinstance(event, StageBegan):
-            self._began[event.stage] = self._last_line[event.stage] = now
-        elif isinstance(event, Progress):
-            self._latest[event.stage] = event
-            self._began.setdefault(event.stage, now)
+        rate, ended = "", None
+        if isinstance(event, Progress):
+            rate = _rate(event, self._stages.see(event, now))
         elif isinstance(event, StageEnded):
-            stage = self._latest.pop(event.stage, None)
+            ended = self._stages.end(event.stage)
         if isinstance(event, Progress | Epoch) and not self._due(event, now):
             return
-        line = told(event, stage)
-        if line is None:
-            return
-        if isinstance(event, Progress):
-            line += _rate(event, now - self._began[event.stage])
-        self._stream.write(f"{printable(line)}\n")
-        self._stream.flush()
+        line = told(event, ended)
+        if line is not None:
+            self._stream.write(f"{printable(line + rate)}\n")
+            self._stream.flush()
 
     def _due(self, event: Progress | Epoch, now: float) -> bool:
         key = event.stage if isinstance(event, Progress) else "epoch"
@@ -117,44 +131,46 @@ class _OnTerminal:
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
-        self._tasks: dict[str, int] = {}
-        self._began: dict[str, float] = {}
-        self._latest: dict[str, Progress] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._stages = _Stages()
 
     def __call__(self, event: Event) -> None:
-        stage = None
+        ended = None
         if isinstance(event, StageBegan):
-            self._begin(event.stage)
+            self._task(event.stage)
+        elif isinstance(event, Progress):
+            rate = f"{event.unit}{_rate(event, self._stages.see(event, time.monotonic()))}"
+            self._bars.update(self._task(event.stage), completed=event.done, total=event.total, rate=rate)
             return
-        if isinstance(event, Progress):
-            self._advance(event)
-            return
-        if isinstance(event, StageEnded):
-            stage = self._latest.pop(event.stage, None)
+        elif isinstance(event, StageEnded):
+            ended = self._stages.end(event.stage)
             task = self._tasks.pop(event.stage, None)
             if task is not None:
-                self._bars.remove_task(task)  # type: ignore[arg-type]
-        line = told(event, stage)
+                self._bars.remove_task(task)
+        line = told(event, ended)
         if line is not None:
-            style = "yellow" if isinstance(event, Note) and event.level == "warning" else None
-            style = "dim" if isinstance(event, Decision | StageEnded | Epoch) else style
+            warned = isinstance(event, Note) and event.level == "warning"
+            lasting = isinstance(event, RungEnded | Note)
+            style = "yellow" if warned else None if lasting else "dim"
             self._bars.console.print(printable(line), style=style, markup=False, highlight=False)
 
-    def _begin(self, stage: str) -> None:
+    def _task(self, stage: str) -> TaskID:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(printable(stage), total=None, rate="")
-            self._began[stage] = time.monotonic()
+        return self._tasks[stage]
 
-    def _advance(self, event: Progress) -> None:
-        self._begin(event.stage)
-        self._latest[event.stage] = event
-        rate = _rate(event, time.monotonic() - self._began[event.stage])
-        self._bars.update(
-            self._tasks[event.stage],  # type: ignore[arg-type]
-            completed=event.done,
-            total=event.total,
-            rate=f"{event.unit}{rate}",
-        )
+
+def _plain(value: Any) -> str:
+    """Return a decision's value as a person would write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return str(value)
 
 
 def _rate(event: Progress, seconds: float) -> str:

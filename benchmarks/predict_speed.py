@@ -1,0 +1,134 @@
+"""How near `predict` comes to what decode and model allow: python -m benchmarks.predict_speed
+
+500x375 JPEG files to labels, in one process, in turns: decoding alone and the model alone, each at its best number of
+threads; the whole path; and a plain torch loop (PIL, torchvision's transforms, timm, batches of 32, no gradients).
+To reach: 90 % of 1/(1/decode + 1/model); 3 times the plain loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import measure
+from tellapart.images import map_ordered, prepare
+from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.predictor import Predictor
+
+SIZE = (500, 375)
+
+
+def pictures(wish: Any) -> list[Path]:
+    """Return JPEG files of 500x375 px, made from photographs."""
+    source = measure.unpacked("hymenoptera", wish.data, wish.work)
+    folder = wish.work / "photos_500x375"
+    if not folder.is_dir():
+        folder.mkdir()
+        for number, path in enumerate(sorted(source.rglob("*.jpg"))):
+            with Image.open(path) as image:
+                image.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC).save(
+                    folder / f"{number:03d}.jpg", quality=90
+                )
+    return sorted(folder.iterdir())
+
+
+def rate(work: Callable[[], object], n: int) -> float:
+    """Return pictures a second."""
+    began = time.perf_counter()
+    work()
+    return n / (time.perf_counter() - began)
+
+
+def plain_loop(files: Sequence[Path], weights: Path, num_classes: int) -> Callable[[], object]:
+    """Return what most people would write: one thread of loading, batches of 32, torch's own threads in the model."""
+    import timm
+    import torch
+    from torchvision import transforms
+
+    model = timm.create_model(f"local-dir:{weights}", pretrained=True, num_classes=num_classes).eval()
+    steps = transforms.Compose(
+        [
+            transforms.Resize(256, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ]
+    )
+
+    def run() -> list[int]:
+        labels: list[int] = []
+        with torch.no_grad():
+            for start in range(0, len(files), 32):
+                batch = torch.stack([steps(Image.open(path).convert("RGB")) for path in files[start : start + 32]])
+                labels += model(batch).argmax(1).tolist()
+        return labels
+
+    return run
+
+
+def main() -> None:
+    parser = measure.options(__doc__)
+    parser.set_defaults(repeat=5)
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    wish = parser.parse_args()
+    files = pictures(wish)
+    n, cores = len(files), int(measure.machine()["cores"])
+    folder = measure.fresh(wish.work / "runs" / "predict_speed")
+    env = {"TELLAPART_CACHE": folder / "cache", "TELLAPART_WEIGHTS": wish.weights.resolve()}
+    data = measure.unpacked("hymenoptera", wish.data, wish.work)
+    train: list[str | Path] = [
+        measure.tellapart(),
+        "train",
+        data,
+        "--out",
+        folder / "run",
+        "--effort",
+        "quick",
+        "--json",
+    ]
+    bundle = Bundle(measure.ran([*train, "--backbone", wish.backbone], env).json["bundle"])
+    predictor = Predictor(bundle)
+    prepared = [prepare(path, bundle.preprocess) for path in files[:64]]
+
+    def decode(threads: int) -> Callable[[], object]:
+        return lambda: sum(1 for _ in map_ordered(lambda path: prepare(path, bundle.preprocess), files, threads))
+
+    def model(threads: int) -> Callable[[], object]:
+        def one(number: int) -> object:
+            return bundle.session.run(np.asarray(prepared[number % len(prepared)])[None], ("logits", "embedding"))
+
+        return lambda: sum(1 for _ in map_ordered(one, range(n), threads))
+
+    counts = sorted({1, cores, 2 * cores})
+    jobs: dict[str, Callable[[], object]] = {
+        **{f"decode {threads}": decode(threads) for threads in counts},
+        **{f"model {threads}": model(threads) for threads in counts},
+        "whole": lambda: sum(1 for _ in predictor.predict(files)),
+        "plain": plain_loop(files, wish.weights.resolve() / wish.backbone, len(bundle.classes)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in jobs}
+    for job in jobs.values():
+        job()  # once unmeasured: files come into memory, libraries set themselves up
+    for _ in range(wish.repeat):
+        for name, job in jobs.items():
+            rates[name].append(rate(job, n))
+    # A share is taken within each round, so that a slow spell of the machine meets all its parts.
+    rows = []
+    for number in range(wish.repeat):
+        best = {part: max(rates[f"{part} {threads}"][number] for threads in counts) for part in ("decode", "model")}
+        ideal = 1 / (1 / best["decode"] + 1 / best["model"])
+        whole, plain = rates["whole"][number], rates["plain"][number]
+        rows.append(
+            {**best, "ideal": ideal, "whole": whole, "share": whole / ideal, "plain": plain, "times": whole / plain}
+        )
+    medians = {name: measure.median([row[name] for row in rows]) for name in rows[0]}
+    measure.told("predict_speed", [*rows, medians], n=n, repeat=wish.repeat, last_row="medians", to_reach=[0.9, 3.0])
+
+
+if __name__ == "__main__":
+    main()
