@@ -42,8 +42,8 @@ _HUB_ANSWER_SECONDS = 10.0
 class Graph:
     """A frozen backbone: `model` is ONNX, uint8 [N, image_size, image_size, 3] -> embedding float32 [N, width].
 
-    `folder` holds the weights it was made from. `digest` is the sha256 of `model`; `mean` and `std` (0..1) are already inside it. `exporter` is which of torch's two
-    exporters wrote it.
+    `folder` holds the weights that it was made from. `digest` is the sha256 of `model`; `mean` and `std` (0..1) are
+    already inside it. `exporter` is which of torch's two exporters wrote it.
     """
 
     model: bytes
@@ -227,7 +227,7 @@ def _fetched(name: str, environment: Mapping[str, str]) -> Steps[str | None]:
 
 
 class _Child:
-    """`python -m tellapart.learn.torch_export ...`; it ends by itself when this process does, since its stdin closes."""
+    """`python -m tellapart.learn.torch_export ...`; it ends when this process does, since its stdin closes."""
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
         for package in ("torch", "timm", "onnx"):

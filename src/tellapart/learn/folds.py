@@ -1,4 +1,4 @@
-"""Folds for cross-validation: stratified, groups never split, and the same for the same pictures whatever their order."""
+"""Folds for cross-validation: stratified, groups never split, the same for the same pictures in any order."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def majority(train: Pictures, val: Pictures, num_classes: int, preprocess: Prepr
 
 def _log_shares(targets: IntArray, num_classes: int) -> FloatArray:
     counts = np.bincount(targets, minlength=num_classes) + 1.0
-    return np.log(counts / counts.sum()).astype(np.float32)
+    return np.asarray(np.log(counts / counts.sum()), dtype=np.float32)
 
 
 def colour_trunk() -> bytes:
@@ -81,7 +81,7 @@ def colour_trunk() -> bytes:
             helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3 * _CELLS * _CELLS]),
             helper.make_tensor_value_info("feature_map", TensorProto.FLOAT, ["N", 3, _CELLS, _CELLS]),
         ],
-        [numpy_helper.from_array(np.float32(255.0), "white")],
+        [numpy_helper.from_array(np.array(255.0, dtype=np.float32), "white")],
     )
     model = helper.make_model(graph, producer_name="tellapart", opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8

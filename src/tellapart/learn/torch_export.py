@@ -85,6 +85,9 @@ class Trunk(nn.Module):
     Normalisation happens inside; batch norm runs on its stored statistics.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.model = model
