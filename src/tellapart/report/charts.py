@@ -96,13 +96,14 @@ def nice_ticks(low: float, high: float, about: int = 4) -> tuple[float, ...]:
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         return (0.0, 1.0)
-    if high - low < 1e-12:
-        low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+    largest = max(1.0, abs(low), abs(high))
+    if high - low < 1e-9 * largest:
+        low, high = low - largest / 2, high + largest / 2
     rough = (high - low) / max(1, about)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return tuple(round(index * step, 12) for index in range(first, last + 1))
+    return tuple(float(f"{index * step:.12g}") for index in range(first, last + 1))
 
 
 def ladder_plot(rows: Sequence[LadderRow]) -> Plot | None:
