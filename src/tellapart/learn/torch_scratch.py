@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +17,11 @@ from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.folds import make_folds
 from tellapart.learn.mirroring import mirroring
 from tellapart.learn.rungs import Fitted, FloatArray, Head, IntArray, OutOfFold, Pictures
-from tellapart.learn.schedule import Horizon, batch_size_for, epochs_for, image_size_for
+from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
 from tellapart.learn.torch_batches import Augment, Samples, decode_all
-from tellapart.learn.torch_loop import Choices, Learned, fit, logits_of
-from tellapart.learn.torch_muon import Muon
+from tellapart.learn.torch_loop import Choices, Learned, logits_of
 from tellapart.learn.torch_networks import Network, export, shape_for
+from tellapart.learn.torch_task import Clock, Task, measured, seconds_to_finish, trained
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -38,11 +35,7 @@ _FOLDS = 3
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
 _FOLD_LEAST = 0.6  # of the steps that a fold's fit should have, to count as a model of the same kind
 _SAMPLE = 2000  # pictures, for the mean colour, the whitening and the question of mirroring
-_TRIAL = "scratch.measure"
-_TRIAL_STEPS = 4
-_TRIAL_SECONDS = 1.2
 
-Clock = Callable[[], float]
 T = TypeVar("T")
 
 
@@ -78,26 +71,6 @@ def scratch(
         torch.set_num_threads(before)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What is fixed before training: pictures, the network as it begins, every choice."""
-
-    train: Samples
-    val: Samples
-    folds: IntArray  # of each training picture: -1 is always learned from; all -1 where a slice is held out instead
-    held_out: IntArray
-    network: Network
-    fill: Tensor
-    choices: Choices
-    steps_a_second: float
-    preprocess: Preprocess
-    threads: int
-
-    @property
-    def learned_from(self) -> Samples:
-        return self.train.at(np.setdiff1d(self.train.rows, self.held_out))
-
-
 def _prepared(
     train: Pictures,
     val: Pictures,
@@ -107,7 +80,7 @@ def _prepared(
     left: Clock,
     shorter_px: int,
     grey: bool,
-) -> Steps[_Task]:
+) -> Steps[Task]:
     size = recipe.model.image_size or image_size_for(shorter_px, len(train), left())
     preprocess = preprocess.model_copy(update={"image_size": size, "at_least_px": at_least_for(size)})
     why = "--image-size" if recipe.model.image_size else f"the median of the pictures' shorter sides is {shorter_px} px"
@@ -135,7 +108,7 @@ def _prepared(
     network = network.to(memory_format=torch.channels_last)
     batch_size = batch_size_for(len(learned_from))
     epochs = recipe.fit.epochs or epochs_for(len(learned_from))
-    task = _Task(
+    task = Task(
         train=samples[0],
         val=samples[1],
         folds=folds,
@@ -152,11 +125,11 @@ def _prepared(
         preprocess=preprocess.model_copy(update={"mean": mean_rgb, "std": std_rgb}),
         threads=threads,
     )
-    return (yield from _timed(task))
+    return (yield from measured(task, left()))
 
 
-def _climbed(task: _Task, left: Clock) -> Steps[Fitted]:
-    reserve = _seconds_to_finish(task)
+def _climbed(task: Task, left: Clock) -> Steps[Fitted]:
+    reserve = seconds_to_finish(task)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
     fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
@@ -165,7 +138,7 @@ def _climbed(task: _Task, left: Clock) -> Steps[Fitted]:
     why = f"{enough:,} are enough for {len(task.learned_from):,} pictures; there is time for {fits:,}"
     yield Decision("scratch.steps", total, why)
 
-    network, learned = yield from _fit(
+    network, learned = yield from trained(
         task, task.learned_from, task.val, total, _less(left, kept_back), "scratch", max_steps=enough
     )
     interrupted = learned.ended == "interrupted"
@@ -220,58 +193,7 @@ def _flip(recipe: Recipe, sample: Tensor, targets: IntArray) -> Steps[bool]:
     return found.helps
 
 
-def _timed(task: _Task) -> Steps[_Task]:
-    """Return the task with the precision and the number of threads that train fastest, by a few steps of a copy.
-
-    A small network may be slower on many threads than on one, above all where other programs want them too.
-    """
-    rates: dict[tuple[torch.dtype, int], float] = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        rates[dtype, 1] = yield from _steps_a_second(task, dtype, 1)
-    dtype = max(rates, key=lambda way: rates[way] * (1.1 if way[0] == torch.float32 else 1.0))[0]
-    if task.threads > 1:
-        rates[dtype, task.threads] = yield from _steps_a_second(task, dtype, task.threads)
-    threads = max((1, task.threads), key=lambda count: rates[dtype, count])
-    size = task.choices.batch_size
-    said = [f"{str(way[0])[6:]} on {way[1]}: {size * rate:,.0f} pictures/s" for way, rate in rates.items()]
-    yield Decision("scratch.precision", str(dtype)[6:], ", ".join(said))
-    yield Decision("scratch.threads", threads, "the faster of those tried")
-    torch.set_num_threads(threads)
-    choices = dataclasses.replace(task.choices, dtype=dtype)
-    return dataclasses.replace(task, choices=choices, steps_a_second=rates[dtype, threads])
-
-
-def _steps_a_second(task: _Task, dtype: torch.dtype, threads: int) -> Steps[float]:
-    torch.set_num_threads(threads)
-    ticks = [time.perf_counter()]
-    trial = _fit(task, task.learned_from, _nothing(task), 1000, lambda: 1e9, _TRIAL, dtype=dtype)
-    for event in trial:
-        if not isinstance(event, Progress):
-            continue  # an epoch's end, where there are few pictures
-        ticks.append(time.perf_counter())
-        yield event
-        elapsed = ticks[-1] - ticks[0]
-        if elapsed > _TRIAL_SECONDS or (len(ticks) > _TRIAL_STEPS and elapsed > _TRIAL_SECONDS / 4):
-            break
-    trial.close()
-    between = np.diff(ticks)
-    return 1.0 / float(np.median(between[1:] if len(between) > 1 else between))  # the first step warms up
-
-
-def _seconds_to_finish(task: _Task) -> float:
-    """Return about how long it takes to export the network and to embed all pictures, from a look at a few."""
-    rows = task.train.rows[:32]
-    pixels = next(task.train.pixels.batches([rows]))
-    network = copy.deepcopy(task.network).eval()
-    with torch.inference_mode():
-        network(pixels)
-        began = time.perf_counter()
-        network(pixels)
-        each = (time.perf_counter() - began) / len(rows)
-    return 2.0 + 2.0 * each * (len(task.train) + len(task.val))
-
-
-def _out_of_fold(task: _Task, learned: Learned, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
+def _out_of_fold(task: Task, learned: Learned, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
     """Return the logits of models of the folds, each for what it did not see, and whether that was interrupted.
 
     They are trained for as many steps as led to the best of the main fit, with no look at what they did not see.
@@ -290,7 +212,7 @@ def _out_of_fold(task: _Task, learned: Learned, left: Clock) -> Steps[tuple[OutO
                 yield Decision("scratch.folds", fold, f"there is no time for the others of {num_folds}")
                 break
             total, until = min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)
-            fold_fit = _fit(task, seen, _nothing(task), total, _less(left, until), f"scratch.fold{fold + 1}")
+            fold_fit = trained(task, seen, task.nothing, total, _less(left, until), f"scratch.fold{fold + 1}")
             network, fitted = yield from _without_epochs(fold_fit)
             if fitted.ended != "done":
                 interrupted = fitted.ended == "interrupted"
@@ -302,24 +224,8 @@ def _out_of_fold(task: _Task, learned: Learned, left: Clock) -> Steps[tuple[OutO
     return OutOfFold(np.concatenate(rows), np.concatenate(logits)), interrupted
 
 
-def _fit(
-    task: _Task, train: Samples, val: Samples, total: int, left: Clock, stage: str, **changed: Any
-) -> Steps[tuple[Network, Learned]]:
-    """Train a copy of the task's network along a horizon of `total` steps; return it with its best weights."""
-    network = copy.deepcopy(task.network)
-    optimizer = Muon(network)
-    choices = dataclasses.replace(task.choices, **{"max_steps": total, **changed})
-    learned = yield from fit(network, optimizer, train, val, Horizon.of(total), choices, task.fill, left, stage)
-    network.load_state_dict(learned.state)
-    return network.eval(), learned
-
-
 def _less(left: Clock, kept_back: float) -> Clock:
     return lambda: left() - kept_back
-
-
-def _nothing(task: _Task) -> Samples:
-    return task.val.at(np.empty(0, np.int64))
 
 
 def _embedded(trunk: bytes, samples: Samples, width: int, threads: int) -> Steps[FloatArray]:

@@ -1,0 +1,125 @@
+"""What is fixed before a network is trained, and what a few steps of it cost on this machine."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tellapart.events import Decision, Progress, Steps
+from tellapart.images import Preprocess
+from tellapart.learn.rungs import IntArray
+from tellapart.learn.schedule import Horizon
+from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_loop import Choices, Learned, fit
+from tellapart.learn.torch_muon import Muon
+from tellapart.learn.torch_networks import Network
+
+__all__ = ["Clock", "Task", "measured", "seconds_to_finish", "trained"]
+
+Clock: TypeAlias = Callable[[], float]
+
+_SHORT_SECONDS = 10.0  # a fit that one thread ends in this time is not worth measuring
+_TRIAL_STEPS = 4
+_TRIAL_SECONDS = 1.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Pictures, the network as it begins, every choice.
+
+    `folds` int64 [N] is the fold of each training picture (-1: in none); `held_out` int64 are the training rows that
+    nothing learns from. One of the two is in use. `fill` uint8 [C] is the mean colour.
+    """
+
+    train: Samples
+    val: Samples
+    folds: IntArray
+    held_out: IntArray
+    network: Network
+    fill: Tensor
+    choices: Choices
+    preprocess: Preprocess
+    threads: int
+    steps_a_second: float
+
+    @property
+    def learned_from(self) -> Samples:
+        """The training pictures that are not held out."""
+        return self.train.at(np.setdiff1d(self.train.rows, self.held_out))
+
+    @property
+    def nothing(self) -> Samples:
+        """No pictures to validate on."""
+        return self.val.at(np.empty(0, np.int64))
+
+
+def trained(
+    task: Task, train: Samples, val: Samples, total: int, left: Clock, stage: str, **changed: Any
+) -> Steps[tuple[Network, Learned]]:
+    """Train a copy of the task's network along a horizon of `total` steps; return it with its best weights."""
+    network = copy.deepcopy(task.network)
+    choices = dataclasses.replace(task.choices, **{"max_steps": total, **changed})
+    learned = yield from fit(network, Muon(network), train, val, Horizon.of(total), choices, task.fill, left, stage)
+    network.load_state_dict(learned.state)
+    return network.eval(), learned
+
+
+def measured(task: Task, seconds: float) -> Steps[Task]:
+    """Return the task with the precision and the number of threads that train fastest, found by steps of a copy.
+
+    A small network may be slower on many threads than on one, above all where other programs want them too. Where one
+    thread is fast enough in full precision (`seconds` are left), it is taken, so that the result is the same each time.
+    """
+    rates = {(torch.float32, 1): (yield from _steps_a_second(task, torch.float32, 1))}
+    dtype, threads = torch.float32, 1
+    if task.choices.max_steps / rates[dtype, threads] > min(_SHORT_SECONDS, seconds / 4.0):
+        rates[torch.bfloat16, 1] = yield from _steps_a_second(task, torch.bfloat16, 1)
+        if rates[torch.bfloat16, 1] > 1.1 * rates[torch.float32, 1]:
+            dtype = torch.bfloat16
+        if task.threads > 1:
+            rates[dtype, task.threads] = yield from _steps_a_second(task, dtype, task.threads)
+            threads = max((1, task.threads), key=lambda count: rates[dtype, count])
+    size = task.choices.batch_size
+    said = [f"{str(way[0])[6:]} on {way[1]}: {size * rate:,.0f} pictures/s" for way, rate in rates.items()]
+    yield Decision("scratch.precision", str(dtype)[6:], ", ".join(said))
+    yield Decision("scratch.threads", threads, f"of {task.threads}, by the same measurement")
+    torch.set_num_threads(threads)
+    choices = dataclasses.replace(task.choices, dtype=dtype)
+    return dataclasses.replace(task, choices=choices, steps_a_second=rates[dtype, threads])
+
+
+def _steps_a_second(task: Task, dtype: torch.dtype, threads: int) -> Steps[float]:
+    torch.set_num_threads(threads)
+    ticks = [time.perf_counter()]
+    trial = trained(task, task.learned_from, task.nothing, 1000, lambda: 1e9, "scratch.measure", dtype=dtype)
+    for event in trial:
+        if not isinstance(event, Progress):
+            continue  # an epoch's end, where there are few pictures
+        ticks.append(time.perf_counter())
+        yield event
+        elapsed = ticks[-1] - ticks[0]
+        if elapsed > _TRIAL_SECONDS or (len(ticks) > _TRIAL_STEPS and elapsed > _TRIAL_SECONDS / 4):
+            break
+    trial.close()
+    between = np.diff(ticks)
+    return 1.0 / float(np.median(between[1:] if len(between) > 1 else between))  # the first step warms up
+
+
+def seconds_to_finish(task: Task) -> float:
+    """Return about how long it takes to export the network and to embed all pictures, from a look at a few."""
+    rows = task.train.rows[:32]
+    pixels = next(task.train.pixels.batches([rows]))
+    network = copy.deepcopy(task.network).eval()
+    with torch.inference_mode():
+        network(pixels)
+        began = time.perf_counter()
+        network(pixels)
+        each = (time.perf_counter() - began) / len(rows)
+    return 2.0 + 2.0 * each * (len(task.train) + len(task.val))
