@@ -88,6 +88,22 @@ def test_metrics_are_put_into_the_card_and_nothing_else_changes(write_tiny_bundl
     assert os.listdir(tmp_path) == ["bundle"]
 
 
+def test_a_reader_never_finds_a_stray_file_while_metrics_are_put_in(
+    write_tiny_bundle: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    replace, seen = os.replace, []
+
+    def watched(old: str, new: str) -> None:
+        seen.append(Bundle(bundle.path).card.metrics)
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", watched)
+    with_metrics(bundle.path, {"val": None})
+    assert seen == [bundle.card.metrics] * len(seen)
+    assert seen
+
+
 def test_metrics_are_not_put_into_a_damaged_card(write_tiny_bundle: Write, tmp_path: Path) -> None:
     path = write_tiny_bundle(tmp_path / "bundle").path
     damaged = (path / "card.json").read_bytes().replace(b"ants", b"aunt")
