@@ -246,7 +246,7 @@ def test_numbers_that_are_none_or_not_a_number_show_as_a_dash(make_summary: Summ
         rows = tuple(ClassRow(label, 20, 20, value, value, value, value, value) for label in made.classes)
         metrics = dict.fromkeys(made.splits["test"].metrics, value) | {"n": 40}
         epochs = tuple(dataclasses.replace(epoch, train_loss=math.nan, val_loss=value) for epoch in made.epochs)
-        ladder = (LadderRow("majority", None, 0.0, 9, value, value), LadderRow("probe", None, 0.0, 9, value, value))
+        ladder = (LadderRow("majority", None, math.nan, 9, 0.5, value), LadderRow("probe", None, 0.0, 9, 0.6, value))
         page = parts(
             make_summary(
                 splits={"train": SplitReport(metrics, rows), "test": SplitReport(metrics, rows)},

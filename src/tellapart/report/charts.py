@@ -19,6 +19,8 @@ __all__ = ["Line", "Mark", "Plot", "Tick", "curve_plot", "ladder_plot", "nice_ti
 LEFT, RIGHT = 0.12, 0.965
 TOP, BOTTOM = 24.0, 34.0
 MAX_POINTS = 160
+# A time axis counts in one unit: name, length in seconds, how long a run it serves.
+UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, math.inf))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,11 +115,12 @@ def ladder_plot(rows: Sequence[LadderRow]) -> Plot | None:
         return None
     ends, clock = [], 0.0
     for row in climbed:
-        clock += row.seconds
+        clock += row.seconds if math.isfinite(row.seconds) else 0.0
         ends.append(clock)
     scores = [row.accuracy or 0.0 for row in climbed]
     y_values = _clipped(nice_ticks(max(0.0, min(scores) - 0.02), min(1.0, max(scores) + 0.02)))
-    x_values = nice_ticks(0.0, ends[-1] or 1.0)
+    unit, length = next((unit, length) for unit, length, most in UNITS if ends[-1] < most)
+    x_values = [value * length for value in nice_ticks(0.0, ends[-1] / length or 1.0)]
     frame = _Frame(0.0, max(x_values[-1], ends[-1]), y_values[0], y_values[-1], 260.0)
     best, stairs = scores[0], [(frame.x(ends[0]), frame.y(scores[0]))]
     for end, value in zip(ends[1:], scores[1:], strict=True):
@@ -142,7 +145,7 @@ def ladder_plot(rows: Sequence[LadderRow]) -> Plot | None:
         )
     return Plot(
         frame.height,
-        tuple(Tick(frame.x(value), _clock(value)) for value in x_values if value <= frame.x_high),
+        tuple(Tick(frame.x(value), f"{value / length:g}\u00a0{unit}" if value else "0") for value in x_values),
         tuple(Tick(frame.y(value), _share(value)) for value in y_values),
         "time spent so far",
         (Line("best", tuple(stairs)),),
@@ -261,10 +264,6 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
         marks,
         floor=frame.height - BOTTOM,
     )
-
-
-def _clock(seconds: float) -> str:
-    return f"{seconds:g}\u00a0s" if 0 < seconds < 60 else duration(seconds) if seconds else "0"
 
 
 def _share(value: float) -> str:

@@ -92,7 +92,7 @@ def verdict(summary: Summary) -> Verdict:
         found,
         _sure(summary, found),
         _cautions(summary, found),
-        _advice(found, tone),
+        _advice(summary, found, tone),
     )
 
 
@@ -246,13 +246,14 @@ def _held_back(summary: Summary) -> list[str]:
     return [f"It answers {parts} of the pictures: a person should look at those{rest}."]
 
 
-def _advice(found: Score, tone: Tone) -> tuple[str, ...]:
+def _advice(summary: Summary, found: Score, tone: Tone) -> tuple[str, ...]:
     said = []
     if tone == "poor":
-        said.append("Look at the pictures below: are the labels right, and can you tell the classes apart yourself?")
+        said.append("Look at the pictures: are the labels right, and can you tell the classes apart yourself?")
         said.append("Then add pictures of every class, or pretrained weights, and train again.")
     else:
-        said.append("Look at the confident mistakes below: some may be wrong labels, which are quick to correct.")
+        if summary.mistakes:
+            said.append("Look at the confident mistakes below: some may be wrong labels, which are quick to correct.")
         said.append(
             "Then use it: the commands are below."
             if tone == "good"
