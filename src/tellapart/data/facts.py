@@ -156,7 +156,7 @@ class _Reader:
         for number, (position, sha256, content) in enumerate(held):
             fact = _unpack(sha256, known[number]) if number in known else None
             if fact is None:
-                fact = examine(content, sha256, self._policy)
+                fact = _examine(content, sha256, self._policy)
                 if not (isinstance(fact, Refusal) and fact.code in _TRANSIENT):
                     fresh.append((sha256, _pack(fact)))
             facts[position] = fact
@@ -171,7 +171,7 @@ class _Reader:
 _PENDING = Refusal("unreadable", "It was not read.")
 
 
-def examine(content: bytes, sha256: str, policy: DecodePolicy) -> PictureFacts | Refusal:
+def _examine(content: bytes, sha256: str, policy: DecodePolicy) -> PictureFacts | Refusal:
     """Return what a picture's bytes tell, having decoded them."""
     try:
         with opened(content, policy) as (picture, header, _):
