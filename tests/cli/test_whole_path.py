@@ -89,9 +89,7 @@ def test_a_bad_file_is_an_answer_of_its_own(tellapart, here: Path, tiny_bundle: 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are a matter of Linux")
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--csv", "-"]])
 def test_a_name_that_is_no_text_is_printed_by_every_encoding(here: Path, tiny_bundle: Path, flags: list[str]) -> None:
-    shutil.move(
-        here / "photos" / "ants" / "00.png", os.fsencode(here / "photos" / "ants") + b"/\xff\x1b[2J\xc3\xa9.png"
-    )
+    os.rename(here / "photos" / "ants" / "00.png", os.fsencode(here / "photos" / "ants") + b"/\xff\x1b[2J\xc3\xa9.png")
     ran = subprocess.run(
         [sys.executable, "-m", "tellapart", "predict", str(tiny_bundle), "photos/ants", *flags],
         capture_output=True,

@@ -13,16 +13,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done; 1 our fault; 2 the user's input; 3 a gate said no; 130 and 143 interrupted.
     """
-    from tellapart.cli import output, verbs
-    from tellapart.cli.failures import failed
-
     given = list(sys.argv[1:] if arguments is None else arguments)
-    output.accept_any_name()
-    try:
+    try:  # the imports too: Ctrl-C may come while they are under way
+        from tellapart.cli import output, verbs
+
+        output.accept_any_name()
         code = verbs.run(given or ["--help"])
         sys.stdout.flush()
     except BrokenPipeError:
-        return output.reader_left()
+        from tellapart.cli.output import reader_left
+
+        return reader_left()
     except BaseException as error:
+        from tellapart.cli.failures import failed
+
         return failed(error, given)
     return code
