@@ -122,3 +122,11 @@ def test_honest_probabilities_lie_on_the_diagonal() -> None:
         assert mark.y == pytest.approx(y0 + (y1 - y0) * (mark.x - x0) / (x1 - x0), abs=0.02)
     assert [mark.style for mark in plot.marks][:2] == ["few", ""]
     assert reliability_plot([ReliabilityBin(0, 1, 0, None, None)]) is None
+
+
+def test_bins_of_few_pictures_are_hollow_and_no_line_leads_through_them() -> None:
+    bins = [ReliabilityBin(0.5, 0.6, 40, 0.55, 0.6), ReliabilityBin(0.6, 0.7, 2, 0.65, 0.0)]
+    plot = reliability_plot([*bins, ReliabilityBin(0.9, 1.0, 60, 0.95, 0.9)])
+    assert plot is not None
+    assert len(plot.lines[1].points) == 2
+    assert reliability_plot(bins[1:]) is not None

@@ -259,7 +259,7 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
         "probability it gave",
         (
             Line("ideal", ((frame.x(0), frame.y(0)), (frame.x(1), frame.y(1)))),
-            Line("val", tuple((mark.x, mark.y) for mark in marks)),
+            Line("val", tuple((mark.x, mark.y) for mark in marks if mark.style != "few")),
         ),
         marks,
         floor=frame.height - BOTTOM,
