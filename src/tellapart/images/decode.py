@@ -67,17 +67,12 @@ def upright(
     whose sides are no multiple of the divisor: half of 375 pixels is 187.5, and the decoder gives 188, the last one
     of which is half empty. What Pillow raises comes through.
     """
-    extent = (float(picture.width), float(picture.height))
+    reduced = None
     if at_least_px is not None and header.format == "JPEG":
         # No mode is asked for: the decoder's own conversion to grey or RGB would differ from the one below.
         reduced = picture.draft(None, (at_least_px, at_least_px))
-        if reduced is not None:
-            extent = (reduced[1][2], reduced[1][3])
     flat = _flatten(picture, header, policy)
-    if header.format == "TIFF":  # Pillow has turned it already
-        if flat.size != (header.width, header.height):
-            raise ValueError("the size changed while decoding")
-        return flat, (0.0, 0.0, float(flat.width), float(flat.height))
+    extent = reduced[1][2:] if reduced is not None else flat.size
     if header.orientation in _TURNS:
         flat = flat.transpose(_TURNS[header.orientation])
     return flat, _turned_box(flat.size, extent, header.orientation)

@@ -60,6 +60,13 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         pass
 
 
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    # Pillow would parse all tags a second time after decoding, warn again, and turn the picture. It is turned where all
+    # others are; until then Pillow's size is the upright one and its pixels are not.
+    def load_end(self) -> None:
+        self._size = self.im.size
+
+
 # The readers are called by name and not through Image.open, which would compare the size with a limit that belongs to
 # the whole process (Image.MAX_IMAGE_PIXELS) and warn; the budget here is the policy's, and nobody else's is touched.
 _READERS: dict[Format, type[ImageFile.ImageFile]] = {
@@ -68,7 +75,7 @@ _READERS: dict[Format, type[ImageFile.ImageFile]] = {
     "WEBP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
+    "TIFF": _Tiff,
 }
 _SUFFIXES: dict[str, Format] = {
     ".jpg": "JPEG",
@@ -126,7 +133,7 @@ def opened(source: Path | bytes, policy: DecodePolicy) -> Iterator[tuple[ImageFi
                 raise PictureError(found.code, f"{name} is {found.words}; allowed are {allowed}.", found.next)
             file.seek(0)
             with _quiet(format in _CAN_WARN or b"acTL" in head):
-                picture = _READERS[format](file)
+                picture = _read(format, file)
             header = _header(picture, format, source)
             _check(header, policy, name)
             yield picture, header, file
@@ -134,6 +141,18 @@ def opened(source: Path | bytes, policy: DecodePolicy) -> Iterator[tuple[ImageFi
             raise
         except Exception as error:
             raise _refusal(error, name, file, format) from None
+
+
+def _read(format: Format, file: BinaryIO) -> ImageFile.ImageFile:
+    try:
+        return _READERS[format](file)
+    except (ValueError, SyntaxError):
+        # Pillow refuses a PNG for a colour profile that is broken, or larger than 1 MB; here profiles do not matter.
+        file.seek(0)
+        mended = structure.png_without_profile(file.read()) if format == "PNG" else None
+        if mended is None:
+            raise
+        return PngImagePlugin.PngImageFile(io.BytesIO(mended))
 
 
 def _name(source: Path | bytes) -> str:
@@ -173,10 +192,8 @@ def _quiet(needed: bool) -> Iterator[None]:
 def _header(picture: ImageFile.ImageFile, format: Format, source: Path | bytes) -> Header:
     width, height = picture.size
     if format == "TIFF":
-        # Pillow turns a TIFF by itself, and its size is the turned one already. It would also believe an orientation
-        # in XMP, but only once decoded, and so give another size than the header.
-        assert isinstance(picture, TiffImagePlugin.TiffImageFile)
-        picture.info.pop("xmp", None)
+        # Here Pillow's size is the upright one already.
+        assert isinstance(picture, _Tiff)
         tag = picture.tag_v2.get(0x0112, 1)
         orientation = tag if tag in range(1, 9) else 1
     else:

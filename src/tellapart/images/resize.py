@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ def prepare(source: Path | bytes, preprocess: Preprocess) -> Pixels:
 
 
 def at_least_for(image_size: int) -> int:
-    """Return the `at_least_px` that goes with a network of `image_size` pixels: 1.5 times as much, rounded up.
+    """Return the `at_least_px` that goes with a network of `image_size` pixels: twice as much.
 
     Evidence, for `prepare` with bicubic and `crop` (the policy that shows most), from the pictures that are decoded at
     a reduced scale at all: mean absolute difference to the full decode in levels of 255, and that of the worst picture.
@@ -61,9 +60,11 @@ def at_least_for(image_size: int) -> int:
     | | 64 | 0.64, 1.78 | 0.60, 1.61 | 0.43, 0.60 |
     | | 96 | 1.20, 4.34 | 0.67, 0.85 | - |
 
-    Without the box (see `prepare`) the same decodes differ by 0.6 to 2.5 levels at 1.5 x.
+    Without the box (see `prepare`) the same decodes differ by 0.5 to 1.5 levels at 2 x, 0.6 to 2.5 at 1.5 x. Among the
+    1,000 classes of a MobileNetV2 at 224 px, the likeliest one stayed the same for 99.0 % at 1 x, 99.5 % at 1.5 x and
+    all at 2 x of 199 photos that had been enlarged three times; at 160 px, as they were, for 93.5 %, 99.0 % and all.
     """
-    return math.ceil(1.5 * image_size)
+    return 2 * image_size
 
 
 def thumbnail_jpeg(pixels: Pixels, side_px: int, quality: int = 80) -> bytes:

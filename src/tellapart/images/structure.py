@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from tellapart.images.sniff import Format
 
-__all__ = ["ends_early", "exif_orientation", "has_trailing_bytes", "tiff_pages"]
+__all__ = ["ends_early", "exif_orientation", "has_trailing_bytes", "png_without_profile", "tiff_pages"]
 
 _MAX_CHUNKS = 1_000_000
 _MAX_PAGES = 1000
@@ -79,6 +79,20 @@ def has_trailing_bytes(file: BinaryIO, format: Format) -> bool:
     # The CRC of IEND never ends in a zero byte, and neither does the end marker of a JPEG.
     end = b"\xff\xd9" if format == "JPEG" else b"IEND\xaeB`\x82"
     return not tail.endswith(end) and end in tail
+
+
+def png_without_profile(png: bytes) -> bytes | None:
+    """Return the bytes of a PNG without its colour profile (iCCP), or None when it has none before the pixels."""
+    offset = 8
+    while offset + 12 <= len(png):
+        (length,) = struct.unpack_from(">I", png, offset)
+        kind = png[offset + 4 : offset + 8]
+        if kind == b"iCCP":
+            return png[:offset] + png[offset + 12 + length :]
+        if kind == b"IDAT":
+            return None
+        offset += 12 + length
+    return None
 
 
 def ends_early(file: BinaryIO, format: Format) -> bool:
