@@ -107,7 +107,7 @@ def write_tiny_bundle(tiny_fitted: Fitted) -> Callable[..., Bundle]:
             "targets": targets,
             "brightness": (120.0, 30.0),
             "selftest": synthetic_pictures(16),
-            "thumbnails": np.zeros((len(train), 64, 64, 3), np.uint8),
+            "thumbnails": [b"a picture of %d" % number for number in range(len(train))],
             "metrics": {"val": {"n": 4, "accuracy": 1.0}, "test": None},
             "recipe": {"seed": 0},
             "fingerprint": "ab" * 32,

@@ -63,7 +63,8 @@ def test_the_arrays_have_the_names_types_and_shapes_of_version_1(tiny_bundle: Pa
         "embedding_std": ("float32", (3,)),
         "class_priors": ("float32", (2,)),
         "brightness": ("float32", (2,)),
-        "thumbnails": ("uint8", (24, 64, 64, 3)),
+        "thumbnails": ("uint8", (10 * 14 + 14 * 15,)),
+        "thumbnail_ends": ("int64", (24,)),
     }
     selftest = load_file(tiny_bundle / "selftest.safetensors")
     assert {name: (str(array.dtype), array.shape) for name, array in selftest.items()} == {
@@ -91,12 +92,13 @@ def test_a_bundle_tells_what_is_in_it(tiny_bundle: Path) -> None:
     assert bundle.preprocess.image_size == 16
     assert bundle.card.temperature == 1.5
     assert bundle.model == (tiny_bundle / "model.onnx").read_bytes()
-    assert bundle.reference.thumbnails is not None
+    assert [bundle.reference.thumbnail(number) for number in (0, 23)] == [b"a picture of 0", b"a picture of 23"]
 
 
 def test_pictures_can_be_left_out(write_tiny_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle", thumbnails=None)
     assert Bundle(bundle.path).reference.thumbnails is None
+    assert Bundle(bundle.path).reference.thumbnail(0) is None
 
 
 def test_a_sealed_card_reads_back_and_any_changed_byte_is_noticed(tiny_bundle: Path) -> None:

@@ -290,7 +290,9 @@ def test_a_huge_array_header(evil: Evil) -> None:
         {"novelty_quantiles": np.zeros(0, np.float32)},
         {"reference_labels": np.full(24, 7)},
         {"reference_labels": np.full(24, -1)},
-        {"thumbnails": np.zeros((23, 64, 64, 3), np.uint8)},
+        {"thumbnails": np.zeros(23, np.uint8)},
+        {"thumbnails": None},
+        {"thumbnail_ends": np.arange(24)},
         {"novelty_reference": np.zeros((2001, 3), np.float16), "reference_labels": np.zeros(2001, np.int64)},
     ],
 )

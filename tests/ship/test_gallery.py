@@ -8,25 +8,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tellapart.images import Preprocess, prepare
+from tellapart.images import Preprocess, decode, prepare
 from tellapart.ship import class_means, gallery, selftest_pictures, synthetic_pictures
 
 
-def test_thumbnails_show_the_whole_picture_letterboxed(tmp_path: Path) -> None:
+def test_thumbnails_show_the_whole_picture(tmp_path: Path) -> None:
     wide = np.zeros((40, 160, 3), np.uint8)
     wide[:, :80] = 200
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    made = gallery([tmp_path / "wide.png"], Preprocess(image_size=32, resize_policy="crop"), threads=1)
-    assert made.thumbnails.shape == (1, 64, 64, 3)
-    assert made.thumbnails.dtype == np.uint8
-    assert (made.thumbnails[0, 0] == 255).all()
-    assert (made.thumbnails[0, 32, :28] == 200).all()
-    assert (made.thumbnails[0, 32, 36:] == 0).all()
+    made = gallery([tmp_path / "wide.png"], ["ab"], Preprocess(image_size=32, resize_policy="crop"), threads=1)
+    (jpeg,) = made.thumbnails
+    pixels = decode(jpeg)
+    assert pixels.shape == (16, 64, 3)
+    assert np.abs(pixels[:, :28].astype(int) - 200).max() < 12
+    assert pixels[:, 36:].max() < 12
+
+
+def test_thumbnails_that_are_cached_need_no_picture(tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    asked = ([tmp_path / "a.png"], ["ab"], Preprocess(image_size=32), 1, tmp_path / "cache")
+    made = gallery(*asked)
+    (tmp_path / "a.png").unlink()
+    assert gallery(*asked).thumbnails == made.thumbnails
+    assert gallery(*asked).brightness == made.brightness
 
 
 def test_brightness_is_that_of_the_prepared_squares(photos: Path) -> None:
     files, preprocess = sorted(photos.rglob("*.png")), Preprocess(image_size=64)
-    made = gallery(files, preprocess, threads=2)
+    made = gallery(files, [file.name for file in files], preprocess, threads=2)
     levels = np.array([prepare(file, preprocess).mean() for file in files])
     assert made.brightness == pytest.approx((levels.mean(), levels.std()))
 

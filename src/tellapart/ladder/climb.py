@@ -161,6 +161,9 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed]:
         rows = [dataclasses.replace(old, chosen=old.chosen and not better) for old in rows] + [row]
         yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, better)
     assert champion is not None, "majority is always climbed"
+    if champion.fitted.method == "majority":
+        made = yield from follow(rungs.majority_to_ship(), lambda _: None, deaf=True)
+        champion = candidate(made.fitted, ground, made.rows, champion.seconds)
     resolved = _resolved(run, champion)
     return Climbed(rungs.manifest, rungs.pictures, ground, champion, tuple(rows), resolved, rungs.threads)
 

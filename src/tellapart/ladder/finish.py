@@ -105,7 +105,7 @@ def _ship(run: Run, climbed: Climbed) -> Steps[Bundle]:
         fitted,
         classes=classes,
         temperature=winner.temperature,
-        thresholds={name: getattr(chosen, name) for name in ("min_prob", "max_novelty", "target_precision")},
+        thresholds=chosen.as_json(),
         novelty=kept.novelty.arrays(),
         reference_labels=kept.reference_labels,
         targets=train.targets,

@@ -26,7 +26,7 @@ class Kept:
     brightness: tuple[float, float]
     selftest: NDArray[np.uint8]
     selftest_embeddings: FloatArray | None
-    thumbnails: NDArray[np.uint8] | None
+    thumbnails: tuple[bytes, ...] | None
 
 
 def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: int) -> Kept:
@@ -34,7 +34,7 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
     embeddings = fitted.embeddings["train"]
     rows = judge.pick_reference(train.targets, train.digests)
     chosen = train.take(rows)
-    seen = gallery(chosen.files, fitted.preprocess, threads)
+    seen = gallery(chosen.files, chosen.digests, fitted.preprocess, threads, run.cache)
     if not run.recipe.fit.reference:
         means, labels = class_means(embeddings, train.targets, num_classes)
         made_up = synthetic_pictures(fitted.preprocess.image_size)

@@ -23,6 +23,7 @@ __all__ = ["Made", "Rungs"]
 
 # Of the time the probe has, the share for embedding each picture once; mirrored views and the fit take the rest.
 _EMBED_SHARE = 0.6
+_LOOKED_AT_BY_MAJORITY = 4_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +53,17 @@ class Rungs:
     def _all(self) -> dict[Split, IntArray]:
         return {split: np.arange(len(found), dtype=np.int64) for split, found in self.pictures.items()}
 
-    def _majority(self) -> Steps[Made]:
-        train, val = self.pictures["train"], self.pictures["val"]
-        fitted = yield from majority(train, val, len(self.manifest.classes), self.preprocess, self.run.recipe)
-        return Made(fitted, self._all())
+    def majority_to_ship(self) -> Steps[Made]:
+        """Return `majority` with what only a bundle needs of it: some thousand pictures looked at, in small."""
+        rows = thinned(self.pictures, _LOOKED_AT_BY_MAJORITY)
+        return (yield from self._majority(rows, look=True))
+
+    def _majority(self, rows: Mapping[Split, IntArray] | None = None, look: bool = False) -> Steps[Made]:
+        rows = self._all() if rows is None else rows
+        train, val = (self.pictures[split].take(rows[split]) for split in ("train", "val"))
+        num_classes, cache = len(self.manifest.classes), self.run.cache
+        fitted = yield from majority(train, val, num_classes, self.preprocess, self.run.recipe, cache, look=look)
+        return Made(fitted, rows)
 
     def _probe(self) -> Steps[Made]:
         assert self.export is not None

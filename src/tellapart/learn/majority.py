@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 
@@ -20,11 +21,22 @@ _SIDE_PX = 32
 _CELLS = 4
 
 
-def majority(train: Pictures, val: Pictures, num_classes: int, preprocess: Preprocess, recipe: Recipe) -> Steps[Fitted]:
+def majority(
+    train: Pictures,
+    val: Pictures,
+    num_classes: int,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    cache: Path | None = None,
+    *,
+    look: bool = True,
+) -> Steps[Fitted]:
     """Return the rung that always gives the classes' shares (Laplace: one picture added to each).
 
     Its trunk is real, if small: the mean colour of 4 x 4 parts of the picture, 48 numbers, from which novelty is told.
-    The out-of-fold logits of a picture are the shares among the other folds. Raises MissingExtraError without onnx.
+    Its logits need no picture: without `look` none is opened, and the embeddings are zeros, which is enough to be
+    compared with but not to ship. The out-of-fold logits of a picture are the shares among the other folds. Raises
+    MissingExtraError without onnx.
     """
     small = preprocess.model_copy(
         update={"image_size": _SIDE_PX, "at_least_px": _SIDE_PX, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -33,9 +45,10 @@ def majority(train: Pictures, val: Pictures, num_classes: int, preprocess: Prepr
     threads = recipe.fit.threads or default_threads()
     embeddings = {}
     for split, pictures in (("train", train), ("val", val)):
-        # Too cheap to be worth a place in the cache.
-        found = yield from embed(trunk, small, pictures.files, pictures.digests, None, threads=threads)
-        embeddings[split] = found.reshape(len(pictures), 3 * _CELLS * _CELLS)
+        embeddings[split] = np.zeros((len(pictures), 3 * _CELLS * _CELLS), dtype=np.float32)
+        if look and len(pictures):
+            seen = embeddings[split]
+            yield from embed(trunk, small, pictures.files, pictures.digests, cache, threads=threads, into=seen)
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
     rows = np.flatnonzero(folds >= 0)
     logits = np.zeros((len(rows), num_classes), dtype=np.float32)

@@ -32,10 +32,11 @@ THUMBNAIL_PX = 64
 class Reference:
     """`reference.safetensors`, K classes, D numbers an embedding, M reference pictures.
 
-    `novelty_reference` are centred directions (see `NoveltyScorer`), with `reference_labels` beside them, and
-    `thumbnails` where the bundle keeps pictures. Drift is measured against the training pictures' statistics:
-    mean and standard deviation of each number of the embedding, share of each class, and mean and standard deviation
-    of the brightness (the mean over prepared pixels and channels, in 0..255) of a picture.
+    `novelty_reference` are centred directions (see `NoveltyScorer`), with `reference_labels` beside them. Where the
+    bundle keeps pictures, `thumbnails` are JPEG files one after the other, each of which ends at its `thumbnail_ends`.
+    Drift is measured against the training pictures' statistics: mean and standard deviation of each number of the
+    embedding, share of each class, and mean and standard deviation of the brightness (the mean over prepared pixels
+    and channels, in 0..255) of a picture.
     """
 
     head_weight: NDArray[np.float32]
@@ -49,6 +50,14 @@ class Reference:
     class_priors: NDArray[np.float32]
     brightness: NDArray[np.float32]
     thumbnails: NDArray[np.uint8] | None = None
+    thumbnail_ends: NDArray[np.int64] | None = None
+
+    def thumbnail(self, number: int) -> bytes | None:
+        """Return the JPEG file of a reference picture, 64 px on its longer side; None where no picture is kept."""
+        if self.thumbnails is None or self.thumbnail_ends is None:
+            return None
+        start = int(self.thumbnail_ends[number - 1]) if number else 0
+        return self.thumbnails[start : int(self.thumbnail_ends[number])].tobytes()
 
     def novelty(self) -> NoveltyScorer:
         """Return what scores the novelty of embeddings."""
@@ -72,9 +81,10 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
     "embedding_std": (np.float32, ("D",)),
     "class_priors": (np.float32, ("K",)),
     "brightness": (np.float32, (2,)),
-    "thumbnails": (np.uint8, ("M", THUMBNAIL_PX, THUMBNAIL_PX, 3)),
+    "thumbnails": (np.uint8, ("B",)),
+    "thumbnail_ends": (np.int64, ("M",)),
 }
-_OPTIONAL = frozenset({"thumbnails"})
+_OPTIONAL = frozenset({"thumbnails", "thumbnail_ends"})
 _MOST = {"M": MAX_REFERENCES, "Q": MAX_QUANTILES}
 
 
@@ -108,7 +118,20 @@ def reference_of(arrays: Mapping[str, NDArray[Any]]) -> Reference:
         raise _refusal("reference_labels name classes that are not there")
     if (np.diff(arrays["novelty_quantiles"]) < 0).any():
         raise _refusal("novelty_quantiles are not sorted")
+    _check_thumbnails(arrays)
     return Reference(**arrays)
+
+
+def _check_thumbnails(arrays: Mapping[str, NDArray[Any]]) -> None:
+    thumbnails, ends = arrays.get("thumbnails"), arrays.get("thumbnail_ends")
+    if (thumbnails is None) != (ends is None):
+        raise _refusal("thumbnails and thumbnail_ends belong together")
+    if (
+        thumbnails is not None
+        and ends is not None
+        and (ends[-1] != len(thumbnails) or (np.diff(ends, prepend=0) <= 0).any())
+    ):
+        raise _refusal("thumbnail_ends do not fit the thumbnails")
 
 
 def parse_selftest(content: bytes, image_size: int, num_classes: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -40,7 +40,7 @@ def write_bundle(
     brightness: tuple[float, float],
     selftest: NDArray[np.uint8],
     selftest_embeddings: FloatArray | None = None,
-    thumbnails: NDArray[np.uint8] | None = None,
+    thumbnails: Sequence[bytes] | None = None,
     metrics: Mapping[str, Mapping[str, Any] | None] | None = None,
     recipe: Mapping[str, Any] | None = None,
     fingerprint: str = "",
@@ -52,7 +52,8 @@ def write_bundle(
     `quantiles` [Q] (`judge.Novelty.arrays`), `reference_labels` the class of each reference; `targets` int64 [n] are
     the classes of `fitted.embeddings["train"]`; `brightness` is (mean, standard deviation) as in `Gallery`;
     `selftest` uint8 [1..8, S, S, 3] are prepared pictures, and `selftest_embeddings` float32 [n, D] what training had
-    for them. Without `thumbnails` no picture is kept: pass then `class_means` and `synthetic_pictures` too.
+    for them. `thumbnails` are JPEG files; without them no picture is kept: pass then `class_means` and
+    `synthetic_pictures` too.
     Raises GateError (`parity`, `graph`, `not_finite`) when the bundle would not answer as what was trained; then
     nothing of it is left.
     """
@@ -72,7 +73,8 @@ def write_bundle(
         "embedding_std": train.std(axis=0, dtype=np.float64).astype(np.float32),
         "class_priors": (np.bincount(targets, minlength=len(classes)) / max(1, len(targets))).astype(np.float32),
         "brightness": np.array(brightness, dtype=np.float32),
-        "thumbnails": thumbnails,
+        "thumbnails": None if thumbnails is None else np.frombuffer(b"".join(thumbnails), np.uint8),
+        "thumbnail_ends": None if thumbnails is None else np.cumsum([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
     }
     reference = reference_of({name: array for name, array in arrays.items() if array is not None})
     selftest = np.ascontiguousarray(selftest[:MAX_SELFTEST])

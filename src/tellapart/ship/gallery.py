@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,39 +10,51 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tellapart.images import Preprocess, decode, map_ordered, prepare, resize
+from tellapart.cache import Space, digest_of
+from tellapart.images import Preprocess, decode, map_ordered, prepare, resize, thumbnail_jpeg
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.runtime.reference import MAX_REFERENCES, MAX_SELFTEST, THUMBNAIL_PX
 
 __all__ = ["FEWEST_FOR_A_MEAN", "Gallery", "class_means", "gallery", "selftest_pictures", "synthetic_pictures"]
 
 FEWEST_FOR_A_MEAN = 5
+_VERSION = 1  # part of the cache's key: raise it when a thumbnail would come out differently
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gallery:
-    """`thumbnails` uint8 [M, 64, 64, 3], letterboxed; `brightness`: mean and standard deviation over the pictures.
+    """`thumbnails` are JPEG files, 64 px on the longer side; `brightness`: mean and deviation over the pictures.
 
     A picture's brightness is the mean over the pixels and channels of its prepared square, in 0..255.
     """
 
-    thumbnails: NDArray[np.uint8]
+    thumbnails: tuple[bytes, ...]
     brightness: tuple[float, float]
 
 
-def gallery(files: Sequence[Path], preprocess: Preprocess, threads: int) -> Gallery:
-    """Return thumbnails and brightness of pictures, each decoded once at a reduced scale. Raises PictureError."""
-    whole = preprocess.model_copy(update={"image_size": THUMBNAIL_PX, "resize_policy": "pad"})
+def gallery(
+    files: Sequence[Path], digests: Sequence[str], preprocess: Preprocess, threads: int, cache: Path | None = None
+) -> Gallery:
+    """Return thumbnails and brightness of pictures, each decoded once at a reduced scale, or found in the cache.
+
+    `digests` are the sha256 of the files' bytes. Raises PictureError.
+    """
     same = preprocess.model_copy(update={"image_size": THUMBNAIL_PX})
 
-    def small(file: Path) -> tuple[NDArray[np.uint8], float]:
-        pixels = decode(file, 2 * THUMBNAIL_PX, preprocess.decode)
-        return resize(pixels, whole), float(resize(pixels, same).mean(dtype=np.float64))
+    def small(index: int) -> bytes:
+        pixels = decode(files[index], 2 * THUMBNAIL_PX, preprocess.decode)
+        level = np.float32(resize(pixels, same).mean(dtype=np.float64))
+        return level.tobytes() + thumbnail_jpeg(pixels, THUMBNAIL_PX)
 
-    seen = list(map_ordered(small, files, threads))
-    levels = np.array([level for _, level in seen])
-    empty = np.zeros((0, THUMBNAIL_PX, THUMBNAIL_PX, 3), np.uint8)
-    thumbnails = np.stack([thumbnail for thumbnail, _ in seen]) if seen else empty
+    key = digest_of([preprocess.decode.model_dump(mode="json"), same.resize_policy, same.interpolation, _VERSION])
+    with contextlib.nullcontext() if cache is None else Space(cache, "thumbnails", key) as space:
+        seen = dict(space.get(digests)) if space is not None else {}
+        absent = [index for index in range(len(files)) if index not in seen]
+        seen.update(zip(absent, map_ordered(small, absent, threads), strict=True))
+        if space is not None and absent:
+            space.put((digests[index], seen[index]) for index in absent)
+    levels = np.array([np.frombuffer(seen[index][:4], np.float32)[0] for index in range(len(files))], np.float64)
+    thumbnails = tuple(seen[index][4:] for index in range(len(files)))
     return Gallery(thumbnails, (float(levels.mean()), float(levels.std())) if seen else (0.0, 0.0))
 
 
