@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tellapart.errors import InterruptedRunError
+from tellapart.events import Decision, Epoch, Event, Progress, Steps
+from tellapart.images import Preprocess, prepare
+from tellapart.learn.mirroring import mirroring
+from tellapart.learn.rungs import Fitted, Pictures
+from tellapart.learn.torch_scratch import scratch
+from tellapart.recipe import Recipe
+from tellapart.runtime.session import Session
+
+
+def write(folder: Path, count: int, seed: int, *, side: int = 12, grey: bool = False) -> Pictures:
+    """Pictures of two classes: noise that is brighter at the top, or at the bottom. Every third has a twin."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    targets = np.arange(count) % 2
+    files, digests = [], []
+    ramp = np.linspace(-50, 50, side)[:, None, None]
+    for i, target in enumerate(targets):
+        channels = 1 if grey else 3
+        levels = 128 + ramp * (1 if target else -1) + rng.normal(0, 30, (side, side, channels))
+        pixels = np.clip(levels, 0, 255).astype(np.uint8)
+        files.append(folder / f"{i}.png")
+        Image.fromarray(pixels[..., 0] if grey else pixels).save(files[-1])
+        digests.append(hashlib.sha256(files[-1].read_bytes()).hexdigest())
+    groups = [digests[i - 2] if i % 3 == 2 else digests[i] for i in range(count)]
+    return Pictures(tuple(files), tuple(digests), tuple(groups), targets)
+
+
+def run(
+    steps: Steps[Fitted], see: Callable[[Event], BaseException | None] = lambda _: None
+) -> tuple[Fitted, list[Event]]:
+    events: list[Event] = []
+    try:
+        event = next(steps)
+        while True:
+            events.append(event)
+            error = see(event)
+            event = next(steps) if error is None else steps.throw(error)
+    except StopIteration as end:
+        fitted: Fitted = end.value
+        return fitted, events
+
+
+def begun(
+    train: Pictures, val: Pictures, left: Callable[[], float] = lambda: 1e4, *, grey: bool = False, **options: object
+) -> Steps[Fitted]:
+    recipe = Recipe.of(**{"epochs": 6, **options})
+    return scratch(train, val, 2, Preprocess(image_size=32), recipe, left, shorter_px=12, grey=grey)
+
+
+Made = tuple[Pictures, Pictures, Fitted, list[Event]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("two")
+    train, val = write(folder / "train", 90, 1), write(folder / "val", 20, 2)
+    return train, val, *run(begun(train, val))
+
+
+def decisions(events: list[Event]) -> dict[str, object]:
+    return {event.name: event.value for event in events if isinstance(event, Decision)}
+
+
+def test_what_is_easy_is_learned(made: Made) -> None:
+    _, val, fitted, _ = made
+    found = fitted.head.logits(fitted.embeddings["val"]).argmax(1)
+    assert (found == val.targets).mean() >= 0.95
+
+
+def test_numbers_come_from_the_graph_that_ships(made: Made) -> None:
+    train, _, fitted, _ = made
+    session = Session(fitted.trunk)
+    for row in (0, 17, 89):
+        image = prepare(train.files[row], fitted.preprocess)[None]
+        assert np.array_equal(session.run(image)["embedding"][0], fitted.embeddings["train"][row])
+    assert fitted.preprocess.image_size == 12
+    assert 0.4 < fitted.preprocess.mean[0] < 0.6
+    assert fitted.method == "scratch"
+
+
+def test_every_training_picture_is_predicted_by_a_model_that_saw_neither_it_nor_its_twin(made: Made) -> None:
+    train, _, fitted, events = made
+    assert sorted(fitted.out_of_fold.rows.tolist()) == list(range(len(train)))
+    assert fitted.held_out.size == 0
+    hits = fitted.out_of_fold.logits.argmax(1) == train.targets[fitted.out_of_fold.rows]
+    assert hits.mean() > 0.8
+    stages = {event.stage for event in events if isinstance(event, Progress)}
+    assert {"scratch.fold1", "scratch.fold2", "scratch.fold3"} <= stages
+
+
+def test_curves_are_those_of_the_network_that_ships(made: Made) -> None:
+    *_, fitted, events = made
+    assert [event for event in events if isinstance(event, Epoch)] == list(fitted.epochs)
+    assert len(fitted.epochs) <= 6
+
+
+def test_choices_are_told_with_their_evidence(made: Made) -> None:
+    *_, events = made
+    told = decisions(events)
+    assert told["scratch.image_size"] == 12
+    assert told["scratch.flip"] is True
+    assert told["scratch.precision"] == "float32"
+    assert all(event.evidence for event in events if isinstance(event, Decision))
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_threads_that_decode(made: Made) -> None:
+    train, val, fitted, _ = made
+    again, _ = run(begun(train, val, threads=1))
+    assert again.trunk == fitted.trunk
+    assert np.array_equal(again.head.weight, fitted.head.weight)
+    assert np.array_equal(again.out_of_fold.logits, fitted.out_of_fold.logits)
+
+
+def test_grey_pictures_get_a_network_of_one_channel(tmp_path: Path) -> None:
+    train, val = write(tmp_path / "train", 40, 3, grey=True), write(tmp_path / "val", 20, 4, grey=True)
+    fitted, _ = run(begun(train, val, grey=True, epochs=4, flip="off"))
+    assert fitted.details["channels"] == 1
+    image = np.stack([prepare(file, fitted.preprocess) for file in val.files])
+    found = Session(fitted.trunk).run(image)["embedding"]
+    assert np.allclose(found, fitted.embeddings["val"], atol=1e-3)
+    assert (fitted.head.logits(found).argmax(1) == val.targets).mean() >= 0.9
+
+
+def test_with_much_to_validate_on_a_slice_is_held_out_of_all_learning(tmp_path: Path) -> None:
+    train, val = write(tmp_path / "train", 120, 5, side=8), write(tmp_path / "val", 500, 6, side=8)
+    fitted, _ = run(begun(train, val, epochs=2, image_size=8))
+    rows = fitted.held_out
+    assert 8 <= len(rows) <= 16
+    assert np.array_equal(fitted.out_of_fold.rows, rows)
+    assert abs(train.targets[rows].mean() - 0.5) < 0.15
+    of_the_slice = {train.groups[row] for row in rows}
+    assert not of_the_slice & {train.groups[row] for row in range(len(train)) if row not in set(rows.tolist())}
+    expected = fitted.head.logits(fitted.embeddings["train"][rows])
+    assert np.allclose(fitted.out_of_fold.logits, expected, atol=1e-3)
+
+
+def test_an_interruption_gives_the_best_so_far_at_once(made: Made) -> None:
+    train, val, *_ = made
+    thrown: list[float] = []
+
+    def stop(event: Event) -> BaseException | None:
+        if isinstance(event, Progress) and event.stage == "scratch" and event.done == 12 and not thrown:
+            thrown.append(time.perf_counter())
+            return InterruptedRunError(2)
+        return None
+
+    fitted, _ = run(begun(train, val), stop)
+    assert time.perf_counter() - thrown[0] < 5.0
+    assert fitted.details["interrupted"] is True
+    assert 1 <= len(fitted.epochs) < 6
+    assert fitted.out_of_fold.rows.size == 0
+    assert fitted.embeddings["val"].shape == (len(val), len(fitted.head.weight))
+
+
+def test_an_interruption_among_the_folds_keeps_the_folds_that_are_done(made: Made) -> None:
+    train, val, whole, _ = made
+
+    def stop(event: Event) -> BaseException | None:
+        return InterruptedRunError(2) if isinstance(event, Progress) and event.stage == "scratch.fold2" else None
+
+    fitted, _ = run(begun(train, val), stop)
+    assert fitted.details["interrupted"] is True
+    assert fitted.trunk == whole.trunk
+    count = len(fitted.out_of_fold.rows)
+    assert 0 < count < len(train)
+    assert np.array_equal(fitted.out_of_fold.logits, whole.out_of_fold.logits[:count])
+
+
+def test_an_interruption_before_there_is_anything_passes(made: Made) -> None:
+    train, val, *_ = made
+    with pytest.raises(InterruptedRunError):
+        run(begun(train, val), lambda event: InterruptedRunError(15) if isinstance(event, Progress) else None)
+
+
+def test_the_time_holds_and_what_there_is_no_time_for_is_said(made: Made) -> None:
+    train, val, *_ = made
+    ends = time.perf_counter() + 5.0
+    fitted, events = run(begun(train, val, lambda: ends - time.perf_counter(), epochs=100_000))
+    assert time.perf_counter() < ends + 1.0
+    assert decisions(events)["scratch.steps"] != 100_000
+    assert fitted.epochs[-1].val_loss is not None
+
+
+def test_flips_are_left_out_where_handedness_tells_classes_apart() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.arange(200) % 2
+    pixels = rng.integers(0, 80, (200, 16, 16, 3))
+    for picture, target in zip(pixels, targets, strict=True):
+        picture[4:12, slice(9, 14) if target else slice(2, 7)] += 120
+    arrows = mirroring(pixels.clip(0, 255).astype(np.uint8), targets)
+    assert not arrows.helps
+    assert arrows.accuracy > 0.9
+    assert arrows.mirrored_accuracy < 0.6
+    upright = np.swapaxes(pixels, 1, 2).clip(0, 255).astype(np.uint8)
+    assert mirroring(upright, targets).helps
+    assert not mirroring(upright[:8], targets[:8]).helps
