@@ -12,7 +12,6 @@ from tellapart.data.policy import set_facts
 
 from .conftest import Scan, write_classes, write_picture
 
-
 TRAIN: tuple[Split, ...] = ("train",)
 TEST: tuple[Split, ...] = ("test",)
 
