@@ -20,6 +20,7 @@ from tellapart.learn.torch_export import stripped
 __all__ = ["Network", "Shape", "Trunk", "export", "shape_for"]
 
 _BN_MOMENTUM = 0.4  # few steps and an averaged network: the running statistics have to keep up
+_WHITENING_NUMBERS = 4_000_000  # of patches, at most: what the whitening is found from
 _OPSET = 17
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; weighs to one, so a grey picture keeps its level
 
@@ -113,7 +114,12 @@ class Network(nn.Module):
         """Set the first layer from training pictures uint8 [N, S, S, C]: its outputs are uncorrelated, of like size."""
         conv = self.whiten
         size, stride = conv.kernel_size[0], conv.stride[0]
-        patches = self.normalised(pixels).unfold(2, size, stride).unfold(3, size, stride)
+        numbers = (self.shape.image_size // stride) ** 2 * conv.weight[0].numel()
+        patches = (
+            self.normalised(pixels[: max(8, _WHITENING_NUMBERS // numbers)])
+            .unfold(2, size, stride)
+            .unfold(3, size, stride)
+        )
         flat = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, conv.weight[0].numel()).double()
         values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
         keep = conv.out_channels // 2

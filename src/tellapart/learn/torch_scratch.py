@@ -34,7 +34,8 @@ _MAX_SLICE = 1000
 _FOLDS = 3
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
 _FOLD_LEAST = 0.6  # of the steps that a fold's fit should have, to count as a model of the same kind
-_SAMPLE = 2000  # pictures, for the mean colour, the whitening and the question of mirroring
+_FOLD_RATE = 0.1  # of the highest rate: a fold's fit that ends above it was cut short, and does not count
+_SAMPLE = 1000  # pictures, for the mean colour, the whitening and the question of mirroring
 
 T = TypeVar("T")
 
@@ -98,12 +99,12 @@ def _prepared(
     seen = learned_from.at(learned_from.rows[drawn[:_SAMPLE]])
     sample = torch.cat([pixels for pixels, _ in seen.in_order(256)])
     flip = yield from _flip(recipe, sample, train.targets[seen.rows])
-    colours = sample.flatten(0, 2).double() / 255.0
-    mean, std = colours.mean(0).float(), colours.std(0).clamp(min=1e-2).float()
+    mean, std = _colours(sample)
     mean_rgb, std_rgb = (tuple(value.expand(3).tolist()) for value in (mean, std))
 
-    torch.manual_seed(recipe.seed)
-    network = Network(shape_for(size, channels, num_classes, len(learned_from)), mean, std)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = Network(shape_for(size, channels, num_classes, len(learned_from)), mean, std)
     network.fit_whitening(sample)
     network = network.to(memory_format=torch.channels_last)
     batch_size = batch_size_for(len(learned_from))
@@ -184,6 +185,16 @@ def _parts(train: Pictures, num_val: int, seed: int) -> tuple[IntArray, IntArray
     return none, np.flatnonzero(make_folds(train.targets, train.groups, slices, seed) == 0).astype(np.int64)
 
 
+def _colours(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (mean, standard deviation), float [C], of `pixels / 255` over uint8 [N, S, S, C]."""
+    total = torch.zeros(2, sample.shape[-1], dtype=torch.float64)
+    for pixels in torch.split(sample, 64):  # so that the numbers of all pictures are never in memory at once
+        levels = pixels.flatten(0, 2).double() / 255.0
+        total += torch.stack([levels.sum(0), levels.square().sum(0)])
+    mean, square = total / sample[..., 0].numel()
+    return mean.float(), (square - mean.square()).clamp(min=1e-4).sqrt().float()
+
+
 def _flip(recipe: Recipe, sample: Tensor, targets: IntArray) -> Steps[bool]:
     if recipe.augment.flip != "auto":
         yield Decision("scratch.flip", recipe.augment.flip == "on", "--flip")
@@ -214,8 +225,8 @@ def _out_of_fold(task: Task, learned: Learned, left: Clock) -> Steps[tuple[OutOf
             total, until = min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)
             fold_fit = trained(task, seen, task.nothing, total, _less(left, until), f"scratch.fold{fold + 1}")
             network, fitted = yield from _without_epochs(fold_fit)
-            if fitted.ended != "done":
-                interrupted = fitted.ended == "interrupted"
+            interrupted = fitted.ended == "interrupted"
+            if interrupted or fitted.epochs[-1].lr > _FOLD_RATE:
                 break
             rows.append(unseen.rows)
             logits.append((yield from logits_of(network, unseen, torch.float32, "predict")).numpy())
