@@ -132,9 +132,10 @@ def test_large_pictures_with_the_same_pixels_are_found_and_near_ones_are_not(tmp
 
 def test_look_alikes_are_those_that_a_comparison_of_all_pairs_finds() -> None:
     random = np.random.default_rng(3)
-    signatures = [random.integers(0, 256, 192).astype(np.int64) for _ in range(40)]
+    signatures = [random.integers(9, 240, 192).astype(np.int64) for _ in range(40)]
     signatures += [np.clip(signatures[n] + random.integers(-6, 7, 192), 0, 255) for n in range(0, 40, 2)]
-    signatures += [np.clip(signatures[n] + random.integers(-3, 4, 192), 0, 255) for n in range(0, 40, 4)]
+    signatures += [signatures[n] + 4 for n in range(1, 40, 4)]  # every value at the tolerance
+    signatures += [signatures[n] + 5 * (np.arange(192) == 7) for n in range(3, 40, 4)]  # one value above it
     signatures += [signatures[7], signatures[7]]
     known = [
         facts.PictureFacts(f"{n:064x}", 2000, 1000, False, None, None, s.astype(np.uint8).tobytes())
