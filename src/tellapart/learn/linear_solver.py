@@ -94,7 +94,10 @@ class Design:
     """Features, centred, scaled and rotated to the eigenvectors of their covariance, with a constant column last.
 
     `rotated` holds them where there are few; else they are multiplied with as they lie in `X`. `curvature` float64
-    [r + 1] are the eigenvalues, 1 for the constant.
+    [r + 1] are the eigenvalues, 1 for the constant. A feature is divided by the root of its standard deviation (Pareto
+    scaling: van den Berg et al., BMC Genomics 7, 2006), all together so that their mean variance is 1. Out-of-fold log
+    loss, two backbones on 3,068 photos in 10 classes and one on 245 in 2: 0.407, 0.380, 0.082; divided by the standard
+    deviation itself 0.413, 0.393, 0.080; by one number for all 0.404, 0.382, 0.083.
     """
 
     X: FloatArray
@@ -112,7 +115,9 @@ class Design:
         scaled = X - centre
         spread = np.sqrt(share @ np.square(scaled))
         # A feature that never moves says nothing; dividing by its rounding noise would make it say a lot.
-        scale = np.where(spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-30), spread, np.inf).astype(np.float32)
+        moves = spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-30)
+        mean_spread = float(spread[moves].mean()) if moves.any() else 1.0
+        scale = np.where(moves, np.sqrt(spread * mean_spread), np.inf).astype(np.float32)
         scaled /= scale
         half = scaled * np.sqrt(share)[:, None]
         if len(X) < X.shape[1]:
