@@ -23,7 +23,7 @@ from tellapart.images.decode import Pixels
 from tellapart.learn.rungs import FloatArray
 from tellapart.runtime.session import Session
 
-__all__ = ["embed", "measure_rate", "missing"]
+__all__ = ["checked_picture", "embed", "gathered", "measure_rate", "missing"]
 
 _VERSION = 1  # part of the cache's key: raise it when an embedding would come out differently
 _SAVE_SECONDS = 1.0
@@ -55,7 +55,7 @@ def embed(
         session = Session(graph)
 
         def one(index: int) -> FloatArray:
-            square = _checked(files[index], digests[index], preprocess)[None]
+            square = checked_picture(files[index], digests[index], preprocess)[None]
             seen = np.ascontiguousarray(square[:, :, ::-1]) if flip else square
             vector: FloatArray = session.run(seen, ["embedding"])["embedding"][0]
             return vector
@@ -166,8 +166,8 @@ class _ChangedFileError(Exception):
     """A file is not what its digest says."""
 
 
-def _checked(file: Path, digest: str, preprocess: Preprocess) -> Pixels:
-    """Read a file once: check its digest, then prepare uint8 [S, S, 3]."""
+def checked_picture(file: Path, digest: str, preprocess: Preprocess) -> Pixels:
+    """Read a file once: check its digest, then prepare uint8 [S, S, 3]. `gathered` tells of files that changed."""
     try:
         content = file.read_bytes()
     except OSError:

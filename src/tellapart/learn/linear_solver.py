@@ -31,8 +31,7 @@ _MAX_STEPS = 200
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep numpy's matrix products and decompositions on this thread, where threadpoolctl is there to ask (as it is
-    wherever scikit-learn is).
+    """Keep numpy's matrix products and decompositions on this thread, where threadpoolctl is there to ask.
 
     The products here are narrow: a second thread gains them little, costs an eigendecomposition ten times its work in
     waiting when the processors are busy, and makes the last bits of a sum hang on how many processors there are.

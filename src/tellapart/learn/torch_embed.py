@@ -1,0 +1,77 @@
+"""Pictures to embeddings by torch, in batches, where a graphics card makes that worth it. The same numbers, nearly."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tellapart.cache import digest_of
+from tellapart.errors import RecipeError
+from tellapart.events import Steps
+from tellapart.images import Preprocess, default_threads, map_ordered
+from tellapart.learn.embed import checked_picture, gathered
+from tellapart.learn.rungs import FloatArray
+from tellapart.learn.torch_export import load_trunk
+
+__all__ = ["embed"]
+
+_VERSION = 1
+_BATCH = 64
+
+
+def embed(
+    weights_folder: Path,
+    weights_digest: str,
+    preprocess: Preprocess,
+    files: Sequence[Path],
+    digests: Sequence[str],
+    cache: Path | None,
+    *,
+    device: str = "cuda",
+    flip: bool = False,
+    threads: int | None = None,
+    into: FloatArray | None = None,
+) -> Steps[FloatArray]:
+    """Return float32 [N, D], as `learn.embed.embed` does, from the timm weights themselves, in full precision.
+
+    The values are those of onnxruntime up to the rounding of float32 (about 1e-6 of the largest), and are kept in a
+    cache space of their own. Raises RecipeError (`no_device`) when torch has no such device, else as `learn.embed`.
+    """
+
+    def computed(wanted: Sequence[int]) -> Iterator[FloatArray]:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RecipeError("no_device", "--device got 'cuda', and torch finds no CUDA device.", "Use --device cpu.")
+        trunk = load_trunk(weights_folder, preprocess.image_size).to(device)
+        trunk.has_map = False
+
+        def one(index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+            square = checked_picture(files[index], digests[index], preprocess)
+            return np.ascontiguousarray(square[:, ::-1]) if flip else square
+
+        squares = map_ordered(one, wanted, threads or default_threads(), window=3 * _BATCH)
+        while batch := list(itertools.islice(squares, _BATCH)):
+            with torch.inference_mode(), _full_precision():
+                (vectors, *_) = trunk(torch.from_numpy(np.stack(batch)).to(device))
+            yield from vectors.float().cpu().numpy()
+
+    key = digest_of(
+        ["torch", torch.__version__, device, weights_digest, preprocess.model_dump(mode="json"), flip, _VERSION]
+    )
+    return (yield from gathered(key, files, digests, cache, computed, into))
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep convolutions and products from being rounded to TF32 while in here."""
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products
