@@ -13,7 +13,18 @@ from pydantic.fields import FieldInfo
 
 from tellapart.errors import RecipeError, did_you_mean
 
-__all__ = ["DEFAULT_BUDGET_SECONDS", "Effort", "Method", "Option", "Recipe", "parse_duration"]
+__all__ = [
+    "DEFAULT_BUDGET_SECONDS",
+    "AugmentOptions",
+    "DataOptions",
+    "Effort",
+    "FitOptions",
+    "Method",
+    "ModelOptions",
+    "Option",
+    "Recipe",
+    "parse_duration",
+]
 
 Method = Literal["auto", "majority", "probe", "scratch"]
 Effort = Literal["quick", "balanced", "best"]
