@@ -24,6 +24,7 @@ TORCH_FILES = {
     "learn/torch_muon.py",
     "learn/torch_networks.py",
     "learn/torch_scratch.py",
+    "learn/torch_task.py",
 }
 TORCH = {"torch", "torchvision", "timm", "huggingface_hub"}
 EXTRAS = {"onnx", "onnxscript", "sklearn", "pyarrow", "threadpoolctl"}

@@ -38,7 +38,6 @@ def loaded_by(program: str) -> set[str]:
         "import tellapart; dir(tellapart); tellapart.__version__",
         "from tellapart.cli import main; main(['--help'])",
         "from tellapart.cli import main; main(['--version'])",
-        "from tellapart.cli import main; main(['trian', 'photos'])",
         "import tellapart.__main__",
     ],
 )

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX"),
 ]
 
-# From the first imports (what comes before is Python's own start) to the end of a run: the earlier ones lie closer, because more happens there.
+# From the first imports (before them Python itself starts) to the end; early ones lie closer: more happens there.
 INSTANTS = [round(0.5 * 1.3**step, 2) for step in range(14)]
 OVER_WITHIN_SECONDS = 10.0
 
