@@ -146,8 +146,8 @@ def test_a_transparent_grey_level_is_found_at_every_bit_depth(depth: int, key: i
 
 def test_a_transparent_colour_is_found_with_8_and_with_16_bits() -> None:
     for depth, layout in ((8, ">3B"), (16, ">3H")):
-        key = (10, 20, 30) if depth == 8 else (10 * 257, 20 * 257, 30 * 257)
-        other = (200, 100, 50) if depth == 8 else (200 * 257, 100 * 257, 50 * 257)
+        key = (10, 20, 30) if depth == 8 else (10 * 256 + 99, 20 * 256 + 98, 30 * 256 + 97)
+        other = (200, 100, 50) if depth == 8 else (200 * 256 + 99, 100 * 256 + 98, 50 * 256 + 97)
         row = (struct.pack(layout, *key) + struct.pack(layout, *other)) * 4
         got = decode(png(8, 8, depth, 2, row * 8, chunk(b"tRNS", struct.pack(">3H", *key))), policy=GREEN)
         np.testing.assert_array_equal(got[0, :2], [[0, 255, 0], [200, 100, 50]])
@@ -291,8 +291,9 @@ BROKEN_EXIF = {
 @pytest.mark.parametrize("damage", BROKEN_EXIF)
 def test_broken_exif_is_ignored_without_a_warning(kind: str, damage: str) -> None:
     pixels = noise(16, 24)
-    plain = decode(saved(Image.fromarray(pixels), kind))
-    np.testing.assert_array_equal(decode(saved(Image.fromarray(pixels), kind, exif=BROKEN_EXIF[damage])), plain)
+    data = saved(Image.fromarray(pixels), kind, exif=BROKEN_EXIF[damage])
+    np.testing.assert_array_equal(decode(data), decode(saved(Image.fromarray(pixels), kind)))
+    assert read_header(data).orientation == 1
 
 
 def test_broken_tiff_tags_do_not_warn() -> None:
@@ -304,6 +305,18 @@ def test_broken_tiff_tags_do_not_warn() -> None:
         with contextlib.suppress(PictureError):
             decode(broken)
     assert not caught
+
+
+def test_the_pages_of_a_tiff_are_counted_without_going_round_in_circles() -> None:
+    page = Image.fromarray(noise(16, 24))
+    data = bytearray(saved(page, "TIFF"))
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, directory)
+    struct.pack_into("<I", data, directory + 2 + 12 * entries, directory)
+    assert read_header(bytes(data)).num_frames == 1
+    struct.pack_into("<I", data, directory + 2 + 12 * entries, 10**9)
+    assert read_header(bytes(data)).num_frames is None
+    np.testing.assert_array_equal(decode(bytes(data)), np.asarray(page))
 
 
 def test_of_an_animation_the_first_frame_is_taken_and_noted() -> None:

@@ -37,12 +37,13 @@ def test_the_likeliest_of_a_thousand_classes_stays_the_same_for_995_of_1000_pict
     def both(file: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         return prepare(file, full), prepare(file, reduced)
 
-    # Hardly any of these photos is large enough to be reduced, so half of them are looked at three times as large.
-    files = [*hymenoptera[::2], *map_ordered(enlarged, hymenoptera[1::2], threads=2)]
+    # Hardly any of these photos is large enough to be reduced, so some are looked at three times as large, too.
+    files = [*hymenoptera, *map_ordered(enlarged, hymenoptera[::8], threads=2)]
     pairs = list(map_ordered(both, files, threads=2))
-    assert sum(bool((a != b).any()) for a, b in pairs) > 150
-    agree = classes([a for a, _ in pairs]) == classes([b for _, b in pairs])
-    assert agree.mean() >= 0.995
+    differing = [(a, b) for a, b in pairs if (a != b).any()]
+    assert len(differing) > 40
+    changed = classes([a for a, _ in differing]) != classes([b for _, b in differing])
+    assert changed.sum() <= 0.005 * len(files)
 
 
 def enlarged(file: bytes) -> bytes:

@@ -44,7 +44,7 @@ def exif_orientation(exif: bytes | None) -> int:
 
 
 def tiff_pages(file: BinaryIO) -> int | None:
-    """Return how many pages a TIFF has, or None when that is broken, a BigTIFF, or more than 1000."""
+    """Return how many pages a TIFF has, or None when it is broken, a BigTIFF, or has more than 1000."""
     try:
         file.seek(0)
         order = {b"II*\0": "<", b"MM\0*": ">"}[file.read(4)]
@@ -56,7 +56,7 @@ def tiff_pages(file: BinaryIO) -> int | None:
             (entries,) = struct.unpack(order + "H", file.read(2))
             file.seek(offset + 2 + 12 * entries)
             (offset,) = struct.unpack(order + "I", file.read(4))
-        return len(seen) if not offset else None
+        return len(seen) if not offset or offset in seen else None
     except (KeyError, struct.error):
         return None
 
@@ -152,7 +152,7 @@ def _png_ends_early(file: BinaryIO, size: int) -> bool:
     for _ in range(_MAX_CHUNKS):
         length = _unpack_at(file, ">I", offset)
         if file.read(4) == b"IEND":
-            return offset + 12 > size
+            return False
         offset += 12 + length
         if offset > size:
             return True
