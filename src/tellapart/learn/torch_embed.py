@@ -14,19 +14,19 @@ from tellapart.cache import digest_of
 from tellapart.errors import RecipeError
 from tellapart.events import Steps
 from tellapart.images import Preprocess, default_threads, map_ordered
+from tellapart.learn.backbones_export import Graph
 from tellapart.learn.embed import checked_picture, gathered
 from tellapart.learn.rungs import FloatArray
 from tellapart.learn.torch_export import load_trunk
 
-__all__ = ["embed"]
+__all__ = ["embed", "has_card"]
 
 _VERSION = 1
 _BATCH = 64
 
 
 def embed(
-    weights_folder: Path,
-    weights_digest: str,
+    graph: Graph,
     preprocess: Preprocess,
     files: Sequence[Path],
     digests: Sequence[str],
@@ -37,16 +37,16 @@ def embed(
     threads: int | None = None,
     into: FloatArray | None = None,
 ) -> Steps[FloatArray]:
-    """Return float32 [N, D], as `learn.embed.embed` does, from the timm weights themselves, in full precision.
+    """Return float32 [N, D], as `learn.embed.embed` does, from the weights that `graph` was made from.
 
     The values are those of onnxruntime up to the rounding of float32 (about 1e-6 of the largest), and are kept in a
     cache space of their own. Raises RecipeError (`no_device`) when torch has no such device, else as `learn.embed`.
     """
 
     def computed(wanted: Sequence[int]) -> Iterator[FloatArray]:
-        if device == "cuda" and not torch.cuda.is_available():
+        if device == "cuda" and not has_card():
             raise RecipeError("no_device", "--device got 'cuda', and torch finds no CUDA device.", "Use --device cpu.")
-        trunk = load_trunk(weights_folder, preprocess.image_size).to(device)
+        trunk = load_trunk(graph.folder, preprocess.image_size).to(device)
         trunk.has_map = False
 
         def one(index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -59,10 +59,14 @@ def embed(
                 (vectors, *_) = trunk(torch.from_numpy(np.stack(batch)).to(device))
             yield from vectors.float().cpu().numpy()
 
-    key = digest_of(
-        ["torch", torch.__version__, device, weights_digest, preprocess.model_dump(mode="json"), flip, _VERSION]
-    )
+    made_by = ["torch", torch.__version__, device, graph.digest]
+    key = digest_of([made_by, preprocess.model_dump(mode="json"), flip, _VERSION])
     return (yield from gathered(key, files, digests, cache, computed, into))
+
+
+def has_card() -> bool:
+    """Return whether torch can run on a CUDA device."""
+    return torch.cuda.is_available()
 
 
 @contextlib.contextmanager
