@@ -1,0 +1,135 @@
+"""The whole climb, from Python: what is evaluated is what ships, and a second run does nothing twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tellapart
+from tellapart.data import Manifest
+from tellapart.events import Decision, Event
+from tellapart.judge import metrics, softmax
+from tellapart.ladder.openings import OPENED
+from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.predictor import Predictor
+
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
+BACKBONE = "mobilenetv2_035"
+
+
+@pytest.fixture(autouse=True)
+def _no_weights_by_accident(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TELLAPART_WEIGHTS", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_a_run_keeps_everything_that_explains_it(photos: Path, tmp_path: Path) -> None:
+    run = tellapart.train(photos, out=tmp_path / "run", method="majority", budget="60s")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        *("recipe.json", "resolved.json", "manifest.jsonl", "events.jsonl"),
+        *("bundle", "report.html", "report.json", "result.json"),
+    }
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == run.result
+    assert Manifest.read(tmp_path / "run" / "manifest.jsonl").counts == run.result["counts"]
+    resolved = json.loads((tmp_path / "run" / "resolved.json").read_text())
+    assert resolved["data"]["resize"] != "auto"
+    assert resolved["model"]["method"] == "majority"
+
+
+def test_a_test_split_is_opened_once_a_run_and_the_second_opening_is_told(photos: Path, tmp_path: Path) -> None:
+    openings: list[list[Event]] = []
+    for _ in range(2):
+        seen: list[Event] = []
+        run = tellapart.train(photos, out=tmp_path / f"{len(openings)}", method="majority", watch=seen.append)
+        openings.append([event for event in seen if isinstance(event, Decision) and event.name == OPENED])
+        assert run.summary is not None
+        assert run.summary.test_openings == len(openings)
+    assert [len(events) for events in openings] == [1, 1]
+
+
+def test_pictures_keep_their_split_when_a_later_run_is_told_of_an_earlier_one(photos: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    tellapart.train(photos, out=first, method="majority", seed=1)
+    second = tmp_path / "second"
+    tellapart.train(photos, out=second, method="majority", seed=2, previous=str(first))
+    before, after = (Manifest.read(run / "manifest.jsonl") for run in (first, second))
+    assert [(row.path, row.split) for row in before.rows] == [(row.path, row.split) for row in after.rows]
+
+
+def test_without_weights_the_run_says_so_in_one_line(photos: Path, tmp_path: Path) -> None:
+    run = tellapart.train(photos, out=tmp_path / "run", effort="quick", budget="8s")
+    assert run.summary is not None
+    assert len([note for note in run.summary.notes if "Without pretrained weights" in note]) == 1
+
+
+def test_a_bundle_without_pictures_answers_all_the_same(photos: Path, tmp_path: Path) -> None:
+    run = tellapart.train(photos, out=tmp_path / "run", method="majority", reference=False)
+    bundle = Bundle(run.bundle)
+    assert bundle.reference.thumbnails is None
+    assert len(bundle.reference.novelty_reference) == 2
+    assert next(iter(tellapart.predict(run.bundle, photos))).as_json()["novelty"] <= 1.0
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the probe, made in a process of its own; its caches are `cache` beside it."""
+    if not (WEIGHTS / BACKBONE).is_dir():
+        pytest.skip(f"needs the backbones in {WEIGHTS}")
+    place = tmp_path_factory.mktemp("probe")
+    shutil.copytree(photos, place / "photos")
+    return train_apart(place, "first")
+
+
+@pytest.mark.weights
+def test_the_reported_numbers_come_from_the_bundle(trained: Path) -> None:
+    manifest = Manifest.read(trained / "manifest.jsonl")
+    predictor = Predictor(Bundle(trained / "bundle"))
+    result = json.loads((trained / "result.json").read_text())
+    for split in ("val", "test"):
+        rows = manifest.where(split=split)  # type: ignore[arg-type]
+        logits = np.stack([output[0] for output in predictor.outputs(map(manifest.file, rows))])  # type: ignore[index]
+        targets = np.array([manifest.classes.index(row.label) for row in rows])
+        found = metrics(targets, softmax(logits)).as_json()
+        assert found == pytest.approx(result[split], abs=1e-5)
+    assert result["test"]["accuracy"] == 1.0
+
+
+@pytest.mark.weights
+def test_evaluate_gives_the_numbers_that_train_reported(trained: Path) -> None:
+    manifest = Manifest.read(trained / "manifest.jsonl")
+    lines = ["path,label", *(f"{row.path},{row.label}" for row in manifest.where(split="test"))]
+    (manifest.root / "test.csv").write_text("\n".join(lines) + "\n")
+    found = tellapart.evaluate(trained / "bundle", manifest.root / "test.csv").as_json()
+    result = json.loads((trained / "result.json").read_text())
+    assert {name: found[name] for name in result["test"]} == pytest.approx(result["test"], abs=1e-5)
+
+
+@pytest.mark.weights
+def test_a_warm_run_of_the_probe_imports_no_torch_embeds_nothing_and_ships_the_same_model(trained: Path) -> None:
+    again = train_apart(trained.parent, "second")
+    assert json.loads((again.parent / "second.modules").read_text()) == []
+    events = [json.loads(line) for line in (again / "events.jsonl").read_text().splitlines()]
+    assert all("export" not in str(event.get("stage")) for event in events)
+    assert (again / "bundle" / "model.onnx").read_bytes() == (trained / "bundle" / "model.onnx").read_bytes()
+
+
+def train_apart(place: Path, name: str) -> Path:
+    """Train in a fresh process with the caches of `place`; keep which heavy modules it had loaded at its end."""
+    code = f"""
+import json, os, sys
+os.environ |= {{"TELLAPART_WEIGHTS": {str(WEIGHTS)!r}, "TELLAPART_CACHE": {str(place / "cache")!r}}}
+import tellapart
+tellapart.train({str(place / "photos")!r}, out={str(place / name)!r}, backbone={BACKBONE!r}, effort="quick")
+heavy = sorted({{"torch", "torchvision", "timm", "sklearn", "scipy", "pandas"}} & set(sys.modules))
+open({str(place / f"{name}.modules")!r}, "w").write(json.dumps(heavy))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    return place / name
