@@ -39,7 +39,7 @@ def made(method: str, where: Ground, skill: float, fold_skill: float | None = No
 
 def _logits(targets: np.ndarray, skill: float, seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=(len(targets), CLASSES))
-    return (noise + skill * np.eye(CLASSES)[targets]).astype(np.float32)
+    return np.asarray(noise + skill * np.eye(CLASSES)[targets], dtype=np.float32)
 
 
 def test_with_few_validation_pictures_rungs_meet_out_of_fold() -> None:

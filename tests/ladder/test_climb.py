@@ -94,7 +94,7 @@ def test_the_reported_numbers_come_from_the_bundle(trained: Path) -> None:
     predictor = Predictor(Bundle(trained / "bundle"))
     result = json.loads((trained / "result.json").read_text())
     for split in ("val", "test"):
-        rows = manifest.where(split=split)  # type: ignore[arg-type]
+        rows = manifest.where(split=split)
         logits = np.stack([output[0] for output in predictor.outputs(map(manifest.file, rows))])  # type: ignore[index]
         targets = np.array([manifest.classes.index(row.label) for row in rows])
         found = metrics(targets, softmax(logits)).as_json()
