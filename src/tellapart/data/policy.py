@@ -13,7 +13,10 @@ from tellapart.images.preprocess import ResizePolicy
 
 __all__ = ["resize_policy", "set_facts"]
 
-_CROP_UP_TO = 1.15
+# Out-of-fold log loss of a probe, five folds, on photographs: 3,068 in ten classes, 1.33 times as long as wide (two
+# backbones), and 245 in two classes, up to 1.59 times. Crop 0.365, 0.341, 0.078; squash 0.395, 0.381, 0.091; pad 0.398,
+# 0.361, 0.109. Beyond these lengths nothing was measured: there a crop throws away more than half of a picture.
+_CROP_UP_TO = 1.6
 _SQUASH_UP_TO = 2.2
 
 
@@ -45,8 +48,8 @@ def resize_policy(manifest: Manifest) -> tuple[ResizePolicy, str]:
     if p95 <= _CROP_UP_TO:
         return (
             "crop",
-            f"Pictures are nearly square: {seen}, so a square from the middle loses {1 - 1 / p95:.0%} at most.",
+            f"Pictures are not far from square: {seen}; a crop loses {1 - 1 / p95:.0%} of these.",
         )
     if p95 <= _SQUASH_UP_TO:
-        return "squash", f"Pictures are moderately long: {seen}; squashing keeps all of each, and a crop would not."
+        return "squash", f"Pictures are long: {seen}; squashing keeps all of each, and a crop would lose much."
     return "pad", f"Some pictures are very long: {seen}; padding keeps their shapes."
