@@ -23,7 +23,7 @@ from tellapart.learn.torch_loop import Choices, Learned, fit, logits_of
 from tellapart.learn.torch_muon import Muon
 
 FILL = torch.zeros(3, dtype=torch.uint8)
-PLAIN = Choices(seed=1, batch_size=8, augment=Augment(True, 1, 0), max_steps=10_000, average=0.0)
+PLAIN = Choices(seed=1, batch_size=8, augment=Augment(True, 1, 0), max_steps=10_000, average=0.0, enough=2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -187,15 +187,38 @@ def test_a_loss_that_is_no_number_is_left_behind_at_a_lower_rate(bombs: tuple[in
     assert (learned.epochs[-1].val_accuracy or 0.0) > 0.8
 
 
-def test_weights_that_are_no_numbers_are_never_the_result() -> None:
+def test_weights_that_are_no_numbers_are_never_the_result_and_the_fit_goes_on_from_the_best() -> None:
     def spoil(event: Event) -> None:
-        if isinstance(event, Progress) and event.stage == "fit" and event.done == 30:
+        if event == Progress("fit", 30, 60, "steps"):
             network.layer.weight.data.fill_(math.nan)
 
     network = Linear()
     learned, events = run(begun(network), spoil)
-    assert any(isinstance(event, Decision) and event.name == "fit.lr_factor" for event in events)
+    assert sum(isinstance(event, Decision) and event.name == "fit.lr_factor" for event in events) == 1
+    assert learned.ended == "done"
+    assert learned.epochs[-1].step == 60
     assert all(torch.isfinite(value).all() for value in learned.state.values())
+
+
+def test_after_a_fall_the_rate_is_a_third_and_momentum_is_forgotten() -> None:
+    whole, _ = run(begun(Linear(), patience=1.0))
+    fallen, _ = run(begun(Linear((20,)), patience=1.0))
+    late = [epoch for epoch in fallen.epochs if epoch.step > 20]
+    for epoch in late:
+        expected = learning_rate((epoch.step - 1) / 60, PLAIN.warmup) / 3
+        assert epoch.lr == pytest.approx(expected)
+    assert [epoch.lr for epoch in whole.epochs[:2]] == [epoch.lr for epoch in fallen.epochs[:2]]
+
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    optimizer = Muon(layer, weight_decay=0.0)
+    for _ in range(2):
+        layer.weight.grad = torch.ones_like(layer.weight)
+        before = layer.weight.data.clone()
+        optimizer.step(1.0)
+        first = before - layer.weight.data
+        optimizer.forget()
+    assert torch.allclose(first, torch.full_like(first, 0.1 * 1.9))
 
 
 def test_a_loss_that_is_never_a_number_is_said_so() -> None:
@@ -243,6 +266,15 @@ def test_validation_is_by_the_averaged_weights() -> None:
     assert learned.epochs[-1].val_loss == pytest.approx(float(functional.cross_entropy(logits, targets)))
     plain, _ = run(begun(Linear(), 16, average=0.0))
     assert learned.state["layer.weight"].norm() < plain.state["layer.weight"].norm()  # it lags behind
+
+
+def test_what_is_learned_early_is_not_trained_for_long() -> None:
+    learned, events = run(begun(Linear(), 3000, enough=0.9))
+    first = next(epoch.step for epoch in learned.epochs if epoch.train_accuracy >= 0.9)
+    assert learned.ended == "done"
+    assert learned.epochs[-1].step == first + first // 2 + 1
+    assert learned.epochs[-1].lr < 0.25
+    assert any(isinstance(event, Decision) and event.value == learned.epochs[-1].step for event in events)
 
 
 def test_without_validation_pictures_the_last_weights_are_kept() -> None:

@@ -33,7 +33,8 @@ class Choices:
     `average` in [0, 1) weighs the past in the running mean of the weights (0: none); `clip` bounds the norm of the
     gradient (infinity: none); `dtype` is what the network computes in, float32 or bfloat16; `patience` is the share of
     the horizon that may pass without a better validation loss (1: all of it). The horizon is moved, up to `max_steps`,
-    so that the rate is back at zero when the time is up.
+    so that the rate is back at zero when the time is up; and once `enough`, a share, of an epoch's pictures were told
+    right, so that half as many steps again are the last (above 1: never).
     """
 
     seed: int
@@ -46,6 +47,7 @@ class Choices:
     clip: float = math.inf
     dtype: torch.dtype = torch.float32
     patience: float = 0.35
+    enough: float = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,7 @@ def fit(
     """
     average = copy.deepcopy(network).eval()
     best = Learned(_copied(network), (), 0, "")
-    best_loss, falls, step, ended = math.inf, 0, 0, ""
+    best_loss, falls, step, most, ended = math.inf, 0, 0, choices.max_steps, ""
     epochs: list[Epoch] = []
     pace = deque([(time.perf_counter(), 0)], maxlen=5)
     try:
@@ -110,7 +112,7 @@ def fit(
                 yield Progress(stage, step, horizon.total, "steps")
                 if time.perf_counter() - pace[-1][0] > max(_CHECK_SECONDS, left() / 20):
                     pace.append((time.perf_counter(), step))
-                    horizon = yield from _held_to_the_clock(horizon, step, pace, left(), choices.max_steps, stage)
+                    horizon = yield from _held_to_the_clock(horizon, step, pace, left(), most, stage)
                 ended = "done" if step >= horizon.total else "time" if left() <= 0 else ""
                 if ended:
                     break
@@ -133,6 +135,11 @@ def fit(
                 best, best_loss = Learned(_copied(average), tuple(epochs), step, ""), val_loss or 0.0
             elif not ended and horizon.progress(step) - horizon.progress(best.best_step) > choices.patience:
                 ended = "early_stop"
+            if hits >= choices.enough * seen and horizon.total > step + step // 2 + 1:
+                most = step + step // 2 + 1
+                horizon = horizon.moved(step, most)
+                why = f"{hits / seen:.1%} of the training pictures of epoch {len(epochs)} were told right"
+                yield Decision(f"{stage}.steps", horizon.total, why)
     except InterruptedRunError:
         if not best.best_step:
             raise

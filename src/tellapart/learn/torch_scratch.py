@@ -223,7 +223,8 @@ def _out_of_fold(task: Task, learned: Learned, left: Clock) -> Steps[tuple[OutOf
                 yield Decision("scratch.folds", fold, f"there is no time for the others of {num_folds}")
                 break
             total, until = min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)
-            fold_fit = trained(task, seen, task.nothing, total, _less(left, until), f"scratch.fold{fold + 1}")
+            clock, stage = _less(left, until), f"scratch.fold{fold + 1}"
+            fold_fit = trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
             network, fitted = yield from _without_epochs(fold_fit)
             interrupted = fitted.ended == "interrupted"
             if interrupted or fitted.epochs[-1].lr > _FOLD_RATE:
