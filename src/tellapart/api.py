@@ -6,6 +6,7 @@ Here a verb's events are driven: written to the run folder, shown to whoever wat
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,7 @@ def train(
     >>> run.result["method"], sorted(run.result["counts"])[:3]
     ('majority', ['excluded', 'found', 'test'])
     """
+    entered = time.monotonic()
     from tellapart.cache import cache_root
     from tellapart.driving import drive
     from tellapart.ladder.climb import climb
@@ -111,7 +113,7 @@ def train(
         return TrainResult(folder.path, folder.finished)
     if folder.previous is not None and chosen.data.previous is None:
         chosen = Recipe.of(chosen, previous=str(folder.previous))
-    clock = Clock(chosen.budget_seconds, spent_already)
+    clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
     run = Run(data, folder.path, cache_root(folder.path), chosen, clock)
     try:
         summary, exit_code = drive(climb(run), folder.path, watch, lambda: clock.shorten(_SECONDS_TO_END_IN))
