@@ -124,19 +124,18 @@ def load_trunk(folder: Path, image_size: int) -> Trunk:
                 f"timm cannot load the backbone in {folder} ({type(error).__name__}: {_first_line(error)}).",
                 "Check its config.json and model.safetensors, or choose another --backbone.",
             ) from None
+        if image_size != model.pretrained_cfg["input_size"][-1]:
+            # Networks of tokens are built for one size: timm then adapts their position embeddings, once and for all.
+            with contextlib.suppress(TypeError):
+                model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=image_size)
         try:
             return _shaped(model, image_size)
-        except Exception as first:
-            # Networks of tokens are built for one size; timm then adapts their position embeddings.
-            try:
-                model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=image_size)
-                return _shaped(model, image_size)
-            except Exception:
-                raise RecipeError(
-                    "bad_image_size",
-                    f"This backbone cannot take pictures of {image_size} px ({_first_line(first)}).",
-                    "Leave --image-size out, or give a multiple of 32.",
-                ) from None
+        except Exception as error:
+            raise RecipeError(
+                "bad_image_size",
+                f"This backbone cannot take pictures of {image_size} px ({_first_line(error)}).",
+                "Leave --image-size out, or give a multiple of 32.",
+            ) from None
 
 
 def _shaped(model: Any, image_size: int) -> Trunk:
@@ -188,18 +187,19 @@ def _names(trunk: Trunk) -> list[str]:
 
 def _traced(trunk: Trunk, image_size: int) -> bytes:
     file = io.BytesIO()
-    torch.onnx.export(
-        trunk,
-        (_pictures(2, image_size),),
-        file,  # type: ignore[arg-type]
-        dynamo=False,
-        input_names=["image"],
-        output_names=_names(trunk),
-        dynamic_axes={name: {0: "N"} for name in ["image", *_names(trunk)]},
-        opset_version=_OPSET_TRACED,
-        do_constant_folding=True,
-        verbose=False,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the whole graph when it fails
+        torch.onnx.export(
+            trunk,
+            (_pictures(2, image_size),),
+            file,  # type: ignore[arg-type]
+            dynamo=False,
+            input_names=["image"],
+            output_names=_names(trunk),
+            dynamic_axes={name: {0: "N"} for name in ["image", *_names(trunk)]},
+            opset_version=_OPSET_TRACED,
+            do_constant_folding=True,
+            verbose=False,
+        )
     return file.getvalue()
 
 
