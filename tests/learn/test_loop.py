@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -227,22 +226,48 @@ def test_a_loss_that_is_never_a_number_is_said_so() -> None:
     assert caught.value.code == "diverged"
 
 
+class SlowMachine:
+    """A clock that goes on by `seconds` with each step: as `see` it is shown the events, as `left` it is asked."""
+
+    def __init__(self, budget: float, seconds: Callable[[int], float]) -> None:
+        self.remaining, self.seconds = budget, seconds
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "fit":
+            self.remaining -= self.seconds(event.done)
+
+    def left(self) -> float:
+        return self.remaining
+
+
+@pytest.mark.parametrize("spell", [1.0, 4.0])
+def test_the_rate_is_back_at_zero_when_the_time_is_up_even_on_a_machine_that_slows_down(spell: float) -> None:
+    machine = SlowMachine(10.0, lambda step: 0.01 if step < 300 else 0.01 * spell)
+    learned, events = run(begun(Linear(), 1_000_000, machine.left, patience=1.0), machine.see)
+    moved = [event for event in events if isinstance(event, Decision) and event.name == "fit.steps"]
+    assert 1 <= len(moved) <= 15
+    assert learned.epochs[-1].lr < 0.05
+    assert abs(machine.remaining) < 0.5
+    assert learned.epochs[-1].step == pytest.approx(300 + 7 / (0.01 * spell), rel=0.1)
+    rates = [epoch.lr for epoch in learned.epochs]
+    assert max(rates) > 0.9
+
+
+def test_a_machine_that_is_faster_than_thought_is_used_up_to_the_most_steps_that_make_sense() -> None:
+    machine = SlowMachine(10.0, lambda _: 0.01)
+    network = Linear()
+    choices = dataclasses.replace(PLAIN, max_steps=600, patience=1.0)
+    began = fit(network, Muon(network), samples(64), samples(30, 1), Horizon.of(200), choices, FILL, machine.left)
+    learned, _ = run(began, machine.see)
+    assert learned.epochs[-1].step in range(500, 601)
+
+
 def test_the_fit_ends_when_the_time_is_up() -> None:
     asked = itertools.count()
     learned, events = run(begun(Linear(), 100_000, lambda: 3.0 if next(asked) < 100 else -1.0))
     assert learned.ended == "time"
-    assert 40 < len(of_kind(events, Progress)) < 130
+    assert 40 < len(of_kind(events, Progress)) < 160
     assert learned.best_step > 0
-
-
-def test_a_horizon_that_time_cannot_reach_is_moved_and_the_rate_still_ends_at_zero() -> None:
-    ends = time.perf_counter() + 1.5
-    learned, events = run(begun(Linear(), 1_000_000, lambda: ends - time.perf_counter()))
-    assert time.perf_counter() < ends + 0.5
-    moved = [event for event in events if isinstance(event, Decision) and event.name == "fit.steps"]
-    assert moved
-    assert moved[-1].value < 1_000_000
-    assert learned.epochs[-1].lr < 0.35
 
 
 def test_an_interruption_keeps_the_best_so_far_and_passes_where_there_is_none() -> None:
@@ -305,5 +330,10 @@ def test_filters_keep_their_norm_and_turn_by_a_near_orthogonal_step() -> None:
     assert values.max() < 1.3
     assert values.min() > 0.3
     optimizer.zero_grad()
+    here = conv.weight.data.clone()
     optimizer.step(1.0)  # without gradients nothing moves
-    assert torch.equal(before.flatten(1) - 0.25 * moved, conv.weight.data.flatten(1))
+    assert torch.equal(here, conv.weight.data)
+    for _ in range(30):
+        conv.weight.grad = torch.randn_like(conv.weight)
+        optimizer.step(0.5)
+    assert 0.7 * 6**0.5 < float(conv.weight.data.norm()) < 1.4 * 6**0.5

@@ -114,6 +114,8 @@ def test_the_first_layer_gives_outputs_that_are_uncorrelated_and_alike_in_size()
     assert second_moments.diag()[:4].min() > 0.9
     assert second_moments.diag().max() < 1.05
     assert not network.whiten.weight.requires_grad
+    scales = [layer.weight for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert not any(scale.requires_grad for scale in scales)  # else folding across the pooling would be wrong
 
 
 def test_a_network_begins_by_passing_its_input_through() -> None:

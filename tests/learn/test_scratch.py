@@ -144,6 +144,26 @@ def test_with_much_to_validate_on_a_slice_is_held_out_of_all_learning(tmp_path: 
     assert not of_the_slice & {train.groups[row] for row in range(len(train)) if row not in set(rows.tolist())}
     expected = fitted.head.logits(fitted.embeddings["train"][rows])
     assert np.allclose(fitted.out_of_fold.logits, expected, atol=1e-3)
+    for row in rows:  # other pixels under the same name change nothing
+        Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(train.files[row])
+    again, _ = run(begun(train, val, epochs=2, image_size=8))
+    assert again.trunk == fitted.trunk
+
+
+def test_out_of_fold_predictions_know_nothing_of_labels_that_are_chance(tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    rng = np.random.default_rng(0)
+    targets, files, digests = np.repeat(rng.integers(0, 2, 60), 2), [], []
+    for i in range(120):  # pairs of twins
+        files.append(tmp_path / "noise" / f"{i}.png")
+        Image.fromarray(np.random.default_rng(i // 2).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(files[-1])
+        digests.append(hashlib.sha256(str(i).encode()).hexdigest())
+    train = Pictures(tuple(files), tuple(digests), tuple(str(i // 2) for i in range(120)), targets)
+    fitted, _ = run(begun(train, train.take(np.empty(0, np.int64)), epochs=30, image_size=8, flip="off"))
+    seen = fitted.head.logits(fitted.embeddings["train"]).argmax(1) == targets
+    unseen = fitted.out_of_fold.logits.argmax(1) == targets[fitted.out_of_fold.rows]
+    assert seen.mean() > 0.9
+    assert unseen.mean() < 0.7
 
 
 def test_an_interruption_gives_the_best_so_far_at_once(made: Made) -> None:

@@ -23,7 +23,8 @@ __all__ = ["Choices", "Learned", "fit", "logits_of"]
 
 _FALLS = 2  # how often a fit may fall back to its best weights before it is given up
 _EVALUATE = 256  # pictures at a time
-_CHECK_SECONDS = 0.5  # the horizon is held against the clock at most this often, and some twenty times in a fit
+_CHECKS = 20  # how often in a fit the horizon is held against the clock
+_CHECK_SECONDS = 0.5  # and not more often than that
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def fit(
     best = Learned(_copied(network), (), 0, "")
     best_loss, falls, step, most, ended = math.inf, 0, 0, choices.max_steps, ""
     epochs: list[Epoch] = []
-    pace = deque([(time.perf_counter(), 0)], maxlen=5)
+    pace = deque([(left(), 0)], maxlen=5)
     try:
         while not ended:
             began, lr, losses, hits, seen = time.perf_counter(), 0.0, 0.0, 0, 0
@@ -110,10 +111,11 @@ def fit(
                 _blend(average, network, min(choices.average, step / (step + 10)))
                 hits, seen = hits + int((logits.argmax(1) == y).sum()), seen + len(part)
                 yield Progress(stage, step, horizon.total, "steps")
-                if time.perf_counter() - pace[-1][0] > max(_CHECK_SECONDS, left() / 20):
-                    pace.append((time.perf_counter(), step))
-                    horizon = yield from _held_to_the_clock(horizon, step, pace, left(), most, stage)
-                ended = "done" if step >= horizon.total else "time" if left() <= 0 else ""
+                seconds_left = left()
+                if pace[-1][0] - seconds_left > max(_CHECK_SECONDS, seconds_left / _CHECKS):
+                    pace.append((seconds_left, step))
+                    horizon = yield from _held_to_the_clock(horizon, pace, most, stage)
+                ended = "done" if step >= horizon.total else "time" if seconds_left <= 0 else ""
                 if ended:
                     break
 
@@ -171,12 +173,11 @@ def _validated(
     return float(functional.cross_entropy(logits, targets)), float(accuracy)
 
 
-def _held_to_the_clock(
-    horizon: Horizon, step: int, pace: deque[tuple[float, int]], seconds: float, max_steps: int, stage: str
-) -> Steps[Horizon]:
-    """Return a horizon that ends when the time does, if the one there is misses it by much: by a tenth of the rest."""
-    rate = (pace[-1][1] - pace[0][1]) / max(1e-6, pace[-1][0] - pace[0][0])
-    total = min(max_steps, step + max(1, int(rate * seconds)))
+def _held_to_the_clock(horizon: Horizon, pace: deque[tuple[float, int]], most: int, stage: str) -> Steps[Horizon]:
+    """Return a horizon that ends when the time does, but for a tenth of the rest; `pace` holds (seconds left, step)."""
+    (then, before), (seconds, step) = pace[0], pace[-1]
+    rate = (step - before) / (then - seconds)
+    total = min(most, step + max(1, int(rate * seconds)))
     if abs(total - horizon.total) <= 0.02 * horizon.total + 0.1 * (horizon.total - step):
         return horizon
     yield Decision(f"{stage}.steps", total, f"{rate:.1f} steps a second and {seconds:.0f} s left, at step {step}")
