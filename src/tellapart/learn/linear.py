@@ -24,7 +24,7 @@ GRID: tuple[float, ...] = tuple(float(10.0 ** (2 - step / 2)) for step in range(
 _MAX_ROWS = 4_000  # up to here features are rotated once; beyond, they are only ever multiplied with
 _MAX_ELEMENTS = 4_000_000  # of logits [rows, folds, classes] at a time
 _CLEARLY_WORSE = 1.03  # times the lowest log loss: the sweep has passed it and ends
-_LOOSE, _TIGHT = 1e-4, 1e-6  # share of the objective still to gain: for choosing a penalty, for the head that ships
+_LOOSE, _TIGHT = 3e-5, 1e-6  # share of the objective still to gain: for choosing a penalty, for the head that ships
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
