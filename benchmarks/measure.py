@@ -32,7 +32,8 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The object on the last line of what was printed."""
+        return json.loads(self.out.splitlines()[-1])
 
 
 def options(description: str | None) -> argparse.ArgumentParser:

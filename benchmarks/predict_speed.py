@@ -117,17 +117,30 @@ def main() -> None:
     for _ in range(wish.repeat):
         for name, job in jobs.items():
             rates[name].append(rate(job, n))
-    # A share is taken within each round, so that a slow spell of the machine meets all its parts.
+    # The best number of threads is that of the run; a share is taken within each round, so that a slow spell of the
+    # machine meets all its parts.
+    best = {
+        part: max(counts, key=lambda threads: measure.median(rates[f"{part} {threads}"]))
+        for part in ("decode", "model")
+    }
     rows = []
     for number in range(wish.repeat):
-        best = {part: max(rates[f"{part} {threads}"][number] for threads in counts) for part in ("decode", "model")}
-        ideal = 1 / (1 / best["decode"] + 1 / best["model"])
+        alone = {part: rates[f"{part} {threads}"][number] for part, threads in best.items()}
+        ideal = 1 / (1 / alone["decode"] + 1 / alone["model"])
         whole, plain = rates["whole"][number], rates["plain"][number]
         rows.append(
-            {**best, "ideal": ideal, "whole": whole, "share": whole / ideal, "plain": plain, "times": whole / plain}
+            {**alone, "ideal": ideal, "whole": whole, "share": whole / ideal, "plain": plain, "times": whole / plain}
         )
     medians = {name: measure.median([row[name] for row in rows]) for name in rows[0]}
-    measure.told("predict_speed", [*rows, medians], n=n, repeat=wish.repeat, last_row="medians", to_reach=[0.9, 3.0])
+    measure.told(
+        "predict_speed",
+        [*rows, medians],
+        n=n,
+        repeat=wish.repeat,
+        threads=best,
+        last_row="medians",
+        to_reach=[0.9, 3.0],
+    )
 
 
 if __name__ == "__main__":
