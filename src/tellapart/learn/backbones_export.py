@@ -227,7 +227,7 @@ def _fetched(name: str, environment: Mapping[str, str]) -> Steps[str | None]:
 
 
 class _Child:
-    """`python -m tellapart.learn.torch_export ...`; it ends when this process does, since its stdin closes."""
+    """`python -m tellapart.learn.backbones_child ...`; it ends when this process does, since its stdin closes."""
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
         for package in ("torch", "timm", "onnx"):
@@ -238,7 +238,7 @@ class _Child:
         self._started = time.monotonic()
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tellapart.learn.torch_export", *arguments],
+                [sys.executable, "-m", "tellapart.learn.backbones_child", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
@@ -275,7 +275,7 @@ class _Child:
             return said
         if error is not None and said.get("kind") == "input":
             raise InputError(error["code"], error["message"], error["next"])
-        if error is not None and error["message"].startswith("The "):
+        if error is not None and said.get("kind") == "ours":
             raise TellapartError(error["code"], error["message"], error["next"])
         lines = self._stderr.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         reason = error["message"] if error else lines[-1][:300] if lines else f"exit {self._process.returncode}"

@@ -1,20 +1,11 @@
-"""From timm weights to an ONNX trunk. Runs as a program of its own, so that no verb has to import torch for it.
-
-    python -m tellapart.learn.torch_export export FOLDER IMAGE_SIZE GRAPH.onnx
-    python -m tellapart.learn.torch_export fetch NAME
-
-The last line of stdout is one JSON object: what was done, or `{"error": {"code", "message", "next"}}`. The program
-ends when its stdin closes, and so never outlives the one that started it.
-"""
+"""From timm weights to an ONNX trunk. `backbones_child.py` runs it, so that no verb has to import torch for it."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
-import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,9 +17,9 @@ import torch
 from torch import nn
 
 from tellapart import files
-from tellapart.errors import InputError, RecipeError, TellapartError
+from tellapart.errors import RecipeError, TellapartError
 
-__all__ = ["Trunk", "export", "fetch", "import_timm", "load_trunk", "stripped"]
+__all__ = ["Trunk", "export", "export_folder", "fetch", "import_timm", "load_trunk", "stripped"]
 
 _TOLERANCE = 1e-4
 _OPSET_TRACED = 17
@@ -165,9 +156,7 @@ def export(trunk: Trunk, image_size: int) -> tuple[bytes, str]:
     reasons = []
     for exporter, write in (("torchscript", _traced), ("dynamo", _compiled)):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                graph = stripped(write(trunk, image_size))
+            graph = stripped(write(trunk, image_size))
             error = _difference(trunk, graph, image_size)
             if error <= _TOLERANCE:
                 return graph, exporter
@@ -181,13 +170,22 @@ def export(trunk: Trunk, image_size: int) -> tuple[bytes, str]:
     )
 
 
+def export_folder(folder: Path, image_size: int, target: Path) -> dict[str, object]:
+    """Write the graph of a timm weights folder to `target`; returns `{"exporter", "width", "torch"}`."""
+    trunk = load_trunk(folder, image_size)
+    graph, exporter = export(trunk, image_size)
+    (embedding, *_) = trunk(_pictures(1, image_size))
+    files.write_bytes(target, graph)
+    return {"exporter": exporter, "width": embedding.shape[1], "torch": torch.__version__}
+
+
 def _names(trunk: Trunk) -> list[str]:
     return ["embedding", "feature_map"] if trunk.has_map else ["embedding"]
 
 
 def _traced(trunk: Trunk, image_size: int) -> bytes:
     file = io.BytesIO()
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints the whole graph when it fails
+    with _quiet():  # it prints the whole graph when it fails
         torch.onnx.export(
             trunk,
             (_pictures(2, image_size),),
@@ -204,7 +202,7 @@ def _traced(trunk: Trunk, image_size: int) -> bytes:
 
 
 def _compiled(trunk: Trunk, image_size: int) -> bytes:
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quiet():
         program = torch.onnx.export(
             trunk,
             (_pictures(2, image_size),),
@@ -218,6 +216,14 @@ def _compiled(trunk: Trunk, image_size: int) -> bytes:
     assert program is not None
     graph: bytes = program.model_proto.SerializeToString()
     return graph
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what exporters print and warn of: parity is what decides whether a graph is good."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def stripped(graph: bytes) -> bytes:
@@ -299,52 +305,3 @@ def fetch(name: str, tell: Callable[[dict[str, object]], None]) -> dict[str, obj
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
-
-
-def _end_with_the_parent() -> None:
-    def watch() -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while os.read(0, 1024):
-                pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _stdout_for_one_line() -> Iterator[Callable[[dict[str, object]], None]]:
-    """Keep stdout for the answer: whatever else is printed meanwhile goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    try:
-        yield lambda answer: print(json.dumps(answer), file=answers, flush=True)
-    finally:
-        answers.close()
-
-
-def main(arguments: list[str]) -> int:
-    """Do what the arguments say; the exit status is 0 when it was done."""
-    _end_with_the_parent()
-    with _stdout_for_one_line() as answer:
-        try:
-            if arguments[0] == "export":
-                folder, image_size, target = Path(arguments[1]), int(arguments[2]), Path(arguments[3])
-                trunk = load_trunk(folder, image_size)
-                graph, exporter = export(trunk, image_size)
-                (embedding, *_) = trunk(_pictures(1, image_size))
-                files.write_bytes(target, graph)
-                answer({"exporter": exporter, "width": embedding.shape[1], "torch": torch.__version__})
-            else:
-                answer(fetch(arguments[1], answer))
-        except TellapartError as error:
-            answer({"error": error.as_json(), "kind": "input" if isinstance(error, InputError) else "ours"})
-            return 1
-        except Exception as error:
-            text = f"{type(error).__name__}: {_first_line(error)}"
-            answer({"error": {"code": "export_failed", "message": text, "next": ""}, "kind": "ours"})
-            return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
