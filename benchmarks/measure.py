@@ -82,7 +82,7 @@ def ran(command: Sequence[str | Path], env: Mapping[str, str | Path] | None = No
             stdout=out,
             stderr=err,
             cwd=cwd,
-            env={**os.environ, **{name: str(value) for name, value in (env or {}).items()}},
+            env=_environment(env or {}),
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
@@ -93,6 +93,12 @@ def ran(command: Sequence[str | Path], env: Mapping[str, str | Path] | None = No
             raise SystemExit(f"{command[0]} failed ({process.returncode}): {out.read()[-500:]} {err.read()[-2000:]}")
         unit = 1 if sys.platform == "darwin" else 1024
         return Ran(seconds, usage.ru_maxrss * unit, out.read())
+
+
+def _environment(changes: Mapping[str, str | Path]) -> dict[str, str]:
+    """Return this environment with `changes`, and with compiled modules kept, as Python does unless it is told not to."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **{name: str(value) for name, value in changes.items()}}
 
 
 def tellapart() -> Path:
