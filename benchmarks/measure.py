@@ -96,7 +96,7 @@ def ran(command: Sequence[str | Path], env: Mapping[str, str | Path] | None = No
 
 
 def _environment(changes: Mapping[str, str | Path]) -> dict[str, str]:
-    """Return this environment with `changes`, and with compiled modules kept, as Python does unless it is told not to."""
+    """Return this environment with `changes`; compiled modules are kept, as Python does by default."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, **{name: str(value) for name, value in changes.items()}}
 
