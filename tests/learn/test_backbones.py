@@ -224,6 +224,20 @@ def test_an_exported_graph_tells_nothing_of_the_machine(exported: tuple[Any, Pat
         assert secret.encode() not in graph.model
 
 
+def test_whatever_an_exporter_writes_beside_the_graph_is_taken_out(exported: tuple[Any, Path]) -> None:
+    from tellapart.learn.torch_export import stripped
+
+    graph, _ = exported
+    model = onnx.load_model_from_string(graph.model)
+    secret = "/home/someone/models.py"
+    model.metadata_props.add(key="pkg.torch", value=secret)
+    model.producer_version = model.domain = model.graph.doc_string = secret
+    for part in (model.graph.node[0], model.graph.input[0], model.graph.output[0], model.graph.initializer[0]):
+        part.doc_string = secret
+        part.metadata_props.add(key="stack", value=secret)
+    assert stripped(model.SerializeToString()) == graph.model
+
+
 def test_two_exports_are_the_same_bytes(exported: tuple[Any, Path], weights_root: Path) -> None:
     from tellapart.learn.torch_export import export, load_trunk
 

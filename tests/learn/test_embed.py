@@ -104,14 +104,20 @@ def test_memory_that_is_given_is_filled(run: Run, trunk: bytes, mixed: Pictures)
     assert whole[12:].any(axis=1).all()
 
 
-def test_every_file_that_changed_since_the_scan_is_named(
+def test_a_file_that_changed_since_the_scan_is_not_embedded(
     run: Run, trunk: bytes, mixed: Pictures, tmp_path: Path
 ) -> None:
     mixed.files[4].write_bytes(mixed.files[5].read_bytes())
-    mixed.files[7].unlink()
-    with pytest.raises(DataError, match=r"2 files changed .*4\.png.*7\.png") as caught:
+    with pytest.raises(DataError, match=r"1 file changed .*4\.png\.") as caught:
         run(embed(trunk, PREPROCESS, mixed.files, mixed.digests, tmp_path / "cache"))
     assert caught.value.code == "changed_file"
+
+
+def test_every_file_that_changed_or_went_is_named(run: Run, trunk: bytes, mixed: Pictures, tmp_path: Path) -> None:
+    mixed.files[4].write_bytes(mixed.files[5].read_bytes())
+    mixed.files[7].unlink()
+    with pytest.raises(DataError, match=r"2 files changed .*4\.png.*7\.png"):
+        run(embed(trunk, PREPROCESS, mixed.files, mixed.digests, tmp_path / "cache"))
 
 
 def test_a_picture_that_cannot_be_decoded_is_named_with_its_code(run: Run, trunk: bytes, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def _said_of_changed(
         shown = ", ".join(changed[:10])
         raise DataError(
             "changed_file",
-            f"{len(changed):,} files changed or went after they were scanned: {shown}"
+            f"{len(changed):,} {'file' if len(changed) == 1 else 'files'} changed or went after the scan: {shown}"
             f"{f' and {len(changed) - 10:,} more' if len(changed) > 10 else ''}.",
             "Wait until whatever writes them is done, and run again.",
         ) from None
