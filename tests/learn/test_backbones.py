@@ -142,7 +142,9 @@ def test_a_closed_network_costs_little_and_is_said_in_one_line(run: Run, monkeyp
     assert time.monotonic() - began < 5
     assert len(seen) == 1
     assert isinstance(seen[0], Note)
-    assert "127.0.0.1 cannot be reached" in seen[0].text
+    assert seen[0].text == (
+        "No weights of resnet18 are in $TELLAPART_WEIGHTS or in the hub's cache; 127.0.0.1 cannot be reached from here."
+    )
 
 
 def test_offline_is_heeded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

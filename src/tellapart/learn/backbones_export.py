@@ -35,7 +35,7 @@ __all__ = ["Export", "Graph", "cached_graph", "fetch_weights", "start_export"]
 _EXPORTER_VERSION = 1
 
 _CONNECT_SECONDS = 3.0
-_HUB_ANSWER_SECONDS = 10.0
+_HUB_ANSWER_SECONDS = 6.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +202,8 @@ def fetch_weights(name: str) -> Steps[Weights | None]:
             problem = str(error)
         weights = find_weights(name)
     if weights is None:
-        yield Note("warning", f"{why_no_weights(name).capitalize()}; {problem or 'the hub gave none'}.")
+        why = why_no_weights(name)
+        yield Note("warning", f"{why[0].upper()}{why[1:]}; {problem or 'the hub gave none'}.")
     return weights
 
 
