@@ -52,7 +52,8 @@ def test_an_interrupted_run_ends_soon_and_cleanly(instant: float, kind: signal.S
         assert process.returncode == 128 + kind
         assert not list((tmp_path / "demo").rglob("bundle/card.json"))
     else:
-        assert process.returncode in (0, 128 + kind)
+        # The last: the system ends a process that has printed its result and is about to leave.
+        assert process.returncode in (0, 128 + kind, -kind)
         assert Bundle(Path(result["bundle"])).classes == tuple("0123456789")
         assert Path(result["report"]).is_file()
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".tmp", ".old"))]
