@@ -6,6 +6,7 @@ Here a verb's events are driven: written to the run folder, shown to whoever wat
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -111,15 +112,23 @@ def train(
     folder = prepare(data, None if out is None else Path(out), chosen, resume)
     if folder.finished is not None:
         return TrainResult(folder.path, folder.finished)
+    folder.remember(finished=False)
     if folder.previous is not None and chosen.data.previous is None:
         chosen = Recipe.of(chosen, previous=str(folder.previous))
     clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
     run = Run(data, folder.path, cache_root(folder.path), chosen, clock)
     try:
-        summary, exit_code = drive(climb(run), folder.path, watch, lambda: clock.shorten(_SECONDS_TO_END_IN))
-    except (InputError, InterruptedRunError, KeyboardInterrupt):
+        summary, exit_code = drive(climb(run), folder.path, watch, lambda: clock.interrupt(_SECONDS_TO_END_IN))
+    except (InputError, InterruptedRunError):
         folder.forget()
         raise
+    except Exception as error:
+        error.add_note(f"run folder: {folder.path}")
+        raise
+    folder.remember(finished=not clock.interrupted)
+    if summary is None:
+        stored: dict[str, Any] = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
+        return TrainResult(folder.path, stored, None, exit_code)
     return TrainResult(folder.path, contract(summary), summary, exit_code)
 
 

@@ -13,11 +13,13 @@ import pytest
 
 import tellapart
 from tellapart.data import Manifest
+from tellapart.errors import RecipeError
 from tellapart.events import Decision, Event
 from tellapart.judge import metrics, softmax
 from tellapart.ladder.openings import OPENED
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
+from tellapart.ship import with_metrics
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 BACKBONE = "mobilenetv2_035"
@@ -34,7 +36,7 @@ def test_a_run_keeps_everything_that_explains_it(photos: Path, tmp_path: Path) -
     run = tellapart.train(photos, out=tmp_path / "run", method="majority", budget="60s")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
-        *("recipe.json", "resolved.json", "manifest.jsonl", "events.jsonl"),
+        *("recipe.json", "resolved.json", "run.json", "manifest.jsonl", "events.jsonl"),
         *("bundle", "report.html", "report.json", "result.json"),
     }
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == run.result
@@ -68,6 +70,39 @@ def test_without_weights_the_run_says_so_in_one_line(photos: Path, tmp_path: Pat
     run = tellapart.train(photos, out=tmp_path / "run", effort="quick", budget="8s")
     assert run.summary is not None
     assert len([note for note in run.summary.notes if "Without pretrained weights" in note]) == 1
+
+
+def test_an_interrupted_resumption_never_replaces_a_better_model(photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = tellapart.train(photos, out=run, method="majority", budget="60s")
+    card = Bundle(run / "bundle").card
+    better = {**first.result["val"], "log_loss": 0.01}
+    with_metrics(run / "bundle", {"val": better, "test": None})
+    again = tellapart.train(photos, out=run, method="majority", budget="90s", resume=True)
+    assert again.result == first.result
+    assert Bundle(run / "bundle").card.metrics["val"] == better
+    assert Bundle(run / "bundle").card.lineage == card.lineage
+
+
+def test_a_budget_that_ends_before_the_pictures_are_read_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="too short to read these pictures"):
+        tellapart.train(photos, out=tmp_path / "run", budget="60s", spent_already=59.5)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_validation_split_no_number_is_of_pictures_that_were_learned_from(
+    photos: Path, tmp_path: Path
+) -> None:
+    run = tellapart.train(photos, out=tmp_path / "run", method="majority", val=0.0, test=0.0)
+    assert run.result["val"] is run.result["test"] is None
+    assert [rung["val"] for rung in run.result["ladder"]] == [None]
+    assert run.summary is not None
+    assert any("out-of-fold" in note for note in run.summary.notes)
+
+
+def test_a_device_that_cannot_be_used_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--device mps cannot be used"):
+        tellapart.train(photos, out=tmp_path / "run", device="mps")
 
 
 def test_a_bundle_without_pictures_answers_all_the_same(photos: Path, tmp_path: Path) -> None:

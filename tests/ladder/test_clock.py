@@ -16,9 +16,9 @@ def test_start_up_is_part_of_the_budget() -> None:
 
 def test_a_clock_is_only_ever_shortened() -> None:
     clock = Clock(60.0)
-    clock.shorten(1000.0)
+    clock.interrupt(1000.0)
     assert clock.left() > 59.0
-    clock.shorten(8.0)
+    clock.interrupt(8.0)
     assert clock.left() <= 8.0
 
 

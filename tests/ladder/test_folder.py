@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tellapart.errors import DataError, RecipeError
-from tellapart.ladder.folder import prepare
+from tellapart.ladder.folder import RunFolder, prepare
 from tellapart.recipe import Recipe
 
 
@@ -58,9 +58,11 @@ def test_a_folder_with_other_things_in_it_is_left_alone(photos: Path, tmp_path: 
     assert [path.name for path in thesis.iterdir()] == ["chapter1"]
 
 
-def begun(photos: Path, run: Path, recipe: Recipe) -> None:
-    prepare(photos, run, recipe, resume=False)
+def begun(photos: Path, run: Path, recipe: Recipe) -> RunFolder:
+    folder = prepare(photos, run, recipe, resume=False)
+    folder.remember(finished=False)
     (run / "events.jsonl").write_text("")
+    return folder
 
 
 def test_a_run_is_not_written_over_but_can_be_gone_on_with(photos: Path, tmp_path: Path) -> None:
@@ -85,9 +87,25 @@ def test_resuming_with_other_options_names_them(photos: Path, tmp_path: Path) ->
 
 def test_a_finished_run_gives_its_stored_result_unless_more_is_asked(photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    begun(photos, run, Recipe())
-    (run / "bundle").mkdir()
-    (run / "bundle" / "card.json").write_text("{}")
+    begun(photos, run, Recipe()).remember(finished=True)
     (run / "result.json").write_text(json.dumps({"method": "probe"}))
     assert prepare(photos, run, Recipe(), resume=True).finished == {"method": "probe"}
     assert prepare(photos, run, Recipe.of(budget="2h"), resume=True).finished is None
+    begun_anew = prepare(photos, run, Recipe.of(epochs=50), resume=True)
+    assert begun_anew.finished is None
+
+
+def test_a_run_that_was_stopped_goes_on_and_is_not_stopped_again(photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begun(photos, run, Recipe())
+    (run / "result.json").write_text(json.dumps({"method": "majority"}))
+    (run / "STOP").touch()
+    assert prepare(photos, run, Recipe(), resume=True).finished is None
+    assert not (run / "STOP").exists()
+
+
+def test_a_run_is_not_gone_on_with_on_other_pictures(photos: Path, tmp_path: Path) -> None:
+    begun(photos, tmp_path / "run", Recipe())
+    (tmp_path / "others").mkdir()
+    with pytest.raises(DataError, match=r"was made with .*photos, not with .*others"):
+        prepare(tmp_path / "others", tmp_path / "run", Recipe(), resume=True)

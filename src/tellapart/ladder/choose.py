@@ -42,6 +42,11 @@ class Candidate:
     seconds_per_picture: float = 0.0
 
     @property
+    def name(self) -> str:
+        """The method, with its backbone where it has one."""
+        return self.fitted.method + (f" ({self.fitted.backbone})" if self.fitted.backbone else "")
+
+    @property
     def out_of_fold_rows(self) -> IntArray:
         """The training rows, of all the run's, that were predicted out of fold."""
         return np.asarray(self.rows["train"][self.fitted.out_of_fold.rows])
@@ -76,7 +81,7 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
     Anything better than `majority` is usable, so against it a lower mean is enough; any other champion falls only when
     the whole 95 % interval of the difference is below zero.
     """
-    names = challenger.fitted.method, champion.fitted.method
+    names = challenger.name, champion.name
     on_val = np.intersect1d(challenger.rows["val"], champion.rows["val"], return_indices=True)
     on_folds = np.intersect1d(challenger.out_of_fold_rows, champion.out_of_fold_rows, return_indices=True)
     if len(on_val[0]) >= ENOUGH_TO_COMPARE or not len(on_folds[0]):

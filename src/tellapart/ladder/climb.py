@@ -9,42 +9,48 @@ import dataclasses
 import os
 import time
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
 from tellapart import files, judge
 from tellapart.data import resize_policy, scan
 from tellapart.data.manifest import Manifest
-from tellapart.errors import InterruptedRunError, OutOfTimeError
-from tellapart.events import Decision, Note, RungEnded, Steps, follow
+from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError
+from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
 from tellapart.images import DecodePolicy, Preprocess, default_threads
 from tellapart.ladder.choose import Candidate, Ground, beats, candidate, is_unbalanced
+from tellapart.ladder.deliver import deliver, earlier_stands, resolved
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
-from tellapart.ladder.plan import Facts, Plan, plan
+from tellapart.ladder.plan import Facts, Plan, Rung, plan
 from tellapart.ladder.run import Heard, Run, out_of_time, pictures_of, stage
 from tellapart.ladder.rungs import Made, Rungs
-from tellapart.learn.backbones import Weights, default_backbone, why_no_weights
+from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
 from tellapart.report import LadderRow, Summary
+from tellapart.runtime.bundle import Bundle
 
 __all__ = ["climb"]
 
+_ASSEMBLE_SECONDS = 5e-5  # a picture: what the scan does after its last one, groups and splits
+_MOST_BACKBONES = 3
 
-def climb(run: Run) -> Steps[Summary]:
-    """Climb the ladder on `run.data` and return the summary of what was found.
 
-    An interruption during the scan leaves nothing to keep and passes through; later, the best so far ships.
+def climb(run: Run) -> Steps[Summary | None]:
+    """Climb the ladder on `run.data`, return what was found; None where a resumed run's earlier result is no worse.
+
+    An interruption during the scan leaves nothing to keep and passes through; later, the best so far stays. Raises
+    RecipeError (`budget_too_short`) when the budget ends before the pictures are read.
     """
     heard = Heard()
     return (yield from follow(_climb(run, heard), heard.see))
 
 
-def _climb(run: Run, heard: Heard) -> Steps[Summary]:
+def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
+    _check_device(run)
     weights = yield from _weights(run)
     export = start_export(weights, run.recipe.model.image_size, run.cache) if weights is not None else None
     try:
-        manifest = yield from scan(run.data, run.recipe, run.cache)
+        manifest = yield from _scanned(run)
         manifest.write(run.folder / "manifest.jsonl")
         chosen = plan(_facts(run, manifest, weights, export))
         yield Decision("ladder", list(chosen.climbed), _reasons(chosen))
@@ -55,8 +61,39 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary]:
     finally:
         if export is not None:
             export.close()
-    files.write_json(run.folder / "resolved.json", climbed.resolved)
+    if climbed is None:
+        return None
+    files.write_json(run.folder / "resolved.json", resolved(run, climbed.winner))
     return (yield from follow(finish(run, climbed, heard), lambda _: None, deaf=True))
+
+
+def _check_device(run: Run) -> None:
+    """Refuse a device that nothing here can use, rather than quietly use another."""
+    device, method = run.recipe.fit.device, run.recipe.model.method
+    if device == "mps" or (device == "cuda" and method in ("scratch", "majority")):
+        what = "networks run on the processor, and backbones on it or on cuda"
+        raise RecipeError("device_unavailable", f"--device {device} cannot be used here: {what}.", "Leave it out.")
+
+
+def _scanned(run: Run) -> Steps[Manifest]:
+    """Scan within the budget: a run that could only read its pictures is refused while there is time to say so."""
+    last = Progress("scan", 0, None)
+
+    def see(event: Event) -> OutOfTimeError | None:
+        nonlocal last
+        last = event if isinstance(event, Progress) else last
+        total = last.total or last.done
+        return OutOfTimeError() if run.clock.left() < seconds_to_finish(total) + _ASSEMBLE_SECONDS * total else None
+
+    try:
+        return (yield from follow(scan(run.data, run.recipe, run.cache), see))
+    except OutOfTimeError:
+        read = f"{last.done:,} of {last.total:,}" if last.total else f"{last.done:,}"
+        raise RecipeError(
+            "budget_too_short",
+            f"--budget {run.recipe.budget_seconds:g}s is too short to read these pictures ({read} read in time).",
+            "Give a longer --budget; what was read is kept and will not be read again.",
+        ) from None
 
 
 def _weights(run: Run) -> Steps[Weights | None]:
@@ -117,8 +154,8 @@ def _preprocess(run: Run, manifest: Manifest) -> Steps[Preprocess]:
     return Preprocess(image_size=224, resize_policy=policy, decode=decode)
 
 
-def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed]:
-    """Climb each rung within the time; return the winner and a row for each."""
+def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
+    """Climb each rung within the time, the best so far shipped at once; None when a resumed run has nothing better."""
     train, val = rungs.pictures["train"], rungs.pictures["val"]
     counts = np.bincount(train.targets, minlength=len(rungs.manifest.classes))
     balanced = is_unbalanced(counts)
@@ -127,9 +164,10 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed]:
     yield Decision("selection_metric", metric, words)
     ground = Ground(train.targets, val.targets, balanced)
     champion: Candidate | None = None
+    bundle: Bundle | None = None
     rows: list[LadderRow] = []
     ended = False
-    for rung in chosen.rungs:
+    for rung, backbone in _steps(run, chosen):
         if not rung.climb or ended:
             row = LadderRow(rung.method, skipped=rung.why if not rung.climb else "the run was asked to end")
             rows.append(row)
@@ -137,16 +175,15 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed]:
             continue
         began = time.monotonic()
         try:
-            made = yield from stage(rung.method, _within(run, rungs, rung.method))
-        except OutOfTimeError:
-            rows.append(LadderRow(rung.method, seconds=time.monotonic() - began, skipped="the budget was used up"))
-            yield RungEnded(rung.method, time.monotonic() - began, skipped="the budget was used up")
-            continue
-        except InterruptedRunError:
-            ended = True
+            made = yield from stage(rung.method, _within(run, rungs, rung.method, backbone))
+        except InterruptedRunError as error:
+            out_of_time = isinstance(error, OutOfTimeError)
+            ended = not out_of_time
             if champion is None:
                 raise
-            rows.append(LadderRow(rung.method, seconds=time.monotonic() - began, skipped="the run was asked to end"))
+            why = "the budget was used up" if out_of_time else "the run was asked to end"
+            rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=why))
+            yield RungEnded(rung.method, time.monotonic() - began, skipped=why)
             continue
         ended = bool(made.fitted.details.get("interrupted"))
         found = candidate(made.fitted, ground, made.rows, time.monotonic() - began, made.seconds_per_picture)
@@ -154,23 +191,47 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed]:
         if champion is not None:
             comparison = beats(found, champion, ground)
             better, words = comparison.better, comparison.words
-            name = f"{champion.fitted.method} or {found.fitted.method}"
-            yield Decision(f"choose: {name}", found.fitted.method if better else champion.fitted.method, words)
-        champion = found if better or champion is None else champion
+            yield Decision("choose", (found if better else champion).name, words)
+        if better:
+            champion, bundle = found, None
+            if found.fitted.method != "majority" and not earlier_stands(run, rungs.manifest, found, ground):
+                bundle = yield from _delivered(run, rungs, found)
         row = _row(found, ground, better, words)
         rows = [dataclasses.replace(old, chosen=old.chosen and not better) for old in rows] + [row]
         yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, better)
     assert champion is not None, "majority is always climbed"
-    if champion.fitted.method == "majority":
+    if earlier_stands(run, rungs.manifest, champion, ground):
+        yield Note("info", "The earlier result of this run is kept: nothing better was found on validation.")
+        return None
+    if bundle is None:
         made = yield from follow(rungs.majority_to_ship(), lambda _: None, deaf=True)
         champion = candidate(made.fitted, ground, made.rows, champion.seconds)
-    resolved = _resolved(run, champion)
-    return Climbed(rungs.manifest, rungs.pictures, ground, champion, tuple(rows), resolved, rungs.threads)
+        bundle = yield from _delivered(run, rungs, champion)
+    return Climbed(rungs.manifest, rungs.pictures, ground, champion, bundle, tuple(rows), rungs.threads)
 
 
-def _within(run: Run, rungs: Rungs, method: str) -> Steps[Made]:
+def _delivered(run: Run, rungs: Rungs, found: Candidate) -> Steps[Bundle]:
+    steps = stage("ship", deliver(run, rungs.manifest, rungs.pictures, found, rungs.threads))
+    return (yield from follow(steps, lambda _: None, deaf=True))
+
+
+def _steps(run: Run, chosen: Plan) -> list[tuple[Rung, str | None]]:
+    """Return the rungs with the backbone each is to use (None: the run's own); `best` tries a few backbones."""
+    others: list[str] = []
+    if run.recipe.fit.effort == "best" and run.recipe.model.backbone is None and "probe" in chosen.climbed:
+        first = default_backbone(_count_files(run), run.recipe.budget_seconds / 2)
+        others = [name for name in names_at_hand() if name != first][: _MOST_BACKBONES - 1]
+    steps: list[tuple[Rung, str | None]] = []
+    for rung in chosen.rungs:
+        steps.append((rung, None))
+        if rung.method == "probe":
+            steps += [(rung, name) for name in others]
+    return steps
+
+
+def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[Made]:
     """Climb one rung, cut short when only what the end needs is left; `majority` is always ended."""
-    steps = rungs.climb(method)
+    steps = rungs.climb(method, backbone)
     if method == "majority":
         return (yield from steps)
     reserve = seconds_to_finish(len(rungs.pictures["train"]))
@@ -178,34 +239,18 @@ def _within(run: Run, rungs: Rungs, method: str) -> Steps[Made]:
 
 
 def _row(found: Candidate, ground: Ground, chosen: bool, words: str) -> LadderRow:
-    """Return a rung's row: on validation, or out of fold where there is no validation split."""
-    rows = found.rows["val"]
-    targets, probs = ground.val_targets[rows], found.val_probs
-    if not len(rows):
-        targets, probs = ground.train_targets[found.out_of_fold_rows], found.out_of_fold_probs()
-    numbers = judge.metrics(targets, probs)
+    """Return a rung's row: its numbers are on validation; where there is none, `words` tells those out of fold."""
+    numbers = judge.metrics(ground.val_targets[found.rows["val"]], found.val_probs)
+    if not numbers.n and len(found.out_of_fold_rows):
+        folds = judge.metrics(ground.train_targets[found.out_of_fold_rows], found.out_of_fold_probs())
+        words = f"Out of fold, {folds.accuracy:.1%} of {folds.n:,} pictures are right. {words}"
     return LadderRow(
         method=found.fitted.method,
         backbone=found.fitted.backbone,
         seconds=found.seconds,
-        n=numbers.n,
+        n=numbers.n or None,
         accuracy=numbers.accuracy,
         log_loss=numbers.log_loss,
         chosen=chosen,
         words=words,
     )
-
-
-def _resolved(run: Run, winner: Candidate) -> dict[str, Any]:
-    """Return the recipe with every choice that was left to evidence filled in by what was chosen."""
-    fitted = winner.fitted
-    nested: dict[str, Any] = run.recipe.model_dump(mode="json")
-    nested["data"]["resize"] = fitted.preprocess.resize_policy
-    nested["model"] = {
-        "method": fitted.method,
-        "backbone": fitted.backbone,
-        "image_size": fitted.preprocess.image_size,
-    }
-    nested["fit"]["budget"] = run.recipe.budget_seconds
-    nested["details"] = dict(fitted.details)
-    return nested

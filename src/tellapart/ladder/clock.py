@@ -26,6 +26,7 @@ class Clock:
         self._started = time.monotonic() - spent_already
         self._ends = self._started + budget_seconds
         self.budget_seconds = budget_seconds
+        self.interrupted = False
 
     def spent(self) -> float:
         """Return the seconds since the budget began."""
@@ -35,6 +36,7 @@ class Clock:
         """Return the seconds until the budget ends; negative afterwards."""
         return self._ends - time.monotonic()
 
-    def shorten(self, seconds: float) -> None:
-        """Let the budget end at most `seconds` from now; it is never made longer."""
+    def interrupt(self, seconds: float) -> None:
+        """Let the budget end at most `seconds` from now, because someone asked; it is never made longer."""
+        self.interrupted = True
         self._ends = min(self._ends, time.monotonic() + seconds)

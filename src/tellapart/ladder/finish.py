@@ -1,4 +1,4 @@
-"""What happens to the winner: calibrated, shipped through the parity gate, measured once on test, reported."""
+"""What happens to the winner: measured once on test, through its bundle, and reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tellapart.errors import OutOfTimeError
 from tellapart.events import Decision, Note, Steps, follow
 from tellapart.judge import Metrics
 from tellapart.ladder.choose import Candidate, Ground
-from tellapart.ladder.keep import keep
+from tellapart.ladder.deliver import resolved
 from tellapart.ladder.machine import machine
 from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_test
 from tellapart.ladder.run import Heard, Run, out_of_time, stage
@@ -24,7 +24,7 @@ from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.report import LadderRow, SplitReport, Summary, render
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
-from tellapart.ship import with_metrics, write_bundle
+from tellapart.ship import with_metrics
 
 __all__ = ["Climbed", "contract", "finish", "seconds_to_finish"]
 
@@ -44,8 +44,8 @@ class Climbed:
     pictures: Mapping[Split, Pictures]
     ground: Ground
     winner: Candidate
+    bundle: Bundle
     ladder: tuple[LadderRow, ...]
-    resolved: dict[str, Any]
     threads: int
 
     def looked_at(self, split: Split) -> Pictures:
@@ -59,11 +59,11 @@ def seconds_to_finish(num_pictures: int) -> float:
 
 
 def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
-    """Ship the winner, open the test split, write the report; return what it says.
+    """Open the test split for the winner, through its bundle; write the report; return what it says.
 
-    Writes `bundle/`, `resolved.json`, `report.html`, `report.json` and, last, `result.json`.
+    Writes the numbers into the bundle's card, then `report.html`, `report.json` and, last, `result.json`.
     """
-    bundle = yield from stage("ship", _ship(run, climbed))
+    bundle = climbed.bundle
     predictor = Predictor(bundle, climbed.threads)
     seen = {
         split: measured(climbed.looked_at(split), climbed.winner.fitted.embeddings[split], predictor)
@@ -72,11 +72,21 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
     test = yield from stage("evaluate", _open_test(run, climbed))
     if test is not None:
         seen["test"] = measured(*test, predictor)
+    elif not len(climbed.pictures["val"]):
+        seen["train"] = _out_of_fold(climbed)
+        yield Note("warning", "There is no validation or test split: all numbers are out-of-fold predictions.")
     reports = {split: split_report(found, climbed.manifest.classes) for split, found in seen.items()}
     with_metrics(
         bundle.path, {split: dict(reports[split].metrics) if split in reports else None for split in ("val", "test")}
     )
     return (yield from stage("report", _report(run, climbed, heard, predictor, seen, reports)))
+
+
+def _out_of_fold(climbed: Climbed) -> Measured:
+    """Return the training pictures as they were predicted by models that did not see them."""
+    winner, train = climbed.winner, climbed.looked_at("train")
+    rows = winner.fitted.out_of_fold.rows
+    return Measured(train.take(rows), winner.fitted.embeddings["train"][rows], winner.out_of_fold_probs())
 
 
 def contract(summary: Summary) -> dict[str, Any]:
@@ -90,42 +100,6 @@ def contract(summary: Summary) -> dict[str, Any]:
     names = ("version", "run", "bundle", "report", "method", "backbone", "classes", "seconds", "counts")
     head = {name: everything[name] for name in names}
     return {**head, "ladder": rungs, "val": everything["val"], "test": everything["test"]}
-
-
-def _ship(run: Run, climbed: Climbed) -> Steps[Bundle]:
-    winner, train, classes = climbed.winner, climbed.looked_at("train"), climbed.manifest.classes
-    fitted = winner.fitted
-    chosen = judge.choose_thresholds(train.targets[fitted.out_of_fold.rows], winner.out_of_fold_probs())
-    yield Decision(
-        "thresholds", {"min_prob": chosen.min_prob, "max_novelty": chosen.max_novelty}, _why_thresholds(chosen)
-    )
-    kept = keep(run, fitted, train, len(classes), climbed.threads)
-    return write_bundle(
-        run.folder / "bundle",
-        fitted,
-        classes=classes,
-        temperature=winner.temperature,
-        thresholds=chosen.as_json(),
-        novelty=kept.novelty.arrays(),
-        reference_labels=kept.reference_labels,
-        targets=train.targets,
-        brightness=kept.brightness,
-        selftest=kept.selftest,
-        selftest_embeddings=kept.selftest_embeddings,
-        thumbnails=kept.thumbnails,
-        recipe=climbed.resolved,
-        fingerprint=climbed.manifest.fingerprint,
-    )
-
-
-def _why_thresholds(chosen: judge.Thresholds) -> str:
-    if chosen.precision is None:
-        return "there are no out-of-fold predictions to choose by"
-    words = (
-        f"of {chosen.n:,} out-of-fold predictions the {chosen.coverage:.0%} that would be answered are right "
-        f"{chosen.precision:.1%} of the time"
-    )
-    return words if chosen.reached else f"{words}; {chosen.target_precision:.0%} could not be shown"
 
 
 def _open_test(run: Run, climbed: Climbed) -> Steps[tuple[Pictures, FloatArray] | None]:
@@ -187,7 +161,7 @@ def _report(
         excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),
         notes=_once([*manifest.notes, *heard.notes, *fitted.notes]),
         decisions=heard.decisions,
-        recipe=climbed.resolved,
+        recipe=resolved(run, climbed.winner),
         stages=(*heard.stages, ("report", time.monotonic() - began)),
         machine=machine(),
     )

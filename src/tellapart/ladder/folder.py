@@ -30,9 +30,14 @@ class RunFolder:
     """
 
     path: Path
+    data: Path
     fresh: bool
     finished: dict[str, Any] | None = None
     previous: Path | None = None
+
+    def remember(self, *, finished: bool) -> None:
+        """Keep in `run.json` which pictures the run is of, and whether it came to its end."""
+        files.write_json(self.path / "run.json", {"data": str(self.data.resolve()), "finished": finished})
 
     def forget(self) -> None:
         """Remove the folder of a run that ended before there was anything to keep, unless it is an older run's."""
@@ -51,7 +56,7 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFo
     if not data.exists():
         raise DataError("no_data", f"{data} does not exist.", "Give a folder of pictures, or a table that lists them.")
     if out is None:
-        return RunFolder(_numbered(_beside(data), recipe), fresh=True)
+        return RunFolder(_numbered(_beside(data), recipe), data, fresh=True)
     if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise DataError(
             "out_inside_data",
@@ -61,13 +66,13 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFo
     if out.exists() and not out.is_dir():
         raise DataError("out_not_a_folder", f"--out {out} is a file.", "Choose a folder that is new or empty.")
     if out.is_dir() and any(out.iterdir()):
-        return _occupied(out, recipe, resume)
+        return _occupied(data, out, recipe, resume)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(out, error) from None
     _keep(out, recipe)
-    return RunFolder(out, fresh=True)
+    return RunFolder(out, data, fresh=True)
 
 
 def _beside(data: Path) -> Path:
@@ -108,7 +113,7 @@ def _unwritable(folder: Path, error: OSError) -> DataError:
     )
 
 
-def _occupied(out: Path, recipe: Recipe, resume: bool) -> RunFolder:
+def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
     if not all((out / name).exists() for name in _OURS):
         raise DataError(
             "out_not_empty",
@@ -131,14 +136,28 @@ def _occupied(out: Path, recipe: Recipe, resume: bool) -> RunFolder:
             f"The run in {out} was made with other options: {'; '.join(changed)}.",
             "Give the same options, or start in a new folder.",
         )
-    result = out / "result.json"
-    if result.exists() and (out / "bundle" / "card.json").exists():
-        stored: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        if not _wants_more(before, recipe):
-            return RunFolder(out, fresh=False, finished=stored)
+    about = _about(out)
+    if about.get("data") not in (None, str(data.resolve())):
+        raise DataError(
+            "other_data",
+            f"The run in {out} was made with {about['data']}, not with {data}.",
+            "Give the same pictures, or start in a new folder.",
+        )
+    if about.get("finished") and not _wants_more(before, recipe):
+        stored: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
+        return RunFolder(out, data, fresh=False, finished=stored)
+    (out / "STOP").unlink(missing_ok=True)  # it was meant for the run before
     _keep(out, recipe)
     manifest = out / "manifest.jsonl"
-    return RunFolder(out, fresh=False, previous=manifest if manifest.exists() else None)
+    return RunFolder(out, data, fresh=False, previous=manifest if manifest.exists() else None)
+
+
+def _about(out: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _differences(before: Recipe, now: Recipe) -> list[str]:
@@ -156,4 +175,4 @@ def _differences(before: Recipe, now: Recipe) -> list[str]:
 
 def _wants_more(before: Recipe, now: Recipe) -> bool:
     longer = now.budget_seconds > before.budget_seconds
-    return longer or (now.fit.epochs or 0) > (before.fit.epochs or now.fit.epochs or 0)
+    return longer or (now.fit.epochs or 0) > (before.fit.epochs or 0)

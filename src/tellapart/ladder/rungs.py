@@ -14,7 +14,8 @@ from tellapart.images import Preprocess, at_least_for
 from tellapart.ladder.affordable import thinned
 from tellapart.ladder.finish import seconds_to_finish
 from tellapart.ladder.run import Run
-from tellapart.learn.backbones_export import Export, Graph
+from tellapart.learn.backbones import find_weights
+from tellapart.learn.backbones_export import Export, Graph, start_export
 from tellapart.learn.embed import embed, measure_rate, missing
 from tellapart.learn.majority import majority
 from tellapart.learn.probe import probe
@@ -27,6 +28,7 @@ _FIT_SECONDS_PER_LOGIT = 2e-4
 _FLIP_SAMPLE = 500
 _WORTH_ADDING = 0.05  # of the pictures left out: for fewer, embedding goes no further
 _LOOKED_AT_BY_MAJORITY = 4_000
+_MAJORITY_SECONDS_PER_PICTURE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +51,22 @@ class Rungs:
     export: Export | None
     threads: int
 
-    def climb(self, method: str) -> Steps[Made]:
-        """Climb one rung. Raises OutOfTimeError and InterruptedRunError as they are thrown in."""
-        return {"majority": self._majority, "probe": self._probe, "scratch": self._scratch}[method]()
+    def climb(self, method: str, backbone: str | None = None) -> Steps[Made]:
+        """Climb one rung, the probe with another `backbone` where one is named.
+
+        Raises OutOfTimeError and InterruptedRunError as they are thrown in.
+        """
+        if method == "probe":
+            return self._probe(backbone)
+        return {"majority": self._majority, "scratch": self._scratch}[method]()
 
     def _all(self) -> dict[Split, IntArray]:
         return {split: np.arange(len(found), dtype=np.int64) for split, found in self.pictures.items()}
 
     def majority_to_ship(self) -> Steps[Made]:
         """Return `majority` with what only a bundle needs of it: some thousand pictures looked at, in small."""
-        rows = thinned(self.pictures, _LOOKED_AT_BY_MAJORITY)
+        most = int(max(0.0, self._left()) / _MAJORITY_SECONDS_PER_PICTURE)
+        rows = thinned(self.pictures, max(3 * len(self.manifest.classes), min(most, _LOOKED_AT_BY_MAJORITY)))
         return (yield from self._majority(rows, look=True))
 
     def _majority(self, rows: Mapping[Split, IntArray] | None = None, look: bool = False) -> Steps[Made]:
@@ -68,9 +76,8 @@ class Rungs:
         fitted = yield from majority(train, val, num_classes, self.preprocess, self.run.recipe, cache, look=look)
         return Made(fitted, rows)
 
-    def _probe(self) -> Steps[Made]:
-        assert self.export is not None
-        graph = yield from self.export.wait()
+    def _probe(self, backbone: str | None) -> Steps[Made]:
+        graph = yield from self._graph(backbone)
         preprocess = graph.preprocess(
             self.preprocess.resize_policy, self.preprocess.decode, at_least_for(graph.image_size)
         )
@@ -87,6 +94,15 @@ class Rungs:
             self.threads,
         )
         return Made(fitted, rows, cost)
+
+    def _graph(self, backbone: str | None) -> Steps[Graph]:
+        if backbone is None:
+            assert self.export is not None
+            return (yield from self.export.wait())
+        weights = find_weights(backbone)
+        assert weights is not None, "only what is at hand is named"
+        with start_export(weights, self.run.recipe.model.image_size, self.run.cache) as export:
+            return (yield from export.wait())
 
     def _left(self) -> float:
         return self.run.clock.left() - seconds_to_finish(sum(map(len, self.pictures.values())))

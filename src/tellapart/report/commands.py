@@ -24,8 +24,17 @@ def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, Command,
     bundle, data = _argument(summary.bundle), _argument(summary.data)
     predict = Command("Name the pictures in a folder", f"tellapart predict {bundle} new_pictures/")
     evaluate = Command("Measure it on other labelled pictures", f"tellapart evaluate {bundle} labelled_pictures/")
-    again = Command("Try harder: more rungs, more time", f"tellapart train {data} --effort best")
+    again = Command("Try harder", f"tellapart train {data}{_harder(summary)}")
     return (again, predict, evaluate) if verdict.tone == "poor" else (predict, evaluate, again)
+
+
+def _harder(summary: Summary) -> str:
+    """Return options that try more than the run did, with the backbone it was told to use."""
+    fit = summary.recipe.get("fit", {})
+    effort = {"quick": "balanced", "balanced": "best"}.get(fit.get("effort", "balanced"))
+    budget = summary.budget_seconds or fit.get("budget") or 3600.0
+    more = f" --effort {effort}" if effort else f" --effort best --budget {2 * budget / 60:.0f}m"
+    return f" --backbone {_argument(summary.backbone)}{more}" if summary.backbone and effort == "balanced" else more
 
 
 def _argument(path: str) -> str:
