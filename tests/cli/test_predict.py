@@ -101,6 +101,73 @@ def test_a_table_that_cannot_be_written_is_the_users_to_mend(tellapart, answers:
     assert ran.code == 2
 
 
+HEADER = b"path,label,prob,answer,novelty,error\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("notes.txt", "labels.csv", "looks.csv", "bundle/card.json", "bundle/new.csv", "folder", "link.csv"),
+        *("photos/1.jpg", "photos/new.JPG", "asked", "photos/*.png"),
+    ],
+)
+def test_a_table_takes_the_place_of_nothing_but_a_table_of_predict(
+    tellapart, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    def never(*args: Any, **options: Any) -> Iterator[Any]:
+        raise AssertionError("refused before any picture is looked at")
+
+    monkeypatch.setattr(api, "predict", never)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("bundle", "folder", "photos"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "looks.csv").write_bytes(HEADER.replace(b"error", b"remark"))
+    for file in ("notes.txt", "labels.csv", "bundle/card.json", "photos/1.jpg", "photos/2.jpg"):
+        (tmp_path / file).write_text("dear")
+    (tmp_path / "asked").write_bytes(HEADER)
+    (tmp_path / "link.csv").symlink_to("notes.txt")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ran = tellapart("predict", "bundle", "photos/2.jpg", "asked", "--csv", name)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"tellapart: --csv {name} ")
+    assert ran.err.count("\n") == 1
+    assert "answers.csv" in ran.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("earlier", [None, b"", HEADER + b"old.jpg,bees,0.9,label,0.5,\n"])
+def test_an_earlier_table_is_replaced_when_the_new_one_is_whole(
+    tellapart, answers: list[Answer], tmp_path: Path, earlier: bytes | None
+) -> None:
+    answers += [answer("a.jpg")]
+    table = tmp_path / "table.csv"
+    if earlier is not None:
+        table.write_bytes(earlier)
+    assert tellapart("predict", "bundle", "x", "--csv", table).code == 0
+    assert table.read_bytes() == HEADER + b"a.jpg,ants,0.973,label,0.1,\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_run_that_breaks_off_leaves_the_earlier_table(tellapart, monkeypatch, tmp_path: Path) -> None:
+    def breaks(*args: Any, **options: Any) -> Iterator[Answer]:
+        yield answer("a.jpg")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "predict", breaks)
+    table = tmp_path / "table.csv"
+    table.write_bytes(HEADER + b"old\n")
+    assert tellapart("predict", "bundle", "x", "--csv", table).code == 130
+    assert table.read_bytes() == HEADER + b"old\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/dev/null is that of POSIX")
+def test_a_table_may_go_to_a_device(tellapart, answers: list[Answer]) -> None:
+    answers += [answer("a.jpg")]
+    assert tellapart("predict", "bundle", "x", "--csv", os.devnull).code == 0
+    assert not os.path.isfile(os.devnull)
+
+
 def test_one_standard_output_is_not_asked_for_two_things(tellapart) -> None:
     ran = tellapart("predict", "bundle", "x", "--json", "--csv", "-")
     assert ran.code == 2

@@ -12,7 +12,7 @@ import typer
 from tellapart.cli.options import DebugFlag
 from tellapart.cli.output import json_line, printable, results_only
 from tellapart.cli.sorting import Sorter
-from tellapart.cli.table import HEADER, csv_line
+from tellapart.cli.table import HEADER, csv_line, table_file
 from tellapart.errors import InputError
 
 __all__ = ["predict"]
@@ -51,10 +51,10 @@ def predict(
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(results_only())
         sorter = Sorter(sort_into, pictures) if sort_into is not None else None
-        results = iter(api.predict(bundle, pictures, threads=threads))
         table = out if csv == "-" else None
         if csv is not None and table is None:
-            table = stack.enter_context(_opened(csv))
+            table = stack.enter_context(table_file(csv, bundle, pictures))
+        results = iter(api.predict(bundle, pictures, threads=threads))
         for number, result in enumerate(results):
             line = result.as_json()
             if table is not None:
@@ -75,17 +75,6 @@ def predict(
         sys.stderr.write(f"tellapart: none of the {failed:,} pictures could be answered.\n")
         return 2
     return 0
-
-
-def _opened(path: str) -> Any:
-    try:
-        return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
-    except OSError as error:
-        raise InputError(
-            "cannot_write",
-            f"--csv {path} cannot be written ({error.strerror}).",
-            "Give a file in a folder that can be.",
-        ) from None
 
 
 def _sentence(line: dict[str, Any]) -> str:
