@@ -138,7 +138,7 @@ def predict(
     """Yield a Prediction or a Failure for each picture, in order, as they are asked for.
 
     `pictures` are files, folders and globs (or one of them). Raises BundleError for a bundle that cannot be trusted,
-    InputError where nothing is found.
+    InputError where nothing of what was asked is found; one missing name among others is a Failure in its place.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")

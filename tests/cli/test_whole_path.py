@@ -86,6 +86,17 @@ def test_a_bad_file_is_an_answer_of_its_own(tellapart, here: Path, tiny_bundle: 
     assert tellapart("predict", tiny_bundle, "photos/ants/broken.png").code == 2
 
 
+def test_a_missing_name_is_an_answer_in_its_place(tellapart, here: Path, tiny_bundle: Path) -> None:
+    asked = ("photos/ants/00.pgn", "photos/ants/00.png", "*.gif", "photos/bees/00.png")
+    ran = tellapart("predict", tiny_bundle, *asked, "--json")
+    assert ran.code == 0
+    assert [line["path"] for line in ran.lines] == list(asked)
+    assert [line.get("error", {}).get("code") for line in ran.lines] == ["not_found", None, "not_found", None]
+    assert "Did you mean '00.png'?" in ran.lines[0]["error"]["message"]
+    (here / "broken.png").write_bytes(b"no picture")
+    assert tellapart("predict", tiny_bundle, "broken.png", "absent.png").code == 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are a matter of Linux")
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--csv", "-"]])
 def test_a_name_that_is_no_text_is_printed_by_every_encoding(here: Path, tiny_bundle: Path, flags: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""From names to pictures: the order asked, folders by name, a name that stands for nothing is an error at once."""
+"""From names to pictures: the order asked, folders by name, a name that stands for nothing fails in its place."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tellapart.errors import InputError
+from tellapart.runtime.predictor import Failure
 from tellapart.runtime.sources import expand
 
 
@@ -23,7 +24,13 @@ def tree(tmp_path: Path) -> Path:
 
 
 def _names(tree: Path, *asked: str) -> list[str]:
-    return [file.relative_to(tree).as_posix() for file in expand(str(tree / name) for name in asked)]
+    """Return what was given, relative to the tree; a failure is `path: code`."""
+    return [
+        f"{Path(file.path or '').relative_to(tree).as_posix()}: {file.error.code}"
+        if isinstance(file, Failure)
+        else file.relative_to(tree).as_posix()
+        for file in expand(str(tree / name) for name in asked)
+    ]
 
 
 def test_a_folder_is_its_files_at_any_depth_by_name_without_hidden_ones(tree: Path) -> None:
@@ -48,10 +55,28 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tree: Path) -> None
 @pytest.mark.parametrize(
     ("name", "code"), [("absent.jpg", "not_found"), ("*.gif", "not_found"), ("none/x.jpg", "not_found")]
 )
-def test_a_name_that_stands_for_nothing_is_refused_before_anything_is_given(tree: Path, name: str, code: str) -> None:
-    with pytest.raises(InputError) as refused:
-        expand([str(tree / "b.jpg"), str(tree / name)])
-    assert refused.value.code == code
+def test_a_name_that_stands_for_nothing_fails_in_its_place_among_others(tree: Path, name: str, code: str) -> None:
+    assert _names(tree, "b.jpg", name, "sub") == ["b.jpg", f"{name}: {code}", "sub/c.jpg", "sub/deep/d.jpg"]
+
+
+def test_where_all_names_stand_for_nothing_the_first_is_refused_before_anything_is_given(tree: Path) -> None:
+    (tree / "empty").mkdir()
+    for names in (["*.gif", "empty"], ["absent.jpg", "*.gif"]):
+        with pytest.raises(InputError) as refused:
+            expand([str(tree / name) for name in names])
+        assert refused.value.code == "not_found"
+    assert _names(tree, "empty", "b.jpg") == ["empty: no_files", "b.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_cannot_be_read_fails_in_its_place(tree: Path) -> None:
+    (tree / "sub" / "deep").chmod(0)
+    try:
+        assert _names(tree, "") == ["a.PNG", "b.jpg", "sub/c.jpg", "sub/deep: permission"]
+        with pytest.raises(InputError, match="cannot be read"):
+            expand([str(tree / "sub" / "deep")])
+    finally:
+        (tree / "sub" / "deep").chmod(0o755)
 
 
 def test_a_misspelt_name_is_answered_with_what_lies_beside_it(tree: Path) -> None:
@@ -81,9 +106,9 @@ def test_what_is_no_plain_file_is_left_out_of_a_folder(tree: Path) -> None:
 
 def test_folders_are_listed_only_when_their_turn_comes(tree: Path) -> None:
     found = expand([str(tree)])
-    assert next(found).name == "a.PNG"
+    assert next(found) == tree / "a.PNG"
     (tree / "sub" / "late.jpg").write_bytes(b"x")
-    assert "late.jpg" in [file.name for file in found]
+    assert tree / "sub" / "late.jpg" in list(found)
 
 
 @given(st.sets(st.lists(st.sampled_from(["a", "b b", "ü", "\n"]), min_size=1, max_size=4).map("/".join), max_size=12))

@@ -77,8 +77,11 @@ class Predictor:
         self.threads = threads or default_threads()
         self._novelty = bundle.reference.novelty()
 
-    def predict(self, sources: Iterable[Source]) -> Iterator[Prediction | Failure]:
-        """Yield a Prediction or a Failure for each picture (a path, or a file's bytes), in order."""
+    def predict(self, sources: Iterable[Source | Failure]) -> Iterator[Prediction | Failure]:
+        """Yield a Prediction or a Failure for each picture (a path, or a file's bytes), in order.
+
+        A source that has failed already is handed on in its place.
+        """
         return map_ordered(self._predict, sources, self.threads)
 
     def outputs(self, sources: Iterable[Source]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]] | Failure]:
@@ -98,7 +101,9 @@ class Predictor:
         values = self.bundle.session.run(image[None], ("logits", "embedding"))
         return values["logits"][0], values["embedding"][0]
 
-    def _predict(self, source: Source) -> Prediction | Failure:
+    def _predict(self, source: Source | Failure) -> Prediction | Failure:
+        if isinstance(source, Failure):
+            return source
         outputs = self._outputs(source)
         if isinstance(outputs, Failure):
             return outputs

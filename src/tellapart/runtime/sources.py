@@ -7,32 +7,36 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tellapart.errors import InputError, did_you_mean
+from tellapart.errors import InputError, PictureError, did_you_mean
+from tellapart.runtime.predictor import Failure
 
 __all__ = ["expand"]
 
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx"})
 
 
-def expand(names: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+def expand(names: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
     """Yield the files that `names` stand for, in the order named.
 
     A file stands for itself; a folder for every plain file below it, by name, save hidden ones and what systems leave
     behind (Thumbs.db, __MACOSX); a pattern (`*`, `?`, `[a-z]`, `**`) for what it matches, sorted. Links to folders
-    below a folder are not followed. Memory holds one folder's names, not all. Every name is looked up before this
-    returns: raises InputError (`not_found`, `no_files`) for one that stands for nothing, and
-    `permission` when it comes to a folder that cannot be read.
+    below a folder are not followed. Memory holds one folder's names, not all. A name that stands for nothing is a
+    Failure in its place (`not_found`, `no_files`), and so is a folder that cannot be read (`permission`). Where that
+    goes for every name, this raises InputError at once, with the fault of the first.
     """
     named = [os.fspath(name) for name in names]
     if not named:
         raise InputError("no_files", "No pictures were named.", "Name files, folders or patterns such as 'new/*.jpg'.")
-    for name in named:
-        _check(name)
-    return (file for name in named for file in _files(name))
+    faults = [_fault(name) for name in named]
+    if faults[0] is not None and None not in faults:
+        raise faults[0]
+    return (file for name, fault in zip(named, faults, strict=True) for file in _files(name, fault))
 
 
-def _files(name: str) -> Iterator[Path]:
-    if os.path.isdir(name):
+def _files(name: str, fault: InputError | None) -> Iterator[Path | Failure]:
+    if fault is not None:
+        yield _failure(name, fault)
+    elif os.path.isdir(name):
         yield from _below(name)
     elif os.path.lexists(name) or not glob.has_magic(name):
         yield Path(name)  # one that has gone since is a picture that fails, not a run that does
@@ -44,16 +48,24 @@ def _files(name: str) -> Iterator[Path]:
                 yield from _below(match)
 
 
-def _check(name: str) -> None:
+def _fault(name: str) -> InputError | None:
+    """Return why a name stands for nothing, or None where it stands for something."""
     if os.path.isdir(name):
-        if next(_below(name), None) is None:
-            raise InputError("no_files", f"The folder {name} holds no files.", "Name one with pictures in it.")
-    elif os.path.lexists(name):
-        return
-    elif not glob.has_magic(name):
-        raise InputError("not_found", f"There is no file or folder {name}.{_close(name)}", _NEXT)
-    elif next(glob.iglob(name, recursive=True), None) is None:
-        raise InputError("not_found", f"Nothing matches the pattern {name}.", _NEXT)
+        first = next(_below(name), None)
+        if first is None:
+            return InputError("no_files", f"The folder {name} holds no files.", "Name one with pictures in it.")
+        return first.error if isinstance(first, Failure) and first.path == name else None
+    if os.path.lexists(name):
+        return None
+    if not glob.has_magic(name):
+        return InputError("not_found", f"There is no file or folder {name}.{_close(name)}", _NEXT)
+    if next(glob.iglob(name, recursive=True), None) is None:
+        return InputError("not_found", f"Nothing matches the pattern {name}.", _NEXT)
+    return None
+
+
+def _failure(path: str, fault: InputError) -> Failure:
+    return Failure(path, PictureError(fault.code, fault.message, fault.next))
 
 
 _NEXT = "Name files, folders or patterns such as 'new/*.jpg'."
@@ -70,14 +82,17 @@ def _close(name: str) -> str:
         return ""
 
 
-def _below(folder: str) -> Iterator[Path]:
-    open_folders = [_listed(folder)]
+def _below(folder: str) -> Iterator[Path | Failure]:
+    open_folders = [iter([(folder, True)])]
     while open_folders:
         path, is_folder = next(open_folders[-1], ("", False))
         if not path:
             open_folders.pop()
         elif is_folder:
-            open_folders.append(_listed(path))
+            try:
+                open_folders.append(_listed(path))
+            except InputError as fault:
+                yield _failure(path, fault)
         else:
             yield Path(path)
 
