@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from tellapart import api
 from tellapart.cli import failures
 from tellapart.cli.failures import failed
 from tellapart.errors import DataError, GateError, InterruptedRunError
@@ -77,6 +78,27 @@ def test_no_arguments_show_the_help(tellapart) -> None:
 def test_each_kind_of_failure_has_its_exit_code(error: BaseException, code: int, capsys) -> None:
     assert failed(error, ["train", "photos", "--json"]) == code
     assert set(json.loads(capsys.readouterr().out)) == {"error"}
+
+
+@pytest.mark.parametrize("verb", ["train", "predict", "evaluate"])
+def test_an_interrupt_is_one_error_object(tellapart, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    def interrupted(*arguments: object, **options: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, verb, interrupted)
+    ran = tellapart(verb, "photos", *([] if verb == "train" else ["photos"]), "--json")
+    assert ran.code == 130
+    assert ran.json["error"]["code"] == "interrupted"
+
+
+def test_an_interrupt_while_a_verb_is_imported_is_one_error_object(tellapart, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    ran = tellapart("train", "photos", "--json")
+    assert ran.code == 130
+    assert ran.json["error"]["code"] == "interrupted"
 
 
 def test_our_own_fault_leaves_its_trace_in_the_run_folder(tmp_path: Path, capsys) -> None:

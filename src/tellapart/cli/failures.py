@@ -46,13 +46,19 @@ def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
     if isinstance(error, typer.TyperException):
         return _usage(error, arguments)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return InterruptedRunError(2)
+        return _interrupted()
     trace = _keep_trace(error)
     return TellapartError(
         "internal_error",
         f"tellapart failed ({type(error).__name__}: {error}); this is a fault of ours, not of your input.",
         f"The trace is in {trace}; please report it." if trace else "Run it again with --debug to see the trace.",
     )
+
+
+def _interrupted() -> InterruptedRunError:
+    told = InterruptedRunError(2)
+    told.message = "It was interrupted, and ended at once."  # whatever it was, and whether or not a model was kept
+    return told
 
 
 def _usage(error: typer.TyperException, arguments: Sequence[str]) -> InputError:

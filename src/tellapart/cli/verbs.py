@@ -45,6 +45,8 @@ class _LazyGroup(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # here, because typer would make exit code 1 of it
             return reader_left()
+        except KeyboardInterrupt as error:  # here, because typer would make exit code 130 of it without a word
+            raise typer.Abort from error
 
 
 def command(verb: str) -> Any:
