@@ -29,6 +29,8 @@ from tellapart.errors import DataError, GateError, InterruptedRunError
         (["predict", "bundle"], "PICTURES"),
         (["predict", "bundle", "a.jpg", "--threads", "0"], "--threads"),
         (["evaluate", "bundle", "photos", "--label-colum", "x"], "Did you mean '--label-column'?"),
+        (["--budget=5m", "train", "photos"], "options come after it. Write: tellapart train ... --budget"),
+        (["--bugdet", "5m", "train", "photos"], "options come after it. Did you mean '--budget'?"),
         (["--verson"], "Did you mean '--version'?"),
     ],
 )
@@ -48,6 +50,16 @@ def test_a_mistake_is_answered_in_one_sentence_that_helps(
     assert set(told.json) == {"error"}
     assert set(told.json["error"]) == {"code", "message", "next"}
     assert helps in f"{told.json['error']['message']} {told.json['error']['next']}"
+
+
+def test_json_before_the_verb_is_answered_in_its_form(tellapart) -> None:
+    ran = tellapart("--json", "train", "photos")
+    assert ran.code == 2
+    assert ran.json["error"] == {
+        "code": "option_before_verb",
+        "message": "--json stands before the verb train; options come after it.",
+        "next": "Write: tellapart train ... --json",
+    }
 
 
 def test_a_json_flag_after_two_dashes_is_a_picture(tellapart, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,12 +68,24 @@ def _usage(error: typer.TyperException, arguments: Sequence[str]) -> InputError:
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
         known = _known_options(verb)
+        if verb is not None and _stands_before(option, verb, arguments):
+            return InputError(
+                "option_before_verb",
+                f"{option} stands before the verb {verb}; options come after it."
+                f"{'' if option in known else did_you_mean(option, known)}",
+                f"Write: tellapart {verb} ... {option if option in known else '--option'}",
+            )
         place = f" of {verb}" if verb else ""
         return InputError(
             "unknown_option", f"{option} is not an option{place}.{did_you_mean(option, known)}", next_step
         )
     message = " ".join(error.format_message().split())
     return InputError("usage", message if message.endswith((".", "?")) else f"{message}.", next_step)
+
+
+def _stands_before(option: str, verb: str, arguments: Sequence[str]) -> bool:
+    before = arguments[: list(arguments).index(verb)]
+    return any(argument.split("=", 1)[0] == option for argument in before)
 
 
 def _known_options(verb: str | None) -> list[str]:
