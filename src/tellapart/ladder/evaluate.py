@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ from tellapart.cache import cache_root
 from tellapart.data import scan
 from tellapart.data.manifest import Manifest, Row
 from tellapart.errors import DataError, did_you_mean
-from tellapart.events import Progress, Steps
+from tellapart.events import Note, Progress, Steps
 from tellapart.images import default_threads
 from tellapart.ladder.run import stage
 from tellapart.ladder.show import measured, split_report
@@ -39,9 +43,15 @@ def evaluate(path: Path, data: Path, recipe: Recipe) -> Steps[Evaluation]:
     Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know.
     """
     bundle = Bundle(path)
-    manifest = yield from scan(data, recipe, cache_root(), purpose="evaluate")
+    with _cache() as cache:
+        manifest = yield from scan(data, recipe, cache, purpose="evaluate")
     rows = manifest.where(split="test") or manifest.rows
     notes = list(manifest.notes)
+    if manifest.excluded:
+        counts = Counter(item.code for item in manifest.excluded).most_common()
+        said = ", ".join(f"{count:,} {code}" for code, count in counts)
+        notes.append(f"{len(manifest.excluded):,} file(s) were left out: {said}.")
+        yield Note("warning", notes[-1])
     if len(rows) < len(manifest.rows):
         notes.append(f"Only the test split of {data} was used: {len(rows):,} of {len(manifest.rows):,} pictures.")
     unknown = sorted({row.label for row in rows} - set(bundle.classes))
@@ -68,6 +78,18 @@ def evaluate(path: Path, data: Path, recipe: Recipe) -> Steps[Evaluation]:
     )
     split = split_report(measured(pictures, embeddings, predictor), bundle.classes)
     return Evaluation(split, bundle.classes, tuple(notes))
+
+
+@contextlib.contextmanager
+def _cache() -> Iterator[Path]:
+    """Give the folder of caches; where none can be written, one that is gone afterwards."""
+    try:
+        usual = cache_root()
+    except (OSError, RuntimeError):  # RuntimeError: there is no home (Path.home)
+        with tempfile.TemporaryDirectory(prefix="tellapart-") as folder:
+            yield Path(folder)
+    else:
+        yield usual
 
 
 def _seen(predictor: Predictor, manifest: Manifest, rows: tuple[Row, ...]) -> Steps[tuple[list[Row], FloatArray]]:

@@ -1,0 +1,42 @@
+"""A bundle is measured wherever it can be read, and nothing is left out in silence."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tellapart
+from tellapart.events import Event, Note
+
+
+@pytest.mark.parametrize("home", ["cache", "home"])
+def test_where_nothing_can_be_kept_it_works_and_leaves_nothing(
+    photos: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    (tmp_path / "file").write_text("no folder can be made in here")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("TELLAPART_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("TELLAPART_CACHE" if home == "cache" else "HOME", str(tmp_path / "file" / "x"))
+    assert tellapart.evaluate(tiny_bundle, photos).as_json()["n"] == 48
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_was_left_out_is_counted_with_its_reasons(photos: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    whole = (tmp_path / "photos" / "ants" / "00.png").read_bytes()
+    for number in range(2):
+        (tmp_path / "photos" / "ants" / f"cut{number}.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "photos" / "bees" / "text.png").write_text("no picture")
+    seen: list[Event] = []
+    found = tellapart.evaluate(tiny_bundle, tmp_path / "photos", watch=seen.append)
+    told = "3 file(s) were left out: 2 truncated, 1 not_an_image."
+    assert told in found.notes
+    assert [event.text for event in seen if isinstance(event, Note)].count(told) == 1
+    assert found.as_json()["n"] == 48
+
+
+def test_where_nothing_was_left_out_nothing_is_said(photos: Path, tiny_bundle: Path) -> None:
+    assert not [note for note in tellapart.evaluate(tiny_bundle, photos).notes if "left out" in note]
