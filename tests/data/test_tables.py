@@ -206,6 +206,45 @@ def test_faults_of_a_table_are_refused_with_their_lines(
     assert caught.value.next
 
 
+@pytest.mark.parametrize(
+    ("head", "says", "next_step"),
+    [
+        ("Filename,Clas", "for the label of a picture (a first line with names such as label, class, category", "Clas"),
+        ("Filename,Clas", "Did you mean 'class' by 'Clas'?", "--label-column"),
+        ("paht,lable", "for the path and the label of a picture", "--path-column and --label-column"),
+        ("paht,lable", "Did you mean 'path' by 'paht', and 'label' by 'lable'?", "paht, lable"),
+        ("paht,label", "Did you mean 'path' by 'paht'?", "--path-column"),
+    ],
+)
+def test_misspelt_columns_are_answered_with_the_usual_names(
+    folder: Path, scan_of: Scan, head: str, says: str, next_step: str
+) -> None:
+    (folder / "t.csv").write_text(f"{head}\np/0.png,a\np/1.png,b\n")
+    with pytest.raises(DataError) as caught:
+        scan_of(folder / "t.csv")
+    assert caught.value.code == "unknown_column"
+    assert says in caught.value.message
+    assert next_step in caught.value.next
+
+
+def test_columns_unlike_any_usual_name_bring_no_guess(folder: Path, scan_of: Scan) -> None:
+    (folder / "t.csv").write_text("x,y\np/0.png,a\n")
+    with pytest.raises(DataError) as caught:
+        scan_of(folder / "t.csv")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_a_table_beside_its_pictures_is_told_where_it_belongs(folder: Path, scan_of: Scan) -> None:
+    (folder / "tables").mkdir()
+    (folder / "tables" / "t.csv").write_text(
+        "path,label\n" + "".join(f"../p/{n}.png,{'ab'[n % 2]}\n" for n in range(4))
+    )
+    with pytest.raises(DataError) as caught:
+        scan_of(folder / "tables" / "t.csv")
+    assert "4 outside_root" in caught.value.message
+    assert "put the table into a folder above the pictures" in caught.value.next
+
+
 def test_of_missing_files_ten_are_named(folder: Path, scan_of: Scan) -> None:
     (folder / "t.csv").write_text("path,label\n" + "".join(f"gone/{n:02d}.png,a\n" for n in range(25)))
     with pytest.raises(DataError, match=r"gone/09\.png and 15 more"):

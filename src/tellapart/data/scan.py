@@ -197,11 +197,17 @@ def _without_conflicts(
 
 def _nothing_usable(listing: Listing, excluded: Sequence[Excluded]) -> DataError:
     reasons = Counter(item.code for item in excluded)
+    next_step = "Allowed are JPEG, PNG, WebP, GIF, BMP and TIFF pictures, with a folder for each class."
+    if reasons["outside_root"] >= 0.9 * len(excluded) > 0:
+        next_step = (
+            "A table's pictures lie in its own folder or below: put the table into a folder above the pictures, "
+            "or write the paths relative to the table."
+        )
     return DataError(
         "no_pictures",
         f"None of the {len(excluded)} file(s) in {shown(str(listing.root))} can be used: "
         f"{', '.join(f'{count} {code}' for code, count in reasons.most_common()) or 'there are none'}.",
-        "Allowed are JPEG, PNG, WebP, GIF, BMP and TIFF pictures, with a folder for each class.",
+        next_step,
     )
 
 

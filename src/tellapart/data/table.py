@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import posixpath
 import re
@@ -79,6 +80,7 @@ def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str
     for name in names:
         folded.setdefault(name.strip().casefold(), name)
     found: dict[str, str] = {}
+    lacking: list[str] = []
     listed = f"Its columns are: {some(list(names), 20) or 'none'}."
     for role, column in asked.items():
         if column is not None:
@@ -95,14 +97,29 @@ def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str
             if taken:
                 found[role] = taken[0]
             elif role in ("path", "label"):
-                usual = ", ".join(USUAL_NAMES[role])
-                raise DataError(
-                    "unknown_column",
-                    f"{shown(path.name)} has no column for the {role} of a picture (a first line with names such as "
-                    f"{usual} is needed).",
-                    f"{listed} Name one with --{role}-column.",
-                )
+                lacking.append(role)
+    if lacking:
+        usual = ", ".join(USUAL_NAMES[lacking[0]])
+        left = [name for name in names if name not in found.values()]
+        raise DataError(
+            "unknown_column",
+            f"{shown(path.name)} has no column for the {' and the '.join(lacking)} of a picture (a first line with "
+            f"names such as {usual} is needed).{_misspelt(lacking, left)}",
+            f"{listed} Name one with {' and '.join(f'--{role}-column' for role in lacking)}.",
+        )
     return found
+
+
+def _misspelt(roles: Sequence[str], names: Sequence[str]) -> str:
+    """Return which usual names were perhaps meant by the names of columns, as a question, or an empty string."""
+    pairs = [
+        f"{close[0]!r} by {quoted(name)}"
+        for role in roles
+        for name in names
+        for close in [difflib.get_close_matches(name.strip().casefold(), USUAL_NAMES[role], n=1, cutoff=0.7)]
+        if close
+    ]
+    return f" Did you mean {', and '.join(pairs[:4])}?" if pairs else ""
 
 
 def _lines(path: Path, table: Table, columns: dict[str, str], notes: list[tuple[str, str]]) -> list[_Line]:
