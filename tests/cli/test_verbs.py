@@ -32,6 +32,13 @@ def test_every_verb_has_help(tellapart, verb: str) -> None:
     assert "--debug" in ran.out
 
 
+@pytest.mark.parametrize("verb", [*VERBS, None])
+def test_a_flag_takes_nothing_and_its_help_says_so(tellapart, verb: str | None) -> None:
+    out = tellapart(*([verb] if verb else []), "--help").out
+    assert "--help" in out
+    assert "bool" not in out.lower()
+
+
 def test_version(tellapart) -> None:
     assert tellapart("--version").out == f"tellapart {tellapart_version()}\n"
 

@@ -23,8 +23,18 @@ VERBS = {
 }
 
 
+class _Verb(TyperCommand):
+    """A verb whose help shows what a flag takes: nothing."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _flags_bare(super().get_params(ctx))
+
+
 class _LazyGroup(TyperGroup):
     """Lists verbs from the table; loads the one that is run."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _flags_bare(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
@@ -49,11 +59,19 @@ class _LazyGroup(TyperGroup):
             raise typer.Abort from error
 
 
+def _flags_bare(parameters: list[Any]) -> list[Any]:
+    """Return the parameters, with no `<bool>` after the names of flags in the help."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
 def command(verb: str) -> Any:
     """Import a verb's module and return its typer command."""
     function: Callable[..., int] = getattr(importlib.import_module(f"tellapart.cli.{verb}"), verb)
     app = typer.Typer(add_completion=False)
-    app.command(verb)(function)
+    app.command(verb, cls=_Verb)(function)
     return typer.main.get_command(app)
 
 
