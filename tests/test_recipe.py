@@ -49,9 +49,29 @@ def test_a_value_out_of_range_names_its_option(options: dict[str, object], named
         Recipe.of(**options)
 
 
+@pytest.mark.parametrize("colour", ["red", "1,2", "1,2,300", (-1, 0, 0), (1.5, 0, 0), 7, None, ["1", "2", "x"]])
+def test_a_colour_that_is_none_is_refused_in_one_sentence(colour: object) -> None:
+    with pytest.raises(RecipeError) as refused:
+        Recipe.of(background=colour)
+    assert refused.value.message == (
+        f"--background got {colour!r}; expected three numbers from 0 to 255 such as 255,255,255."
+    )
+
+
+@pytest.mark.parametrize("colour", ["0, 128,255", (0, 128, 255), [0, 128, 255], ["0", "128", "255"]])
+def test_a_colour_is_read_as_people_write_it(colour: object) -> None:
+    assert Recipe.of(background=colour).data.background == (0, 128, 255)
+
+
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(RecipeError, match=r"--val .*--effort"):
         Recipe.of(val=-1.0, effort="hard")
+
+
+def test_a_fault_of_one_option_is_said_once() -> None:
+    with pytest.raises(RecipeError) as refused:
+        Recipe.parse({"fit": {"epoch": 3}, "model": {"epoch": 3}})
+    assert refused.value.message.count("'epoch' is not an option") == 1
 
 
 def test_an_unknown_key_of_a_recipe_file_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "ModelOptions",
     "Option",
     "Recipe",
+    "parse_colour",
     "parse_duration",
 ]
 
@@ -31,6 +33,7 @@ Effort = Literal["quick", "balanced", "best"]
 
 DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}
 
+_EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -45,6 +48,25 @@ def parse_duration(value: Any) -> Any:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+def parse_colour(value: Any) -> tuple[int, int, int]:
+    """Return red, green, blue in 0..255 from three whole numbers or their text, such as `"255,255,255"`.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        parts = value.split(",") if isinstance(value, str) else value
+        red, green, blue = (int(part) if isinstance(part, str) else operator.index(part) for part in parts)
+    except (TypeError, ValueError):
+        pass
+    else:
+        if min(red, green, blue) >= 0 and max(red, green, blue) <= 255:
+            return red, green, blue
+    raise ValueError("expected three numbers from 0 to 255 such as 255,255,255")
+
+
+Colour = Annotated[tuple[int, int, int], BeforeValidator(parse_colour)]
 
 
 class _Section(BaseModel):
@@ -62,7 +84,7 @@ class DataOptions(_Section):
     group_column: str | None = Field(None, description="Column of a table whose equal values stay in one split.")
     previous: str | None = Field(None, description="Run or manifest.jsonl whose pictures keep their split.")
     resize: Literal["auto", "crop", "pad", "squash"] = Field("auto", description="How a picture becomes square.")
-    background: tuple[int, int, int] = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
+    background: Colour = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
     max_pixels: int = Field(50_000_000, ge=64, description="Pictures with more pixels are excluded, undecoded.")
     min_side: int = Field(8, ge=1, description="Pictures with a shorter side, in pixels, are excluded.")
 
@@ -80,7 +102,7 @@ class FitOptions(_Section):
 
     effort: Effort = Field("balanced", description="How much to try: quick, balanced or best.")
     budget: Duration | None = Field(None, ge=5.0, description="Wall time of the whole command, such as 90s or 5m.")
-    epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training pictures, at the most.")
+    epochs: int | None = Field(None, ge=1, le=100_000, description=_EPOCHS)
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where networks run.")
     threads: int | None = Field(None, ge=1, le=1024, description="Processor threads to use; all by default.")
     reference: bool = Field(True, description="Keep embeddings and thumbnails of training pictures in the bundle.")
@@ -171,8 +193,10 @@ def _option(section: str, name: str, field: FieldInfo) -> Option:
 def _explain(recipe: type[Recipe], error: ValidationError) -> str:
     options = {option.name: option for option in recipe.options()}
     sentences = []
+    faults: dict[str, Any] = {}  # the first of each option
     for fault in error.errors():
-        name = next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "recipe")
+        faults.setdefault(next((part for part in reversed(fault["loc"]) if isinstance(part, str)), "recipe"), fault)
+    for name, fault in faults.items():
         got = fault["input"]
         if fault["type"] == "extra_forbidden":
             sentences.append(f"{name!r} is not an option.{did_you_mean(name, options)}")

@@ -24,6 +24,7 @@ from tellapart.errors import DataError, GateError, InterruptedRunError
         (["train", "photos", "--budget", "soon"], "90s, 5m or 1.5h"),
         (["train", "photos", "--budget", "1s"], "greater than or equal to 5"),
         (["train", "photos", "--background", "1,2"], "--background"),
+        (["train", "photos", "--background", "red"], "--background got 'red'; expected three numbers from 0 to 255"),
         (["train", "photos", "--recipe", "absent.json"], "recipe.json of a run folder"),
         (["train"], "DATA"),
         (["predict", "bundle"], "PICTURES"),

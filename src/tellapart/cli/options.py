@@ -32,10 +32,7 @@ def with_recipe_options(function: Callable[..., int], names: Collection[str] | N
     @functools.wraps(function)
     def command(**values: Any) -> int:
         given = {option.name: values.pop(option.name) for option in options}
-        asked = {
-            option.name: _value(option, given[option.name]) for option in options if given[option.name] is not None
-        }
-        return function(**values, **asked)
+        return function(**values, **{name: value for name, value in given.items() if value is not None})
 
     command.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*own, *(_parameter(option) for option in options)]
@@ -92,7 +89,3 @@ def _default(option: Option) -> str:
         return ""
     value = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
     return f"Default: {value}."
-
-
-def _value(option: Option, text: Any) -> Any:
-    return text.split(",") if get_origin(option.type) is tuple else text
