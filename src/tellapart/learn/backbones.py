@@ -21,7 +21,15 @@ from typing import Any
 
 from tellapart.errors import RecipeError, did_you_mean
 
-__all__ = ["Weights", "default_backbone", "find_weights", "known_to_timm", "names_at_hand", "why_no_weights"]
+__all__ = [
+    "Weights",
+    "default_backbone",
+    "find_weights",
+    "hub_cache",
+    "known_to_timm",
+    "names_at_hand",
+    "why_no_weights",
+]
 
 _LOCAL = "local-dir:"
 _CONFIG = "config.json"

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from tellapart.learn.torch_export import stripped
 
-__all__ = ["Network", "Shape", "Trunk", "export", "shape_for"]
+__all__ = ["Group", "Network", "Shape", "Trunk", "export", "shape_for"]
 
 _BN_MOMENTUM = 0.4  # few steps and an averaged network: the running statistics have to keep up
 _WHITENING_NUMBERS = 4_000_000  # of patches, at most: what the whitening is found from
