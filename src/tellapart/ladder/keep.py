@@ -11,10 +11,14 @@ from tellapart import judge
 from tellapart.judge import Novelty
 from tellapart.ladder.run import Run
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, Pictures
-from tellapart.runtime.reference import MAX_SELFTEST
+from tellapart.runtime.reference import MAX_REFERENCES, MAX_SELFTEST
 from tellapart.ship.gallery import class_means, gallery, selftest_pictures, synthetic_pictures
 
 __all__ = ["Kept", "keep"]
+
+_SECONDS_FOR_THE_REST = 3.0
+_THUMBNAIL_SECONDS = 0.005  # while the machine is slow
+_FEWEST_REFERENCES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +34,13 @@ class Kept:
 
 
 def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: int) -> Kept:
-    """Choose at most 2,000 reference pictures; with `--no-reference` keep class means and made-up pictures instead."""
+    """Choose at most 2,000 reference pictures, fewer where there is no time to make their thumbnails.
+
+    With `--no-reference` class means and made-up pictures are kept instead.
+    """
     embeddings = fitted.embeddings["train"]
-    rows = judge.pick_reference(train.targets, train.digests)
+    affordable = int((run.clock.left() - _SECONDS_FOR_THE_REST) / _THUMBNAIL_SECONDS)
+    rows = judge.pick_reference(train.targets, train.digests, max(_FEWEST_REFERENCES, min(MAX_REFERENCES, affordable)))
     chosen = train.take(rows)
     seen = gallery(chosen.files, chosen.digests, fitted.preprocess, threads, run.cache)
     if not run.recipe.fit.reference:

@@ -24,8 +24,8 @@ from tellapart.learn.rungs import Fitted, IntArray, Pictures
 __all__ = ["Made", "Rungs"]
 
 # What the probe's fit needs: to plan by, measured on 3,068 photos in ten classes on a slow machine.
-_FIT_SECONDS_PER_LOGIT = 2e-4
-_FLIP_SAMPLE = 500
+_FIT_SECONDS_PER_LOGIT = 3e-4
+_FIT_SHARE = 0.25
 _WORTH_ADDING = 0.05  # of the pictures left out: for fewer, embedding goes no further
 _LOOKED_AT_BY_MAJORITY = 4_000
 _MAJORITY_SECONDS_PER_PICTURE = 0.01
@@ -152,8 +152,9 @@ class Rungs:
         return missing(graph.model, preprocess, digests, self.run.cache)
 
     def _fit_seconds(self, total: int, cost: float) -> float:
-        """Return what the fit is expected to need: mirrored views of a sample, then the sweep."""
-        return _FLIP_SAMPLE * cost + 2.0 + _FIT_SECONDS_PER_LOGIT * total * len(self.manifest.classes)
+        """Return what to keep for the fit: a part of what is left, and at least what it took on a slow machine."""
+        least = 2.0 + _FIT_SECONDS_PER_LOGIT * total * len(self.manifest.classes)
+        return max(least, _FIT_SHARE * self._left()) if cost else least
 
     def _scratch(self) -> Steps[Made]:
         from tellapart.learn.torch_scratch import scratch

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart import judge
+from tellapart.errors import OutOfTimeError
 from tellapart.events import Decision, Note, Steps
 from tellapart.images import Preprocess, default_threads
 from tellapart.learn import embed
@@ -24,6 +25,7 @@ __all__ = ["probe"]
 
 _UNBALANCED = 2.0  # times the smallest class, from which on classes are weighted
 _FLIP_SAMPLE = 500
+_FLIP_LEAST_SECONDS = 10.0  # with less, and without the mirrored views in the cache, the question is not asked
 _FLIP_TIME = 0.7  # of the time that is left: more than that is not spent on mirrored views
 _WORTH_A_CARD = 5_000  # pictures: for fewer, loading torch takes longer than embedding them here
 _CARD_PARITY = 1e-3  # of the largest value: float32 sums in another order stay far below
@@ -45,7 +47,8 @@ def probe(
     Classes are weighted by the inverse of their frequency where the largest has twice the pictures of the smallest: the
     head then minimises the macro log loss by which rungs are compared. On 3,068 photos, 112 to 795 a class, that left
     the out-of-fold accuracy at 0.883 and raised the balanced one from 0.858 to 0.871.
-    `seconds_left` tells the time that is left for all of it: mirrored views are given up where they would not fit.
+    `seconds_left` tells the time that is left for all of it: the head is first fitted on the pictures as they are, and
+    mirrored views are given up where they would not fit.
     The out-of-fold logits are of the pictures as they are, by heads that saw neither view of them nor of their group.
     """
     source = _Source(graph, preprocess, cache, threads or recipe.fit.threads or default_threads())
@@ -54,13 +57,20 @@ def probe(
     of_val = yield from source.embed(val)
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
     weights = yield from _class_weights(train.targets, num_classes)
-    flip = yield from _flip(source, train, views, folds, weights, num_classes, recipe, seconds_left)
-    if flip:
-        views = np.concatenate([views, np.empty_like(views)])
-        yield from source.embed(train, flip=True, into=views[len(train) :])
-    fitted = yield from fit_linear(
-        views, train.targets, num_classes, folds, weights, views=2 if flip else 1, seed=recipe.seed
-    )
+    began = time.monotonic()
+    fitted = yield from fit_linear(views, train.targets, num_classes, folds, weights, seed=recipe.seed)
+    flip = False
+    try:
+        flip = yield from _flip(
+            source, train, views, folds, weights, num_classes, recipe, seconds_left, time.monotonic() - began
+        )
+        if flip:
+            both = np.concatenate([views, np.empty_like(views)])
+            yield from source.embed(train, flip=True, into=both[len(train) :])
+            fitted = yield from fit_linear(both, train.targets, num_classes, folds, weights, views=2, seed=recipe.seed)
+    except OutOfTimeError:
+        flip = False
+        yield Decision("flip", False, "there was no time to train on mirrored views after all")
     words = "too few pictures for folds: the middle of the range"
     if fitted.sweep:
         best = min(point.log_loss for point in fitted.sweep)
@@ -165,14 +175,21 @@ def _flip(
     num_classes: int,
     recipe: Recipe,
     seconds_left: Callable[[], float] | None,
+    fit_seconds: float,
 ) -> Steps[bool]:
-    """Decide whether mirrored views are trained on: as asked, else by cross-validation on some pictures."""
+    """Decide whether mirrored views are trained on: as asked, else by cross-validation on some pictures.
+
+    `fit_seconds` is what the fit on the pictures as they are took: with mirrored views it takes twice that and more.
+    """
     if recipe.augment.flip != "auto":
         yield Decision("flip", recipe.augment.flip == "on", "asked for by --flip")
         return recipe.augment.flip == "on"
     sample = _sample(train, _FLIP_SAMPLE)
     part = train.take(sample)
     absent = source.missing(part, flip=True)
+    if absent and seconds_left is not None and seconds_left() < _FLIP_LEAST_SECONDS + 4 * fit_seconds:
+        yield Decision("flip", False, f"{max(0.0, seconds_left()):.0f} s are left, too little to ask whether it helps")
+        return False
     began = time.monotonic()
     mirrored = yield from source.embed(part, flip=True)
     cost = (time.monotonic() - began) / max(1, absent)
@@ -182,7 +199,7 @@ def _flip(
     )
     if helps and seconds_left is not None:
         still = source.missing(train, flip=True)
-        left = seconds_left()
+        left = seconds_left() - 3 * fit_seconds
         if still * cost > _FLIP_TIME * left:
             helps = False
             words += f" Yet {still:,} more would take about {still * cost:.0f} s, and {max(0.0, left):.0f} s are left."
