@@ -104,11 +104,12 @@ def test_an_interrupt_is_one_error_object(tellapart, monkeypatch: pytest.MonkeyP
     assert ran.json["error"]["code"] == "interrupted"
 
 
-def test_an_interrupt_while_a_verb_is_imported_is_one_error_object(tellapart, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(name: str) -> object:
+@pytest.mark.parametrize("place", ["importlib.import_module", "typer.core.TyperGroup.parse_args"])
+def test_an_early_interrupt_is_one_error_object(tellapart, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def interrupted(*arguments: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("importlib.import_module", interrupted)
+    monkeypatch.setattr(place, interrupted)
     ran = tellapart("train", "photos", "--json")
     assert ran.code == 130
     assert ran.json["error"]["code"] == "interrupted"

@@ -50,6 +50,12 @@ class _LazyGroup(TyperGroup):
             )
         return verb, command(verb), args[1:]
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **options)
+        except KeyboardInterrupt as error:  # as below
+            raise typer.Abort from error
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
