@@ -13,7 +13,7 @@ __all__ = ["Facts", "Plan", "Rung", "plan"]
 # starting what it cannot end; how long a rung really takes is measured as it goes.
 _EXPORT_SECONDS = 15.0
 _PROBE_SECONDS = 3.0
-_SCRATCH_SECONDS = 12.0
+_SCRATCH_SECONDS = 20.0
 
 # With pretrained weights at hand a network from nothing is worth its time where there is much to learn from, or where
 # the pictures are so small that a backbone made for photographs sees them only enlarged.
