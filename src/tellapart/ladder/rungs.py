@@ -171,5 +171,6 @@ class Rungs:
             self._left,
             shorter_px=int(sides[-1]),
             grey=bool(self.manifest.facts.get("all_grey")),
+            num_later=len(self.pictures["test"]),
         )
         return Made(fitted, self._all())

@@ -27,9 +27,7 @@ from tellapart.runtime.session import Session
 
 __all__ = ["scratch"]
 
-_ENOUGH_VAL = (
-    500  # with as many validation pictures or more, a slice of the training pictures is enough to calibrate on
-)
+_ENOUGH_VAL = 500  # validation pictures; with as many, a slice of the training pictures is enough to calibrate on
 _MAX_SLICE = 1000
 _FOLDS = 3
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
@@ -50,11 +48,13 @@ def scratch(
     *,
     shorter_px: int,
     grey: bool = False,
+    num_later: int = 0,
 ) -> Steps[Fitted]:
     """Train a network on `train`, stopped early on `val`, within `left()` seconds of wall time.
 
     `preprocess` says how pictures are decoded and made square; size, mean and deviation are set here. `shorter_px` is
-    the median of the pictures' shorter sides; `grey` says that all pictures are grey, so that one channel is enough.
+    the median of the pictures' shorter sides; `grey` says that all pictures are grey, so that one channel is enough;
+    `num_later` pictures will be embedded afterwards, which takes some of the time too.
 
     Out-of-fold logits: with 500 validation pictures or more, a tenth of the training pictures (at most 1,000) is held
     out of the fit, and these are `held_out`. With fewer, models of three folds predict what they did not see, as many
@@ -67,7 +67,7 @@ def scratch(
     torch.set_num_threads(recipe.fit.threads or default_threads())
     try:
         task = yield from _prepared(train, val, num_classes, preprocess, recipe, left, shorter_px, grey)
-        return (yield from _climbed(task, left))
+        return (yield from _climbed(task, left, num_later))
     finally:
         torch.set_num_threads(before)
 
@@ -119,7 +119,7 @@ def _prepared(
         choices=Choices(
             seed=recipe.seed,
             batch_size=batch_size,
-            augment=Augment(flip=flip, shift_px=max(1, round(size / 8)), cut_px=0),
+            augment=Augment(flip=flip, shift_px=max(1, round(size / 8)), cut_px=size * 5 // 16),
             max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
         ),
         steps_a_second=0.0,
@@ -129,8 +129,8 @@ def _prepared(
     return (yield from measured(task, left()))
 
 
-def _climbed(task: Task, left: Clock) -> Steps[Fitted]:
-    reserve = seconds_to_finish(task)
+def _climbed(task: Task, left: Clock, num_later: int) -> Steps[Fitted]:
+    reserve = seconds_to_finish(task, num_later)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
     fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
