@@ -15,6 +15,7 @@ from torch.optim.sgd import sgd
 
 from tellapart.errors import InterruptedRunError, TellapartError
 from tellapart.events import Decision, Epoch, Event, Progress, Steps
+from tellapart.judge import fit_temperature
 from tellapart.learn.draws import picture_keys
 from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Augment, Held, Samples, augmented, epoch_batches
@@ -173,6 +174,30 @@ def test_early_stopping_gives_back_the_weights_of_the_best_epoch() -> None:
     logits, _ = run_logits(network, val)
     assert float(functional.cross_entropy(logits, torch.from_numpy(val.targets))) == pytest.approx(losses[best])
     assert of_kind(events, Epoch) == list(learned.epochs)
+
+
+def test_overconfidence_does_not_choose_since_it_is_set_right_later() -> None:
+    train, right = samples(24), samples(90, seed=1)
+    val = dataclasses.replace(right, targets=np.where(np.arange(90) % 5, right.targets, 0))  # some labels are wrong
+    targets = torch.from_numpy(val.targets)
+    raw: list[float] = []
+    tempered: list[float] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Epoch):
+            assert isinstance(val.pixels, Held)
+            logits = network(val.pixels.pixels).detach()
+            temperature = fit_temperature(logits.double().numpy(), val.targets)
+            raw.append(float(functional.cross_entropy(logits, targets)))
+            tempered.append(float(functional.cross_entropy(logits / temperature, targets)))
+
+    network = Linear()
+    choices = dataclasses.replace(PLAIN, max_steps=150, patience=1.0, label_smoothing=0.0)
+    optimizer = Muon(network, lr=0.3)
+    learned, _ = run(fit(network, optimizer, train, val, Horizon.of(150), choices, FILL, lambda: 1e9), watch)
+    assert [epoch.val_loss for epoch in learned.epochs] == pytest.approx(raw)
+    assert learned.best_step == learned.epochs[int(np.argmin(tempered))].step
+    assert learned.best_step != learned.epochs[int(np.argmin(raw))].step
 
 
 @pytest.mark.parametrize("bombs", [(1,), (20,), (9, 30)])

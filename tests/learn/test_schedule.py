@@ -48,7 +48,7 @@ def test_batches_are_powers_of_two_and_epochs_stay_within_limits(count: int) -> 
     size = batch_size_for(count)
     assert 8 <= size <= 256
     assert size & (size - 1) == 0
-    assert 15 <= epochs_for(count) <= 150
+    assert 15 <= epochs_for(count) <= 100
     assert epochs_for(count) >= epochs_for(count + 1)
 
 

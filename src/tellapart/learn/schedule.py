@@ -60,28 +60,28 @@ def learning_rate(progress: float, warmup: float = 0.15) -> float:
 
 
 def batch_size_for(num_pictures: int) -> int:
-    """Return a power of two in [8, 256] that leaves some thirty steps to an epoch, as far as the pictures go."""
-    return int(2 ** min(8, max(3, round(math.log2(max(1.0, num_pictures / 32))))))
+    """Return the power of two in [8, 256] that is nearest to twice the root of the number of pictures."""
+    return int(2 ** min(8, max(3, round(math.log2(2.0 * math.sqrt(max(1, num_pictures)))))))
 
 
 def epochs_for(num_pictures: int) -> int:
     """Return how many passes are enough with time to spare: fewer pictures are seen more often, within limits."""
-    return min(150, max(15, round(60 * math.sqrt(5000 / max(1, num_pictures)))))
+    return min(100, max(15, round(40 * math.sqrt(5000 / max(1, num_pictures)))))
 
 
 def image_size_for(shorter_px: int, num_pictures: int, seconds: float) -> int:
     """Return the side, in pixels, at which a small network sees pictures; `shorter_px` is their median shorter side.
 
-    Up to 64 px it is the pictures' own, rounded up to a multiple of 4, at least 8. Larger pictures are brought to 64,
-    96 or 128 px: the largest at which the time is enough for thirty passes at about 12 million pixels a second.
+    Up to 64 px it is the pictures' own, rounded up to a multiple of 4, at least 8. Larger pictures are brought to 128,
+    96 or 64 px: the largest at which `seconds` are enough for thirty passes at half a million pixels a second.
     """
     if shorter_px <= 64:
         return max(8, 4 * math.ceil(shorter_px / 4))
     for side in (128, 96):
-        if shorter_px >= side and num_pictures * side * side * 30 <= seconds * _PIXELS_A_SECOND:
+        if shorter_px >= side and num_pictures * side * side * _PASSES <= seconds * _PIXELS_A_SECOND:
             return side
     return 64
 
 
-# What two cores of a laptop get through in a training step of `torch_networks`, in pixels of 32 px pictures.
-_PIXELS_A_SECOND = 500_000.0
+_PASSES = 30
+_PIXELS_A_SECOND = 500_000.0  # what two cores of a laptop train on with `torch_networks`, in their slower hours

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tellapart.errors import InterruptedRunError, TellapartError
 from tellapart.events import Decision, Epoch, Progress, Steps
+from tellapart.judge.calibrate import fit_temperature
 from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Augment, Samples, augmented, epoch_batches
 from tellapart.learn.torch_muon import Muon
@@ -64,6 +65,15 @@ class Learned:
     ended: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Validation:
+    """`tempered` is the loss at the temperature that suits best: confidence is set right later, and must not choose."""
+
+    loss: float
+    accuracy: float
+    tempered: float
+
+
 def fit(
     network: nn.Module,
     optimizer: Muon,
@@ -78,7 +88,8 @@ def fit(
     """Train `network` (uint8 [n, S, S, C] -> logits) along `horizon`, until its end or until `left()` is not positive.
 
     The rates of `optimizer` are the highest; each step takes a share of them. After each epoch the averaged weights are
-    validated; the best by validation loss are returned, the last where `val` is empty. A loss that is not finite takes
+    validated; the best by validation loss (at the temperature that suits them, since what ships is calibrated) are
+    returned, the last where `val` is empty. A loss that is not finite takes
     the fit back to its best weights at a third of the rate. `fill` uint8 [C] is the mean colour. Yields Progress at
     each step, Epoch, Decision. InterruptedRunError ends the fit once there are weights worth having; before, it
     passes. Raises TellapartError (`diverged`) when the loss stays not finite.
@@ -119,8 +130,8 @@ def fit(
                 if ended:
                     break
 
-            val_loss, val_accuracy = yield from _validated(average, val, choices.dtype, stage)
-            if not math.isfinite(losses) or not math.isfinite(val_loss or 0.0):
+            found = yield from _validated(average, val, choices.dtype, stage)
+            if not math.isfinite(losses) or (found and not math.isfinite(found.loss)):
                 falls += 1
                 if falls > _FALLS:
                     break
@@ -130,11 +141,11 @@ def fit(
                 yield Decision(f"{stage}.lr_factor", 3.0**-falls, f"the loss at step {step} was not finite")
                 continue
             seconds = time.perf_counter() - began
-            accuracy = hits / seen
-            epochs.append(Epoch(len(epochs), step, lr, losses / seen, accuracy, val_loss, val_accuracy, seconds))
+            val_loss, val_accuracy = (found.loss, found.accuracy) if found else (None, None)
+            epochs.append(Epoch(len(epochs), step, lr, losses / seen, hits / seen, val_loss, val_accuracy, seconds))
             yield epochs[-1]
-            if val_loss is None or val_loss < best_loss:
-                best, best_loss = Learned(_copied(average), tuple(epochs), step, ""), val_loss or 0.0
+            if found is None or found.tempered < best_loss:
+                best, best_loss = Learned(_copied(average), (), step, ""), found.tempered if found else math.inf
             elif not ended and horizon.progress(step) - horizon.progress(best.best_step) > choices.patience:
                 ended = "early_stop"
             if hits >= choices.enough * seen and horizon.total > step + step // 2 + 1:
@@ -162,15 +173,17 @@ def logits_of(network: nn.Module, samples: Samples, dtype: torch.dtype, stage: s
     return torch.cat(logits)
 
 
-def _validated(
-    network: nn.Module, val: Samples, dtype: torch.dtype, stage: str
-) -> Steps[tuple[float | None, float | None]]:
+def _validated(network: nn.Module, val: Samples, dtype: torch.dtype, stage: str) -> Steps[_Validation | None]:
     if not len(val):
-        return None, None
+        return None
     logits = yield from logits_of(network, val, dtype, f"{stage}.validate")
     targets = torch.from_numpy(val.targets[val.rows])
-    accuracy = (logits.argmax(1) == targets).float().mean()
-    return float(functional.cross_entropy(logits, targets)), float(accuracy)
+    loss = float(functional.cross_entropy(logits, targets))
+    accuracy = float((logits.argmax(1) == targets).float().mean())
+    if not math.isfinite(loss):
+        return _Validation(loss, accuracy, loss)
+    temperature = fit_temperature(logits.double().numpy(), targets.numpy())
+    return _Validation(loss, accuracy, float(functional.cross_entropy(logits / temperature, targets)))
 
 
 def _held_to_the_clock(horizon: Horizon, pace: deque[tuple[float, int]], most: int, stage: str) -> Steps[Horizon]:

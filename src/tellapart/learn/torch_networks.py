@@ -194,7 +194,7 @@ def _norm(width: int) -> nn.BatchNorm2d:
 
 
 def _pooled(features: Tensor) -> Tensor:
-    return features.amax((2, 3))
+    return features.mean((2, 3))
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
