@@ -11,7 +11,7 @@ import pytest
 from tellapart import judge
 from tellapart.images import Preprocess
 from tellapart.ladder.affordable import thinned
-from tellapart.ladder.choose import ENOUGH_TO_COMPARE, Candidate, Ground, beats, candidate, is_unbalanced
+from tellapart.ladder.choose import ENOUGH_TO_COMPARE, Candidate, Ground, beats, candidate
 from tellapart.learn.rungs import Fitted, Head, OutOfFold, Pictures
 
 CLASSES = 3
@@ -88,9 +88,9 @@ def test_temperature_comes_from_out_of_fold_logits_alone() -> None:
 
 
 def test_classes_are_unbalanced_from_two_to_one_on() -> None:
-    assert not is_unbalanced(np.array([100, 60, 51]))
-    assert is_unbalanced(np.array([100, 60, 50]))
-    assert is_unbalanced(np.array([3, 0]))
+    assert not judge.is_unbalanced(np.array([100, 60, 51]))
+    assert judge.is_unbalanced(np.array([100, 60, 50]))
+    assert judge.is_unbalanced(np.array([3, 0]))
 
 
 def pictures(targets: list[int]) -> Pictures:

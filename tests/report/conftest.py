@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.events import Epoch
+from tellapart.images import thumbnail_jpeg
 from tellapart.report import (
     AnswerShare,
     ClassRow,
@@ -21,7 +22,6 @@ from tellapart.report import (
     ReliabilityBin,
     SplitReport,
     Summary,
-    thumbnail,
 )
 
 SummaryMaker = Callable[..., Summary]
@@ -53,7 +53,7 @@ def split_report(classes: tuple[str, ...], targets: NDArray[np.int64], probs: ND
 def picture(seed: int, side_px: int = 48) -> bytes:
     """A small JPEG."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
-    return thumbnail(pixels, side_px)
+    return thumbnail_jpeg(pixels, side_px)
 
 
 def cards_of(

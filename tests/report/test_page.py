@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tellapart.report import AnswerShare, ClassRow, LadderRow, PictureCard, SplitReport, Summary, render, thumbnail
+from tellapart.images import thumbnail_jpeg
+from tellapart.report import AnswerShare, ClassRow, LadderRow, PictureCard, SplitReport, Summary, render
 from tellapart.report.words import visible
 
 SummaryMaker = Callable[..., Summary]
@@ -192,7 +193,7 @@ def test_pictures_are_ours_and_carry_no_metadata(make_summary: SummaryMaker) -> 
 
 def test_a_thumbnail_keeps_the_shape_of_its_picture() -> None:
     pixels = np.full((300, 600, 3), 200, dtype=np.uint8)
-    with Image.open(io.BytesIO(thumbnail(pixels, 100))) as small:
+    with Image.open(io.BytesIO(thumbnail_jpeg(pixels, 100))) as small:
         assert (small.format, small.size) == ("JPEG", (100, 50))
         assert abs(int(np.asarray(small).mean()) - 200) <= 2
 
@@ -282,7 +283,9 @@ def test_any_kind_of_run_gives_a_page(make_summary: SummaryMaker) -> None:
 def test_a_page_is_under_5_mb_however_many_pictures_there_are(make_summary: SummaryMaker) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     classes = tuple(f"class {number}" for number in range(200))
-    card = PictureCard(thumbnail(noise), "some/where/picture.jpg", "class 1", "class 2", 0.9, (("class 2", 0.9),))
+    card = PictureCard(
+        thumbnail_jpeg(noise, 224), "some/where/picture.jpg", "class 1", "class 2", 0.9, (("class 2", 0.9),)
+    )
     html = render(
         make_summary(
             classes,

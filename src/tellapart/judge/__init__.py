@@ -1,5 +1,6 @@
 """Arrays in, numbers out: metrics and intervals, calibration, comparison, novelty, thresholds."""
 
+from tellapart.judge.balance import is_unbalanced
 from tellapart.judge.calibrate import fit_temperature, log_softmax
 from tellapart.judge.compare import Comparison, compare
 from tellapart.judge.fit import fit_words
@@ -24,6 +25,7 @@ __all__ = [
     "confusion",
     "fit_temperature",
     "fit_words",
+    "is_unbalanced",
     "log_softmax",
     "metrics",
     "per_class",

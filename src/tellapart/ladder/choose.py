@@ -12,10 +12,9 @@ from tellapart import judge
 from tellapart.data.manifest import Split
 from tellapart.learn.rungs import Fitted, IntArray
 
-__all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Ground", "beats", "candidate", "is_unbalanced"]
+__all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Ground", "beats", "candidate"]
 
 ENOUGH_TO_COMPARE = 500
-_UNBALANCED = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +53,6 @@ class Candidate:
     def out_of_fold_probs(self) -> NDArray[np.float64]:
         """Return calibrated float64 [n, K] for `out_of_fold_rows`."""
         return judge.softmax(self.fitted.out_of_fold.logits / np.float32(self.temperature))
-
-
-def is_unbalanced(counts: IntArray) -> bool:
-    """Return whether the largest class has at least twice the pictures of the smallest; `counts` int64 [K]."""
-    return bool(counts.max() >= _UNBALANCED * max(1, counts.min()))
 
 
 def candidate(

@@ -18,7 +18,7 @@ from tellapart.data.manifest import Manifest
 from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError
 from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
 from tellapart.images import DecodePolicy, Preprocess, default_threads
-from tellapart.ladder.choose import Candidate, Ground, beats, candidate, is_unbalanced
+from tellapart.ladder.choose import Candidate, Ground, beats, candidate
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
@@ -158,7 +158,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
     """Climb each rung within the time, the best so far shipped at once; None when a resumed run has nothing better."""
     train, val = rungs.pictures["train"], rungs.pictures["val"]
     counts = np.bincount(train.targets, minlength=len(rungs.manifest.classes))
-    balanced = is_unbalanced(counts)
+    balanced = judge.is_unbalanced(counts)
     metric = "macro log loss, each class counting equally" if balanced else "log loss"
     words = f"training pictures in a class: {counts.min():,} to {counts.max():,}"
     yield Decision("selection_metric", metric, words)

@@ -7,6 +7,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from tellapart.images import default_threads
+
 __all__ = ["machine"]
 
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "torch", "timm")
@@ -22,7 +24,7 @@ def machine() -> dict[str, object]:
             continue
     return {
         "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": default_threads(),
         "memory_bytes": _memory_bytes(),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -13,11 +13,10 @@ from tellapart import judge
 from tellapart.data.manifest import Manifest
 from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
-from tellapart.images import DecodePolicy, decode, map_ordered
+from tellapart.images import DecodePolicy, decode, map_ordered, thumbnail_jpeg
 from tellapart.judge import Answer
 from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.report import AnswerShare, ClassRow, PictureCard, ReliabilityBin, SplitReport
-from tellapart.report.thumbnail import thumbnail
 from tellapart.runtime.answers import answer
 from tellapart.runtime.predictor import Predictor
 
@@ -110,7 +109,7 @@ def mistakes(said: Answered, manifest: Manifest, policy: DecodePolicy, threads: 
             pixels = decode(found.pictures.files[row], at_least_px=_THUMBNAIL_PX, policy=policy)
         except PictureError:
             return None
-        return thumbnail(pixels, _THUMBNAIL_PX)
+        return thumbnail_jpeg(pixels, _THUMBNAIL_PX)
 
     cards = []
     for done, (row, jpeg) in enumerate(zip(worst, map_ordered(seen, worst, threads), strict=True), 1):

@@ -23,7 +23,6 @@ from tellapart.recipe import Recipe
 
 __all__ = ["probe"]
 
-_UNBALANCED = 2.0  # times the smallest class, from which on classes are weighted
 _FLIP_SAMPLE = 500
 _FLIP_LEAST_SECONDS = 10.0  # with less, and without the mirrored views in the cache, the question is not asked
 _FLIP_TIME = 0.7  # of the time that is left: more than that is not spent on mirrored views
@@ -158,7 +157,7 @@ def _class_weights(targets: IntArray, num_classes: int) -> Steps[NDArray[np.floa
     present = counts[counts > 0]
     ratio = present.max() / present.min()
     words = f"the largest class has {ratio:.1f} times the pictures of the smallest"
-    if ratio < _UNBALANCED:
+    if not judge.is_unbalanced(counts):
         yield Decision("class_weights", "none", words)
         return None
     yield Decision("class_weights", "inverse_frequency", words)

@@ -10,7 +10,6 @@ from tellapart.report.summary import (
     SplitReport,
     Summary,
 )
-from tellapart.report.thumbnail import thumbnail
 from tellapart.report.verdict import Verdict, verdict
 
 __all__ = [
@@ -23,6 +22,5 @@ __all__ = [
     "Summary",
     "Verdict",
     "render",
-    "thumbnail",
     "verdict",
 ]

@@ -104,7 +104,7 @@ def nice_ticks(low: float, high: float, about: int = 4) -> tuple[float, ...]:
     rough = (high - low) / max(1, about)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    first, last = math.floor(low / step + 1e-13), math.ceil(high / step - 1e-13)
     return tuple(float(f"{index * step:.12g}") for index in range(first, last + 1))
 
 
