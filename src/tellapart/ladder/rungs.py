@@ -14,6 +14,7 @@ from tellapart.images import Preprocess, at_least_for
 from tellapart.ladder.affordable import thinned
 from tellapart.ladder.finish import seconds_to_finish
 from tellapart.ladder.run import Run
+from tellapart.learn.ahead import Ahead, Squares
 from tellapart.learn.backbones import find_weights
 from tellapart.learn.backbones_export import Export, Graph, start_export
 from tellapart.learn.embed import embed, measure_rate, missing
@@ -77,11 +78,11 @@ class Rungs:
         return Made(fitted, rows)
 
     def _probe(self, backbone: str | None) -> Steps[Made]:
-        graph = yield from self._graph(backbone)
+        graph, ready = yield from self._graph(backbone)
         preprocess = graph.preprocess(
             self.preprocess.resize_policy, self.preprocess.decode, at_least_for(graph.image_size)
         )
-        rows, cost = yield from self._embedded(graph, preprocess)
+        rows, cost = yield from self._embedded(graph, preprocess, ready)
         fitted = yield from probe(
             graph,
             preprocess,
@@ -92,22 +93,36 @@ class Rungs:
             self.run.cache,
             self._left,
             self.threads,
+            ready,
         )
         return Made(fitted, rows, cost)
 
-    def _graph(self, backbone: str | None) -> Steps[Graph]:
-        if backbone is None:
-            assert self.export is not None
-            return (yield from self.export.wait())
-        weights = find_weights(backbone)
-        assert weights is not None, "only what is at hand is named"
-        with start_export(weights, self.run.recipe.model.image_size, self.run.cache) as export:
-            return (yield from export.wait())
+    def _graph(self, backbone: str | None) -> Steps[tuple[Graph, Squares]]:
+        """Return the backbone's graph; where it is still on its way, pictures are made ready meanwhile."""
+        if backbone is not None:
+            weights = find_weights(backbone)
+            assert weights is not None, "only what is at hand is named"
+            with start_export(weights, self.run.recipe.model.image_size, self.run.cache) as other:
+                return (yield from other.wait()), {}
+        export = self.export
+        assert export is not None
+        if export.cached:
+            return (yield from export.wait()), {}
+        policy, decode = self.preprocess.resize_policy, self.preprocess.decode
+        preprocess = export.preprocess(policy, decode)
+        preprocess = export.preprocess(policy, decode, at_least_for(preprocess.image_size))
+        files = [file for split in SPLITS for file in self.pictures[split].files]
+        digests = [digest for split in SPLITS for digest in self.pictures[split].digests]
+        with Ahead(preprocess, files, digests, max(1, self.threads - 1)) as ahead:
+            graph = yield from export.wait()
+        return graph, ahead.squares
 
     def _left(self) -> float:
         return self.run.clock.left() - seconds_to_finish(sum(map(len, self.pictures.values())))
 
-    def _embedded(self, graph: Graph, preprocess: Preprocess) -> Steps[tuple[dict[Split, IntArray], float]]:
+    def _embedded(
+        self, graph: Graph, preprocess: Preprocess, ready: Squares
+    ) -> Steps[tuple[dict[Split, IntArray], float]]:
         """Bring as many embeddings as time allows into the cache; return their rows, and the seconds for one more.
 
         The time for one is measured first on a few, then on all so far: where that leaves time, more are added.
@@ -128,8 +143,9 @@ class Rungs:
             began = time.monotonic()
             for split, found in self.pictures.items():
                 part = found.take(rows[split])
+                threads, cache = self.threads, self.run.cache
                 yield from embed(
-                    graph.model, preprocess, part.files, part.digests, self.run.cache, threads=self.threads
+                    graph.model, preprocess, part.files, part.digests, cache, threads=threads, prepared=ready
                 )
             before, absent = len(absent), self._absent(graph, preprocess, self._all())
             cost = (time.monotonic() - began) / max(1, before - len(absent))

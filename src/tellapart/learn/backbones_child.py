@@ -76,4 +76,6 @@ def _stdout_for_answers() -> Iterator[Tell]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(status)  # whoever waits for the end need not wait until torch has taken itself apart

@@ -117,6 +117,13 @@ class Export:
         """Whether the graph came from the cache, without a child process."""
         return self._child is None
 
+    def preprocess(
+        self, policy: ResizePolicy, decode: DecodePolicy | None = None, at_least_px: int | None = None
+    ) -> Preprocess:
+        """Return how pictures will be made ready for the graph, which need not be there yet."""
+        said = _sees(self._weights, self._image_size)
+        return Preprocess(at_least_px=at_least_px, resize_policy=policy, decode=decode or DecodePolicy(), **said)
+
     def wait(self) -> Steps[Graph]:
         """Return the graph when it is there; while waiting, yield that time passes. Closed early, it ends the child.
 
@@ -150,17 +157,13 @@ class Export:
 
     def _keep(self, answer: Mapping[str, Any]) -> Graph:
         model_path, sidecar = _paths(self._weights, self._image_size, self._cache)
-        config = self._weights.input_config
         facts = {
+            **_sees(self._weights, self._image_size),
             "digest": hashlib.sha256(self._target.read_bytes()).hexdigest(),
             "name": self._weights.name,
             "weights": self._weights.digest,
             "licence": self._weights.licence,
-            "image_size": self._image_size or self._weights.image_size,
             "width": answer["width"],
-            "mean": _three(config.get("mean", (0.485, 0.456, 0.406))),
-            "std": _three(config.get("std", (0.229, 0.224, 0.225))),
-            "interpolation": "bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
             "exporter": answer["exporter"],
             "torch": answer["torch"],
         }
@@ -297,6 +300,17 @@ def _paths(weights: Weights, image_size: int | None, cache: Path) -> tuple[Path,
     key = digest_of([weights.digest, image_size or weights.image_size, _EXPORTER_VERSION])
     folder = cache / "graphs"
     return folder / f"{key[:40]}.onnx", folder / f"{key[:40]}.json"
+
+
+def _sees(weights: Weights, image_size: int | None) -> dict[str, Any]:
+    """Return what a backbone is shown: the side of its square, how it is scaled, mean and deviation in 0..1."""
+    config = weights.input_config
+    return {
+        "image_size": image_size or weights.image_size,
+        "mean": _three(config.get("mean", (0.485, 0.456, 0.406))),
+        "std": _three(config.get("std", (0.229, 0.224, 0.225))),
+        "interpolation": "bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
+    }
 
 
 def _three(values: Any) -> tuple[float, float, float]:

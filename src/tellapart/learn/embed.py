@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tellapart.images.decode import Pixels
 from tellapart.learn.rungs import FloatArray
 from tellapart.runtime.session import Session
 
-__all__ = ["checked_picture", "embed", "gathered", "measure_rate", "missing"]
+__all__ = ["ChangedFileError", "checked_picture", "embed", "gathered", "measure_rate", "missing"]
 
 _VERSION = 1  # part of the cache's key: raise it when an embedding would come out differently
 _SAVE_SECONDS = 1.0
@@ -40,12 +40,14 @@ def embed(
     flip: bool = False,
     threads: int | None = None,
     into: FloatArray | None = None,
+    prepared: Mapping[str, Pixels] | None = None,
 ) -> Steps[FloatArray]:
     """Return float32 [N, D], the graph's `embedding` of each picture, in the order given.
 
     `digests` are the sha256 of the files' bytes; a value that is cached under its digest is not computed again, and
     when all are cached neither a picture nor the graph is opened. `flip` mirrors the prepared pictures. `into`
-    float32 [N, D] is filled and returned where the caller has the memory already.
+    float32 [N, D] is filled and returned where the caller has the memory already. `prepared` holds, by digest, squares
+    uint8 [S, S, 3] that were made ready by the same `preprocess` before.
     Raises DataError: `changed_file` when a file is not what its digest says (all such files are named), or a picture's
     own code when it cannot be decoded.
     """
@@ -55,7 +57,8 @@ def embed(
         session = Session(graph)
 
         def one(index: int) -> FloatArray:
-            square = checked_picture(files[index], digests[index], preprocess)[None]
+            ready = None if prepared is None else prepared.get(digests[index])
+            square = (checked_picture(files[index], digests[index], preprocess) if ready is None else ready)[None]
             seen = np.ascontiguousarray(square[:, :, ::-1]) if flip else square
             vector: FloatArray = session.run(seen, ["embedding"])["embedding"][0]
             return vector
@@ -162,7 +165,7 @@ def gathered(
     return output
 
 
-class _ChangedFileError(Exception):
+class ChangedFileError(Exception):
     """A file is not what its digest says."""
 
 
@@ -171,9 +174,9 @@ def checked_picture(file: Path, digest: str, preprocess: Preprocess) -> Pixels:
     try:
         content = file.read_bytes()
     except OSError:
-        raise _ChangedFileError from None
+        raise ChangedFileError from None
     if hashlib.sha256(content).hexdigest() != digest:
-        raise _ChangedFileError
+        raise ChangedFileError
     try:
         return prepare(content, preprocess)
     except PictureError as error:
@@ -190,7 +193,7 @@ def _said_of_changed(
     vectors = computed(wanted)
     try:
         yield from vectors
-    except _ChangedFileError:
+    except ChangedFileError:
         changed = [str(files[index]) for index in wanted if not _is_unchanged(files[index], digests[index])]
         shown = ", ".join(changed[:10])
         raise DataError(
