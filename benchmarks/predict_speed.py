@@ -38,14 +38,14 @@ def pictures(wish: Any) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def rate(work: Callable[[], object], n: int) -> float:
+def rate(work: Callable[[Sequence[Path]], object], files: Sequence[Path]) -> float:
     """Return pictures a second."""
     began = time.perf_counter()
-    work()
-    return n / (time.perf_counter() - began)
+    work(files)
+    return len(files) / (time.perf_counter() - began)
 
 
-def plain_loop(files: Sequence[Path], weights: Path, num_classes: int, threads: int) -> Callable[[], object]:
+def plain_loop(weights: Path, num_classes: int, threads: int) -> Callable[[Sequence[Path]], object]:
     """Return what most people would write: pictures one after the other, batches of 32, `threads` of torch's own."""
     import timm
     import torch
@@ -61,7 +61,7 @@ def plain_loop(files: Sequence[Path], weights: Path, num_classes: int, threads: 
         ]
     )
 
-    def run() -> list[int]:
+    def run(files: Sequence[Path]) -> list[int]:
         labels: list[int] = []
         torch.set_num_threads(threads)
         with torch.no_grad():
@@ -77,8 +77,9 @@ def main() -> None:
     parser = measure.options(__doc__)
     parser.set_defaults(repeat=5)
     parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--pictures", type=int, default=192, help="how many; the plain loop gets half of them")
     wish = parser.parse_args()
-    files = pictures(wish)
+    files = pictures(wish)[: wish.pictures]
     n, cores = len(files), int(measure.machine()["cores"])
     folder = measure.fresh(wish.work / "runs" / "predict_speed")
     env = {"TELLAPART_CACHE": folder / "cache", "TELLAPART_WEIGHTS": wish.weights.resolve()}
@@ -97,29 +98,29 @@ def main() -> None:
     predictor = Predictor(bundle)
     prepared = [prepare(path, bundle.preprocess) for path in files[:64]]
 
-    def decode(threads: int) -> Callable[[], object]:
-        return lambda: sum(1 for _ in map_ordered(lambda path: prepare(path, bundle.preprocess), files, threads))
+    def decode(threads: int) -> Callable[[Sequence[Path]], object]:
+        return lambda files: sum(1 for _ in map_ordered(lambda path: prepare(path, bundle.preprocess), files, threads))
 
-    def model(threads: int) -> Callable[[], object]:
+    def model(threads: int) -> Callable[[Sequence[Path]], object]:
         def one(number: int) -> object:
             return bundle.session.run(np.asarray(prepared[number % len(prepared)])[None], ("logits", "embedding"))
 
-        return lambda: sum(1 for _ in map_ordered(one, range(n), threads))
+        return lambda files: sum(1 for _ in map_ordered(one, range(len(files)), threads))
 
     counts = sorted({1, cores, 2 * cores})
     weights = wish.weights.resolve() / wish.backbone
-    jobs: dict[str, Callable[[], object]] = {
+    jobs: dict[str, Callable[[Sequence[Path]], object]] = {
         **{f"decode {threads}": decode(threads) for threads in counts},
         **{f"model {threads}": model(threads) for threads in counts},
-        "whole": lambda: sum(1 for _ in predictor.predict(files)),
-        **{f"plain {threads}": plain_loop(files, weights, len(bundle.classes), threads) for threads in counts},
+        "whole": lambda files: sum(1 for _ in predictor.predict(files)),
+        **{f"plain {threads}": plain_loop(weights, len(bundle.classes), threads) for threads in counts},
     }
     rates: dict[str, list[float]] = {name: [] for name in jobs}
     for job in jobs.values():
-        job()  # once unmeasured: files come into memory, libraries set themselves up
+        job(files[:32])  # once unmeasured: libraries set themselves up
     for _ in range(wish.repeat):
         for name, job in jobs.items():
-            rates[name].append(rate(job, n))
+            rates[name].append(rate(job, files[: n // 2] if name.startswith("plain") else files))
     # The best number of threads is that of the run; a share is taken within each round, so that a slow spell of the
     # machine meets all its parts.
     best = {
