@@ -6,7 +6,7 @@ from tellapart.judge.compare import Comparison, compare
 from tellapart.judge.fit import fit_words
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.metrics import ClassMetrics, Metrics, ReliabilityBin, confusion, metrics, per_class, reliability
-from tellapart.judge.novelty import Novelty, pick_reference
+from tellapart.judge.novelty import Novelty, pick_reference, spaced
 from tellapart.judge.thresholds import Thresholds, answers, choose_thresholds
 from tellapart.runtime.answers import Answer, softmax
 
@@ -32,4 +32,5 @@ __all__ = [
     "pick_reference",
     "reliability",
     "softmax",
+    "spaced",
 ]

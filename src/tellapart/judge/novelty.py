@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from tellapart.judge.arrays import Floats, Ints
 from tellapart.runtime.answers import NEIGHBOURS, NoveltyScorer
 
-__all__ = ["Novelty", "pick_reference"]
+__all__ = ["Novelty", "pick_reference", "spaced"]
 
 MOST_REFERENCES = 2000
 MOST_HELD_OUT = 5000
 MOST_QUANTILES = 1001
 # A picture is more novel than another when it exceeds it by more than this: rounding of a float32 product stays below.
 TOLERANCE = np.float32(2e-6)
-SIMILARITIES_AT_ONCE = 4_000_000
+SIMILARITIES_AT_ONCE = 1_000_000
+ROWS_AT_ONCE = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,8 +68,8 @@ class Novelty:
         if reference_groups.shape != reference.shape[:1] or held_out_groups.shape != held_out.shape[:1]:
             raise ValueError("groups must have one number for each embedding")
         if len(held_out) > MOST_HELD_OUT:
-            spaced = np.linspace(0, len(held_out) - 1, MOST_HELD_OUT).astype(np.int64)
-            held_out, held_out_groups = held_out[spaced], held_out_groups[spaced]
+            kept = spaced(np.arange(len(held_out)))
+            held_out, held_out_groups = held_out[kept], held_out_groups[kept]
 
         mean = reference.mean(axis=0, dtype=np.float64).astype(np.float32)
         # Scores are computed from the half-precision values, so that they are the same after a round trip.
@@ -152,6 +153,11 @@ def pick_reference(labels: Ints, keys: Sequence[str], most: int = MOST_REFERENCE
     return np.array(sorted(row for *_, row in sorted(places)[:most]), dtype=np.int64)
 
 
+def spaced(rows: Ints) -> Ints:
+    """Return at most 5,000 of `rows`, evenly spaced: as many held-out pictures as a `Novelty` is fitted on."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_HELD_OUT)).astype(np.int64)]
+
+
 def _embeddings(values: Floats, name: str) -> NDArray[np.float32]:
     """Return `values` as float32 [N, D]."""
     array = np.asarray(values, dtype=np.float32)
@@ -164,10 +170,14 @@ def _embeddings(values: Floats, name: str) -> NDArray[np.float32]:
 
 def _directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return embeddings less the mean, with length 1; 0 where only rounding is left of the difference."""
-    wide = embeddings.astype(np.float64) - mean
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    real = lengths > 1e-6 * np.linalg.norm(mean.astype(np.float64)) + 1e-30
-    return np.where(real, wide / np.where(real, lengths, 1.0), 0.0).astype(np.float32)
+    directions = np.empty(embeddings.shape, dtype=np.float32)
+    smallest = 1e-6 * np.linalg.norm(mean.astype(np.float64)) + 1e-30
+    for start in range(0, len(embeddings), ROWS_AT_ONCE):
+        wide = embeddings[start : start + ROWS_AT_ONCE].astype(np.float64) - mean
+        lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+        real = lengths > smallest
+        directions[start : start + ROWS_AT_ONCE] = np.where(real, wide / np.where(real, lengths, 1.0), 0.0)
+    return directions
 
 
 def _distances(

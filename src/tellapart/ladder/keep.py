@@ -49,7 +49,7 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
         return Kept(Novelty.fit(means, _held_out(fitted)), labels, seen.brightness, made_up, None, None)
     numbers = {group: number for number, group in enumerate(dict.fromkeys(train.groups))}
     groups = np.array([numbers[group] for group in train.groups], dtype=np.int64)
-    held = fitted.held_out
+    held = judge.spaced(fitted.held_out)
     if len(held):
         novelty = Novelty.fit(embeddings[rows], embeddings[held], groups[rows], groups[held])
     else:
@@ -62,5 +62,5 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
 def _held_out(fitted: Fitted) -> FloatArray:
     """Return embeddings of pictures that the trunk did not learn from; of all where there are none such."""
     if len(fitted.held_out):
-        return fitted.embeddings["train"][fitted.held_out]
+        return fitted.embeddings["train"][judge.spaced(fitted.held_out)]
     return fitted.embeddings["val"] if len(fitted.embeddings["val"]) else fitted.embeddings["train"]

@@ -124,15 +124,17 @@ def _fit_linear(
     rows = Rows.of(X, targets, num_classes, folds, weights, views)
     scored = np.flatnonzero(folds >= 0)
     sampled = _stratified(targets, max(1, max_rows // views), seed)
-    small = rows if len(sampled) == n else rows.only(sampled)
+    whole = len(sampled) == n
+    small = rows if whole else rows.only(sampled)
     design = Design.of(small.X, small.weights)
     penalty, logits = GRID[len(GRID) // 2], np.zeros((n, num_classes), dtype=np.float32)
     sweep: tuple[Point, ...] = ()
     if len(scored):
         penalty, sweep, kept = yield from _sweep(design, small)
-        if small is rows:
+        if whole:
             logits = kept
-    if small is not rows:
+    if not whole:
+        del small
         design = design.over(X, rows.weights)
         (logits,) = yield from _each(design, rows, [penalty])
     solver = Solver(design, rows, [-1])

@@ -27,6 +27,7 @@ DoubleArray = NDArray[np.float64]
 _HISTORY = 8
 _NOISE = 1e-7  # what float32 logits leave in a loss of about 1 nat: gains below it are not looked for
 _MAX_STEPS = 200
+_ROWS_AT_ONCE = 1024
 
 
 @contextlib.contextmanager
@@ -88,6 +89,11 @@ class Rows:
         return float(np.average(losses, weights=self.weights[at]))
 
 
+def _parts(n: int) -> Iterator[slice]:
+    """Yield slices that cover n rows, so that no temporary is as large as the features."""
+    return (slice(start, start + _ROWS_AT_ONCE) for start in range(0, n, _ROWS_AT_ONCE))
+
+
 @dataclasses.dataclass(frozen=True)
 class Design:
     """Features, centred, scaled and rotated to the eigenvectors of their covariance, with a constant column last.
@@ -112,20 +118,25 @@ class Design:
         share = (weights / weights.sum()).astype(np.float32)
         centre = np.asarray(share @ X, dtype=np.float32)
         scaled = X - centre
-        spread = np.sqrt(share @ np.square(scaled))
+        spread = np.sqrt(sum(share[part] @ np.square(scaled[part]) for part in _parts(len(X))))
         # A feature that never moves says nothing; dividing by its rounding noise would make it say a lot.
         moves = spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-30)
         mean_spread = float(spread[moves].mean()) if moves.any() else 1.0
         scale = np.where(moves, np.sqrt(spread * mean_spread), np.inf).astype(np.float32)
         scaled /= scale
-        half = scaled * np.sqrt(share)[:, None]
+        root = np.sqrt(share)[:, None]
         if len(X) < X.shape[1]:
+            half = scaled * root
             values, left = np.linalg.eigh((half @ half.T).astype(np.float64))
             kept = values > 1e-7 * values[-1]
             vectors = (half.T @ left[:, kept].astype(np.float32)) / np.sqrt(values[kept]).astype(np.float32)
             values = values[kept]
         else:
-            values, full = np.linalg.eigh((half.T @ half).astype(np.float64))
+            covariance = np.zeros((X.shape[1], X.shape[1]))
+            for part in _parts(len(X)):
+                half = scaled[part] * root[part]
+                covariance += half.T @ half
+            values, full = np.linalg.eigh(covariance)
             vectors = full.astype(np.float32)
         curvature = np.append(np.maximum(values, 0.0), 1.0)
         return cls(X, scaled @ vectors, centre, scale, np.ascontiguousarray(vectors), curvature)

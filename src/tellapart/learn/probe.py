@@ -54,7 +54,9 @@ def probe(
     """
     source = _Source(graph, preprocess, cache, threads or recipe.fit.threads or default_threads(), prepared)
     source = yield from _on_a_card(source, train, val, recipe)
-    views = yield from source.embed(train)
+    # Room for mirrored views is asked for at once, and costs nothing until they are written.
+    both = np.empty((2 * len(train), graph.width), dtype=np.float32)
+    views = yield from source.embed(train, into=both[: len(train)])
     of_val = yield from source.embed(val)
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
     weights = yield from _class_weights(train.targets, num_classes)
@@ -66,7 +68,6 @@ def probe(
             source, train, views, folds, weights, num_classes, recipe, seconds_left, time.monotonic() - began
         )
         if flip:
-            both = np.concatenate([views, np.empty_like(views)])
             yield from source.embed(train, flip=True, into=both[len(train) :])
             fitted = yield from fit_linear(both, train.targets, num_classes, folds, weights, views=2, seed=recipe.seed)
     except OutOfTimeError:
@@ -83,7 +84,7 @@ def probe(
         head=fitted.head,
         preprocess=preprocess,
         out_of_fold=OutOfFold(fitted.rows, fitted.out_of_fold),
-        embeddings={"train": views[: len(train)], "val": of_val.reshape(len(val), views.shape[1])},
+        embeddings={"train": views, "val": of_val.reshape(len(val), views.shape[1])},
         held_out=np.arange(len(train), dtype=np.int64),
         backbone=graph.name,
         licence=graph.licence,

@@ -61,7 +61,7 @@ def write_bundle(
     if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
         raise GateError("not_finite", "The trained head holds numbers that are not finite.", "Train again.")
     model = compose(fitted.trunk, head, fitted.preprocess.image_size)
-    train = np.asarray(fitted.embeddings["train"], dtype=np.float32)
+    mean, deviation = _moments(fitted.embeddings["train"])
     arrays: dict[str, NDArray[Any] | None] = {
         "head_weight": head.weight.astype(np.float32),
         "head_bias": head.bias.astype(np.float32),
@@ -69,8 +69,8 @@ def write_bundle(
         "novelty_mean": novelty["mean"].astype(np.float32),
         "novelty_quantiles": novelty["quantiles"].astype(np.float32),
         "reference_labels": reference_labels.astype(np.int64),
-        "embedding_mean": train.mean(axis=0, dtype=np.float64).astype(np.float32),
-        "embedding_std": train.std(axis=0, dtype=np.float64).astype(np.float32),
+        "embedding_mean": mean,
+        "embedding_std": deviation,
         "class_priors": (np.bincount(targets, minlength=len(classes)) / max(1, len(targets))).astype(np.float32),
         "brightness": np.array(brightness, dtype=np.float32),
         "thumbnails": None if thumbnails is None else np.frombuffer(b"".join(thumbnails), np.uint8),
@@ -146,6 +146,15 @@ def _check_parity(
                 f"The bundle's logits differ from those of {what} by {difference:.3g}; {allowed:.3g} is allowed.",
                 "Nothing was written. Please report it.",
             )
+
+
+def _moments(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard deviation float32 [D], without a copy of all embeddings in double precision."""
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    total = np.zeros_like(mean)
+    for start in range(0, len(embeddings), 1024):
+        total += np.square(embeddings[start : start + 1024] - mean).sum(axis=0)
+    return mean.astype(np.float32), np.sqrt(total / len(embeddings)).astype(np.float32)
 
 
 def _safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
