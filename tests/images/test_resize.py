@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def test_prepare_of_a_reduced_jpeg_is_its_decode_resized_from_its_box(
         np.testing.assert_array_equal(np.asarray(flat), pixels)
         assert min(pixels.shape[:2]) == 94  # a quarter of 375 is 93.75
         np.testing.assert_array_equal(prepare(source, preprocess), resize(pixels, preprocess, box))
-        full = prepare(source, preprocess.model_copy(update={"at_least_px": None}))
+        full = prepare(source, dataclasses.replace(preprocess, at_least_px=None))
         assert difference(prepare(source, preprocess), full) < 1.0, "the box is on the side that the turn put it"
 
 
@@ -181,7 +182,7 @@ def test_a_reduced_decode_of_a_photo_like_jpeg_is_near_the_full_one(
     Image.fromarray(photo).convert(mode).save(buffer, "JPEG", quality=90)
     for policy in POLICIES:
         full = Preprocess(image_size=image_size, resize_policy=policy)
-        reduced = full.model_copy(update={"at_least_px": at_least_for(image_size)})
+        reduced = dataclasses.replace(full, at_least_px=at_least_for(image_size))
         assert decode(buffer.getvalue(), reduced.at_least_px).shape[0] < 375
         assert difference(prepare(buffer.getvalue(), full), prepare(buffer.getvalue(), reduced)) <= 1.5
 
@@ -192,7 +193,7 @@ def test_a_reduced_decode_of_real_photos_is_near_the_full_one(
     image_size: int, hymenoptera: list[bytes], clothing: list[bytes]
 ) -> None:
     full = Preprocess(image_size=image_size, resize_policy="crop")
-    reduced = full.model_copy(update={"at_least_px": at_least_for(image_size)})
+    reduced = dataclasses.replace(full, at_least_px=at_least_for(image_size))
 
     def measure(source: bytes) -> float:
         return difference(prepare(source, full), prepare(source, reduced))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_the_likeliest_of_a_thousand_classes_stays_the_same_for_995_of_1000_pict
 
     network = timm.create_model(f"local-dir:{WEIGHTS}", pretrained=True).eval()
     full = Preprocess(image_size=224, resize_policy="crop")
-    reduced = full.model_copy(update={"at_least_px": at_least_for(224)})
+    reduced = dataclasses.replace(full, at_least_px=at_least_for(224))
 
     def classes(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
         with torch.inference_mode():

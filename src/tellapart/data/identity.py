@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tellapart.cache import Space, digest_of
-from tellapart.data.facts import VERSION, PictureFacts, Refusal, pixels_digest, read_file
+from tellapart.data.facts import VERSION, PictureFacts, Refusal, read_file
 from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, map_ordered
+from tellapart.images.examine import pixels_digest
 
 __all__ = ["identities", "look_alikes"]
 
@@ -32,7 +34,7 @@ def identities(
     positions = [position for position in look_alikes(facts) if facts[position].pixels is None]
     if not positions:
         return names
-    key = digest_of({"version": VERSION, "pixels": policy.model_dump()})
+    key = digest_of({"version": VERSION, "pixels": dataclasses.asdict(policy)})
     with Space(cache, "facts", key) as space:
         known = {positions[index]: value for index, value in space.get([facts[p].sha256 for p in positions])}
         wanted = [position for position in positions if position not in known]

@@ -1,43 +1,70 @@
-"""How a picture becomes a tensor, as data: what train, evaluate and serve all go through."""
+"""How a picture becomes a tensor, as data: what train, evaluate and serve all go through.
+
+Plain dataclasses, so that a process that decodes need not load pydantic; a bundle's card checks them as it does its own
+fields, types and unknown names too.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+import dataclasses
+from typing import ClassVar, Literal
 
 __all__ = ["DecodePolicy", "Interpolation", "Preprocess", "ResizePolicy"]
 
 ResizePolicy = Literal["crop", "pad", "squash"]
 Interpolation = Literal["bilinear", "bicubic"]
+_STRICT = {"extra": "forbid"}
 
 
-class DecodePolicy(BaseModel):
-    """How bytes become pixels; a part of `Preprocess`, and all that `decode` needs besides the source."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    background: tuple[int, int, int] = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
-    sixteen_bit_scale: int = Field(65535, ge=255, le=65535, description="The 16-bit level that becomes 255.")
-    max_pixels: int = Field(50_000_000, ge=1, description="Pictures with more pixels are refused from their header.")
-    min_side_px: int = Field(8, ge=1, description="Pictures with a shorter side are refused.")
-    max_aspect: float = Field(50.0, ge=1.0, description="Pictures longer than this many times their width are refused.")
+def _in_range(name: str, value: float, least: float, most: float = float("inf")) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value}")
 
 
-class Preprocess(BaseModel):
-    """From a picture's bytes to uint8 [image_size, image_size, 3]; normalisation happens inside the graph.
+@dataclasses.dataclass(frozen=True)
+class DecodePolicy:
+    """How bytes become pixels; a part of `Preprocess`, and all that `decode` needs besides the source.
 
-    `at_least_px` lets a large JPEG be decoded at a reduced scale whose shorter side is still that long; None decodes
-    in full. `mean` and `std` are in the 0..1 range of `pixels / 255` and are recorded for readers: the graph already
-    holds them.
+    `background`: the RGB colour behind transparent pixels. `sixteen_bit_scale`, 255 to 65535: the 16-bit level that
+    becomes 255. Pictures with more than `max_pixels`, with a shorter side under `min_side_px`, or longer than
+    `max_aspect` times their width are refused from their header. Raises ValueError when a value is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__: ClassVar = _STRICT
 
-    image_size: int = Field(ge=8, le=4096, description="Side of the square the network sees, in pixels.")
-    at_least_px: int | None = Field(None, ge=1)
+    background: tuple[int, int, int] = (255, 255, 255)
+    sixteen_bit_scale: int = 65535
+    max_pixels: int = 50_000_000
+    min_side_px: int = 8
+    max_aspect: float = 50.0
+
+    def __post_init__(self) -> None:
+        _in_range("sixteen_bit_scale", self.sixteen_bit_scale, 255, 65535)
+        for name in ("max_pixels", "min_side_px", "max_aspect"):
+            _in_range(name, getattr(self, name), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """From a picture's bytes to uint8 [image_size, image_size, 3]; normalisation happens inside the graph.
+
+    `image_size`, 8 to 4096 pixels, is the side of the square the network sees. `at_least_px` lets a large JPEG be
+    decoded at a reduced scale whose shorter side is still that long; None decodes in full. `mean` and `std` are in the
+    0..1 range of `pixels / 255` and are recorded for readers: the graph already holds them. Raises ValueError when a
+    value is out of range.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    image_size: int
+    at_least_px: int | None = None
     resize_policy: ResizePolicy = "squash"
     interpolation: Interpolation = "bicubic"
     decode: DecodePolicy = DecodePolicy()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        _in_range("image_size", self.image_size, 8, 4096)
+        if self.at_least_px is not None:
+            _in_range("at_least_px", self.at_least_px, 1)

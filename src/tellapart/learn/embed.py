@@ -6,6 +6,7 @@ on its neighbours, and on processors batches gain nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import platform
 import time
@@ -252,5 +253,5 @@ class _Kept:
 def _space_key(graph: bytes, preprocess: Preprocess, flip: bool) -> str:
     # Another onnxruntime or another kind of processor may round differently.
     made_by = ["onnxruntime", version("onnxruntime"), platform.machine()]
-    shape = preprocess.model_dump(mode="json")
+    shape = dataclasses.asdict(preprocess)
     return digest_of([hashlib.sha256(graph).hexdigest(), shape, flip, made_by, _VERSION])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def majority(
     compared with but not to ship. The out-of-fold logits of a picture are the shares among the other folds. Raises
     MissingExtraError without onnx.
     """
-    small = preprocess.model_copy(
-        update={"image_size": _SIDE_PX, "at_least_px": _SIDE_PX, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    small = dataclasses.replace(
+        preprocess, image_size=_SIDE_PX, at_least_px=_SIDE_PX, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
     )
     trunk = colour_trunk()
     threads = recipe.fit.threads or default_threads()

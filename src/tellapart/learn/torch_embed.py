@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def embed(
             yield from vectors.float().cpu().numpy()
 
     made_by = ["torch", torch.__version__, device, graph.digest]
-    key = digest_of([made_by, preprocess.model_dump(mode="json"), flip, _VERSION])
+    key = digest_of([made_by, dataclasses.asdict(preprocess), flip, _VERSION])
     return (yield from gathered(key, files, digests, cache, computed, into))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -83,7 +84,7 @@ def _prepared(
     grey: bool,
 ) -> Steps[Task]:
     size = recipe.model.image_size or image_size_for(shorter_px, len(train), left())
-    preprocess = preprocess.model_copy(update={"image_size": size, "at_least_px": at_least_for(size)})
+    preprocess = dataclasses.replace(preprocess, image_size=size, at_least_px=at_least_for(size))
     why = "--image-size" if recipe.model.image_size else f"the median of the pictures' shorter sides is {shorter_px} px"
     yield Decision("scratch.image_size", size, why)
     channels, threads = (1 if grey else 3), torch.get_num_threads()
@@ -123,7 +124,7 @@ def _prepared(
             max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
         ),
         steps_a_second=0.0,
-        preprocess=preprocess.model_copy(update={"mean": mean_rgb, "std": std_rgb}),
+        preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
         threads=threads,
     )
     return (yield from measured(task, left()))

@@ -39,14 +39,14 @@ def gallery(
 
     `digests` are the sha256 of the files' bytes. Raises PictureError.
     """
-    same = preprocess.model_copy(update={"image_size": THUMBNAIL_PX})
+    same = dataclasses.replace(preprocess, image_size=THUMBNAIL_PX)
 
     def small(index: int) -> bytes:
         pixels = decode(files[index], 2 * THUMBNAIL_PX, preprocess.decode)
         level = np.float32(resize(pixels, same).mean(dtype=np.float64))
         return level.tobytes() + thumbnail_jpeg(pixels, THUMBNAIL_PX)
 
-    key = digest_of([preprocess.decode.model_dump(mode="json"), same.resize_policy, same.interpolation, _VERSION])
+    key = digest_of([dataclasses.asdict(preprocess.decode), same.resize_policy, same.interpolation, _VERSION])
     with contextlib.nullcontext() if cache is None else Space(cache, "thumbnails", key) as space:
         seen = dict(space.get(digests)) if space is not None else {}
         absent = [index for index in range(len(files)) if index not in seen]

@@ -1,0 +1,133 @@
+"""What decoding a picture once tells of it: its size, whether it is grey, what tells its pixels from others'."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import struct
+
+import numpy as np
+from PIL import Image
+
+from tellapart.errors import PictureError
+from tellapart.images.decode import decode, sixteen_bit_peak, upright
+from tellapart.images.header import opened
+from tellapart.images.preprocess import DecodePolicy
+
+__all__ = ["PictureFacts", "Refusal", "examine", "pack", "pixels_digest", "unpack"]
+
+# JPEG files with more pixels are decoded at a reduced scale, which still reads every byte of them.
+REDUCE_ABOVE_PIXELS = 1_000_000
+_REDUCED_PX = 256
+_RECORD = struct.Struct("<BBIIi")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """One picture that decodes. Width and height are in pixels, after EXIF orientation.
+
+    `grey`: red, green and blue are equal everywhere. `sixteen_bit_peak`: the highest level of a 16-bit grey picture,
+    else None. `pixels`: 16 bytes that are equal for equal pixels; None where the picture was decoded at a reduced scale
+    alone. `signature`: uint8 [8, 8, 3] mean colours as bytes, for pictures of more than 1 MP, else None.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    grey: bool
+    sixteen_bit_peak: int | None
+    pixels: bytes | None
+    signature: bytes | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file that cannot be used: a stable code, and a sentence."""
+
+    code: str
+    note: str
+
+
+def examine(content: bytes, sha256: str, policy: DecodePolicy) -> PictureFacts | Refusal:
+    """Return what a picture's bytes tell, having decoded them."""
+    try:
+        with opened(content, policy) as (picture, header, _):
+            many = header.width * header.height > REDUCE_ABOVE_PIXELS
+            reduced = many and header.format == "JPEG"
+            flat, box = upright(picture, header, _REDUCED_PX if reduced else None, policy)
+            rgb = flat if flat.mode == "RGB" else flat.convert("RGB")
+            pixels = rgb.tobytes()
+        peak = sixteen_bit_peak(content, policy) if header.sixteen_bit else None
+        if reduced:
+            digest = None
+        elif peak is not None:
+            digest = pixels_digest(content, policy, peak)
+        else:
+            digest = _digest(pixels, header.width, header.height)
+    except PictureError as error:
+        return Refusal(error.code, str(error))
+    return PictureFacts(
+        sha256,
+        header.width,
+        header.height,
+        flat.mode == "L" or _is_grey(pixels),
+        peak,
+        digest,
+        rgb.resize((8, 8), Image.Resampling.BOX, box=box).tobytes() if many else None,
+    )
+
+
+def pixels_digest(content: bytes, policy: DecodePolicy, peak: int | None = None) -> bytes:
+    """Return 16 bytes that are equal for pictures with equal pixels. Raises PictureError.
+
+    A 16-bit picture is compared at its own scale, for at the data set's many levels may become one.
+    """
+    if peak is not None:
+        policy = dataclasses.replace(policy, sixteen_bit_scale=max(255, peak))
+    pixels = decode(content, None, policy)
+    height, width, _ = pixels.shape
+    return _digest(pixels.tobytes(), width, height, peak or 0)
+
+
+def pack(fact: PictureFacts | Refusal) -> bytes:
+    """Return a record of all but the sha256, as caches and pipes hold it."""
+    if isinstance(fact, Refusal):
+        return b"\0" + json.dumps([fact.code, fact.note]).encode()
+    peak = -1 if fact.sixteen_bit_peak is None else fact.sixteen_bit_peak
+    flags = (fact.pixels is not None) | (fact.signature is not None) << 1
+    return (
+        _RECORD.pack(1 + fact.grey, flags, fact.width, fact.height, peak)
+        + (fact.pixels or b"")
+        + (fact.signature or b"")
+    )
+
+
+def unpack(sha256: str, record: bytes) -> PictureFacts | Refusal | None:
+    """Return what a record holds; None when it is damaged."""
+    try:
+        if record[:1] == b"\0":
+            code, note = json.loads(record[1:])
+            return Refusal(str(code), str(note))
+        kind, flags, width, height, peak = _RECORD.unpack_from(record)
+        rest = record[_RECORD.size :]
+        cut = 16 * (flags & 1)
+        if kind not in (1, 2) or len(rest) != cut + 192 * (flags >> 1 & 1):
+            return None
+        return PictureFacts(
+            sha256, width, height, kind == 2, None if peak < 0 else peak, rest[:cut] or None, rest[cut:] or None
+        )
+    except (struct.error, ValueError):
+        return None
+
+
+def _digest(pixels: bytes, width: int, height: int, peak: int = 0) -> bytes:
+    hashed = hashlib.sha256(struct.pack("<III", width, height, peak))
+    hashed.update(pixels)
+    return hashed.digest()[:16]
+
+
+def _is_grey(pixels: bytes) -> bool:
+    flat = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, 3)
+    few, most = flat[::97], flat  # few colour pictures pass the first look
+    return all(bool((part == part[:, :1]).all()) for part in (few, most))
