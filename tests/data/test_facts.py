@@ -138,7 +138,7 @@ def test_look_alikes_are_those_that_a_comparison_of_all_pairs_finds() -> None:
     signatures += [signatures[n] + 5 * (np.arange(192) == 7) for n in range(3, 40, 4)]  # one value above it
     signatures += [signatures[7], signatures[7]]
     known = [
-        facts.PictureFacts(f"{n:064x}", 2000, 1000, False, None, None, s.astype(np.uint8).tobytes())
+        facts.PictureFacts(f"{n:064x}", 2000, 1000, False, None, None, s.astype(np.uint8).tobytes(), b"")
         for n, s in enumerate(signatures)
     ]
     difference = np.abs(np.array(signatures)[:, None] - np.array(signatures)[None]).max(axis=2)

@@ -17,7 +17,7 @@ TEST: tuple[Split, ...] = ("test",)
 
 
 def fact(width: int, height: int, grey: bool = False) -> PictureFacts:
-    return PictureFacts("0" * 64, width, height, grey, None, b"", None)
+    return PictureFacts("0" * 64, width, height, grey, None, b"", None, b"")
 
 
 @pytest.mark.parametrize(

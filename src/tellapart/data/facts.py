@@ -21,26 +21,30 @@ from tellapart.images import DecodePolicy, map_ordered
 from tellapart.images.examine import PictureFacts, Refusal, examine, pack, unpack
 from tellapart.images.sniff import HEAD_BYTES, sniff
 
-__all__ = ["VERSION", "PictureFacts", "Refusal", "gather", "read_file"]
+__all__ = ["VERSION", "PictureFacts", "Refusal", "gather", "read_file", "space_key"]
 
-VERSION = 1
+VERSION = 2
 
 _MAX_FILE_BYTES = 1 << 30
 _BATCH = 16
 _HELD_BYTES = 8 << 20
 _KEPT_AT_ONCE = 512
 _TRANSIENT = frozenset({"decode_oom", "unreadable", "permission"})
+_Fresh = tuple[str, bytes, bytes]  # sha256, record, thumbnail
 
 
 def gather(
     root: Path, paths: Sequence[str], policy: DecodePolicy, cache: Path, threads: int
 ) -> Steps[list[PictureFacts | Refusal]]:
-    """Return the facts of each file, in order. A file is read once; its bytes are dropped before the next are read."""
-    key = digest_of({"version": VERSION, "decode": dataclasses.asdict(policy)})
+    """Return the facts of each file, in order. A file is read once; its bytes are dropped before the next are read.
+
+    Thumbnails are worked out on the way, and go to a space of their own (`thumbnails` reads it).
+    """
+    key = space_key(policy)
     found: list[PictureFacts | Refusal] = []
-    fresh: list[tuple[str, bytes]] = []
-    with Space(cache, "facts", key) as space:
-        reader = _Reader(root, policy, space)
+    fresh: list[_Fresh] = []
+    with Space(cache, "facts", key) as space, Space(cache, "thumbnails", key) as thumbnails:
+        reader = _Reader(root, policy, space, thumbnails)
         batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
         kept = time.monotonic()
         results = map_ordered(reader.facts_of, batches, threads)
@@ -58,6 +62,11 @@ def gather(
                 results.close()  # type: ignore[attr-defined]
             reader.keep(fresh)
     return found
+
+
+def space_key(policy: DecodePolicy) -> str:
+    """Return the key of the spaces that hold what this decode policy gives."""
+    return digest_of({"version": VERSION, "decode": dataclasses.asdict(policy)})
 
 
 def read_file(path: str) -> bytes | Refusal:
@@ -82,16 +91,17 @@ def read_file(path: str) -> bytes | Refusal:
 class _Reader:
     """Reads, looks up and decodes; shared by threads."""
 
-    def __init__(self, root: Path, policy: DecodePolicy, space: Space) -> None:
+    def __init__(self, root: Path, policy: DecodePolicy, space: Space, thumbnails: Space) -> None:
         self._root = str(root)
         self._policy = policy
         self._space = space
+        self._thumbnails = thumbnails
         self._lock = threading.Lock()
 
-    def facts_of(self, paths: Sequence[str]) -> tuple[list[PictureFacts | Refusal], list[tuple[str, bytes]]]:
+    def facts_of(self, paths: Sequence[str]) -> tuple[list[PictureFacts | Refusal], list[_Fresh]]:
         """Return facts for each path, in order, and the records that the cache does not hold yet."""
         facts: list[PictureFacts | Refusal] = []
-        fresh: list[tuple[str, bytes]] = []
+        fresh: list[_Fresh] = []
         held: list[tuple[int, str, bytes]] = []
         size = 0
         for path in paths:
@@ -112,23 +122,24 @@ class _Reader:
         self,
         held: Sequence[tuple[int, str, bytes]],
         facts: list[PictureFacts | Refusal],
-        fresh: list[tuple[str, bytes]],
+        fresh: list[_Fresh],
     ) -> None:
         with self._lock:
             known = dict(self._space.get([sha256 for _, sha256, _ in held]))
         for number, (position, sha256, content) in enumerate(held):
             fact = unpack(sha256, known[number]) if number in known else None
             if fact is None:
-                fact = examine(content, sha256, self._policy)
+                fact, thumbnail = examine(content, sha256, self._policy)
                 if not (isinstance(fact, Refusal) and fact.code in _TRANSIENT):
-                    fresh.append((sha256, pack(fact)))
+                    fresh.append((sha256, pack(fact), thumbnail))
             facts[position] = fact
 
-    def keep(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        """Store records."""
+    def keep(self, entries: Sequence[_Fresh]) -> None:
+        """Store records and thumbnails."""
         if entries:
             with self._lock:
-                self._space.put(entries)
+                self._thumbnails.put((sha256, thumbnail) for sha256, _, thumbnail in entries if thumbnail)
+                self._space.put((sha256, record) for sha256, record, _ in entries)
 
 
 _PENDING = Refusal("unreadable", "It was not read.")

@@ -9,6 +9,7 @@ import numpy as np
 
 from tellapart.data.facts import PictureFacts
 from tellapart.data.manifest import Manifest, Split
+from tellapart.images.examine import white_of
 from tellapart.images.preprocess import ResizePolicy
 
 __all__ = ["resize_policy", "set_facts"]
@@ -37,7 +38,7 @@ def set_facts(facts: Sequence[PictureFacts], splits: Sequence[Split]) -> Mapping
         "all_grey": all(fact.grey for fact in train),
         "aspects": [round(float(value), 4) for value in aspects],
         "shorter_side": [int(shorter.min()), int(np.median(shorter))],
-        "sixteen_bit_scale": 4095 if peaks and max(peaks) <= 4095 else 65535,
+        "sixteen_bit_scale": white_of(peaks),
     }
 
 

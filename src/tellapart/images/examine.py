@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -13,9 +14,10 @@ from PIL import Image
 from tellapart.errors import PictureError
 from tellapart.images.decode import decode, sixteen_bit_peak, upright
 from tellapart.images.header import opened
+from tellapart.images.measure import MEASURES, measure
 from tellapart.images.preprocess import DecodePolicy
 
-__all__ = ["PictureFacts", "Refusal", "examine", "pack", "pixels_digest", "unpack"]
+__all__ = ["PictureFacts", "Refusal", "examine", "pack", "pixels_digest", "unpack", "white_of"]
 
 # JPEG files with more pixels are decoded at a reduced scale, which still reads every byte of them.
 REDUCE_ABOVE_PIXELS = 1_000_000
@@ -29,7 +31,8 @@ class PictureFacts:
 
     `grey`: red, green and blue are equal everywhere. `sixteen_bit_peak`: the highest level of a 16-bit grey picture,
     else None. `pixels`: 16 bytes that are equal for equal pixels; None where the picture was decoded at a reduced scale
-    alone. `signature`: uint8 [8, 8, 3] mean colours as bytes, for pictures of more than 1 MP, else None.
+    alone. `signature`: uint8 [8, 8, 3] mean colours as bytes, for pictures of more than 1 MP, else None. `measures`:
+    one record of `images.measure.MEASURES`: perceptual hashes, what the header says, levels.
     """
 
     sha256: str
@@ -39,6 +42,7 @@ class PictureFacts:
     sixteen_bit_peak: int | None
     pixels: bytes | None
     signature: bytes | None
+    measures: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,16 +53,21 @@ class Refusal:
     note: str
 
 
-def examine(content: bytes, sha256: str, policy: DecodePolicy) -> PictureFacts | Refusal:
-    """Return what a picture's bytes tell, having decoded them."""
+def examine(content: bytes, sha256: str, policy: DecodePolicy) -> tuple[PictureFacts | Refusal, bytes]:
+    """Return what a picture's bytes tell, having decoded them, and its thumbnail (see `Measured`), empty for a refusal.
+
+    16-bit pictures are measured at the scale that a data set of them alone would have.
+    """
     try:
         with opened(content, policy) as (picture, header, _):
+            peak = sixteen_bit_peak(content, policy) if header.sixteen_bit else None
             many = header.width * header.height > REDUCE_ABOVE_PIXELS
             reduced = many and header.format == "JPEG"
-            flat, box = upright(picture, header, _REDUCED_PX if reduced else None, policy)
+            scaled = dataclasses.replace(policy, sixteen_bit_scale=white_of([peak])) if peak is not None else policy
+            flat, box = upright(picture, header, _REDUCED_PX if reduced else None, scaled)
             rgb = flat if flat.mode == "RGB" else flat.convert("RGB")
             pixels = rgb.tobytes()
-        peak = sixteen_bit_peak(content, policy) if header.sixteen_bit else None
+            measured = measure(picture, header, flat, box, len(content))
         if reduced:
             digest = None
         elif peak is not None:
@@ -66,8 +75,8 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> PictureFacts |
         else:
             digest = _digest(pixels, header.width, header.height)
     except PictureError as error:
-        return Refusal(error.code, str(error))
-    return PictureFacts(
+        return Refusal(error.code, str(error)), b""
+    facts = PictureFacts(
         sha256,
         header.width,
         header.height,
@@ -75,7 +84,14 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> PictureFacts |
         peak,
         digest,
         rgb.resize((8, 8), Image.Resampling.BOX, box=box).tobytes() if many else None,
+        measured.measures,
     )
+    return facts, measured.thumbnail
+
+
+def white_of(peaks: Sequence[int]) -> int:
+    """Return the 16-bit level that is white in pictures with these highest levels: 4095 if they fit, else 65535."""
+    return 4095 if peaks and max(peaks) <= 4095 else 65535
 
 
 def pixels_digest(content: bytes, policy: DecodePolicy, peak: int | None = None) -> bytes:
@@ -98,6 +114,7 @@ def pack(fact: PictureFacts | Refusal) -> bytes:
     flags = (fact.pixels is not None) | (fact.signature is not None) << 1
     return (
         _RECORD.pack(1 + fact.grey, flags, fact.width, fact.height, peak)
+        + fact.measures
         + (fact.pixels or b"")
         + (fact.signature or b"")
     )
@@ -110,12 +127,20 @@ def unpack(sha256: str, record: bytes) -> PictureFacts | Refusal | None:
             code, note = json.loads(record[1:])
             return Refusal(str(code), str(note))
         kind, flags, width, height, peak = _RECORD.unpack_from(record)
-        rest = record[_RECORD.size :]
+        measures = record[_RECORD.size :][: MEASURES.itemsize]
+        rest = record[_RECORD.size + MEASURES.itemsize :]
         cut = 16 * (flags & 1)
-        if kind not in (1, 2) or len(rest) != cut + 192 * (flags >> 1 & 1):
+        if kind not in (1, 2) or len(measures) != MEASURES.itemsize or len(rest) != cut + 192 * (flags >> 1 & 1):
             return None
         return PictureFacts(
-            sha256, width, height, kind == 2, None if peak < 0 else peak, rest[:cut] or None, rest[cut:] or None
+            sha256,
+            width,
+            height,
+            kind == 2,
+            None if peak < 0 else peak,
+            rest[:cut] or None,
+            rest[cut:] or None,
+            measures,
         )
     except (struct.error, ValueError):
         return None

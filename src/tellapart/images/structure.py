@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Collection
 from typing import BinaryIO
 
 from tellapart.images.sniff import Format
 
-__all__ = ["ends_early", "exif_orientation", "has_trailing_bytes", "png_without_profile", "tiff_pages"]
+__all__ = ["ends_early", "exif_orientation", "exif_texts", "has_trailing_bytes", "png_without_profile", "tiff_pages"]
 
 _MAX_CHUNKS = 1_000_000
 _MAX_PAGES = 1000
 _TAIL_BYTES = 65536
 _ORIENTATION = 0x0112
+_EXIF_DIRECTORY = 0x8769
+_MAX_TEXT_BYTES = 256
 _TIFF_OFFSETS = {273: 279, 324: 325}  # strip and tile offsets, and the tags that hold their lengths
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
@@ -41,6 +44,33 @@ def exif_orientation(exif: bytes | None) -> int:
     except (KeyError, struct.error):
         pass
     return 1
+
+
+def exif_texts(exif: bytes | None, tags: Collection[int]) -> dict[int, bytes]:
+    """Return those of the `tags` that an EXIF block holds as text, up to its first zero byte and 256 bytes at most.
+
+    Tags are looked for in the first directory and in the one of the camera's settings (tag 34665).
+    """
+    found: dict[int, bytes] = {}
+    if not exif:
+        return found
+    tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
+    try:
+        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
+        directories = [struct.unpack_from(order + "I", tiff, 4)[0]]
+        for directory in directories:
+            (count,) = struct.unpack_from(order + "H", tiff, directory)
+            for entry in range(count):
+                place = directory + 2 + 12 * entry
+                tag, kind, length, value = struct.unpack_from(order + "HHII", tiff, place)
+                if tag in tags and kind == 2:
+                    start = place + 8 if length <= 4 else value
+                    found.setdefault(tag, tiff[start : start + min(length, _MAX_TEXT_BYTES)].split(b"\0")[0])
+                elif tag == _EXIF_DIRECTORY and len(directories) == 1:
+                    directories.append(value)
+    except (KeyError, struct.error):
+        pass
+    return found
 
 
 def tiff_pages(file: BinaryIO) -> int | None:
