@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellapart.cache import Space, cache_root, digest_of
 
 
+@settings(deadline=None)
 @given(
     entries=st.dictionaries(st.text("0123456789abcdef", min_size=1, max_size=8), st.binary(max_size=40), max_size=40)
 )

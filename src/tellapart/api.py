@@ -6,17 +6,21 @@ Here a verb's events are driven: written to the run folder, shown to whoever wat
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tellapart.errors import InputError, InterruptedRunError
+from tellapart.errors import InputError, InterruptedRunError, PictureError
 from tellapart.events import Event
 from tellapart.recipe import Recipe
 
 if TYPE_CHECKING:
+    from tellapart.driving import Signals
+    from tellapart.ladder.clock import Clock
+    from tellapart.ladder.folder import RunFolder
     from tellapart.report.summary import SplitReport, Summary
     from tellapart.runtime.predictor import Failure, Prediction
 
@@ -88,10 +92,10 @@ def train(
 ) -> TrainResult:
     """Train a classifier on labelled pictures: check, split, climb the ladder, ship, report.
 
-    `data` is a folder per class, the same under train/val/test, or a table; `out` the run folder (default: a fresh one
-    beside `data`); `options` are those of the recipe, over `recipe`; `watch` is called with each event;
-    `spent_already` seconds of the budget are gone. The pictures are never changed. Raises InputError (RecipeError,
-    DataError) for what cannot be used, InterruptedRunError when stopped before there was a model.
+    `data` is a folder per class, the same under train/val/test, a table, or an archive of one; `out` the run folder
+    (default: a fresh one beside `data`); `options` are those of the recipe, over `recipe`; `watch` is called with each
+    event; `spent_already` seconds of the budget are gone. The pictures are never changed. Raises InputError
+    (RecipeError, DataError) for what cannot be used, InterruptedRunError when stopped before there was a model.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -99,30 +103,50 @@ def train(
     ('majority', ['excluded', 'found', 'test'])
     """
     entered = time.monotonic()
-    from tellapart.cache import cache_root
-    from tellapart.driving import drive
-    from tellapart.ladder.climb import climb
+    import tellapart.ladder.climb  # noqa: F401 - all that takes long to import, while a signal still ends it at once
+    from tellapart.driving import Signals
+    from tellapart.files import room_told
+    from tellapart.interrupts import by_exception
     from tellapart.ladder.clock import Clock
-    from tellapart.ladder.finish import contract
     from tellapart.ladder.folder import prepare
-    from tellapart.ladder.run import Run
+    from tellapart.ladder.space import needed_bytes
 
+    by_exception()
     data = Path(data)
     chosen = Recipe.of(recipe, **options)
-    folder = prepare(data, None if out is None else Path(out), chosen, resume)
-    if folder.finished is not None:
-        return TrainResult(folder.path, folder.finished)
-    folder.remember(finished=False)
-    if folder.previous is not None and chosen.data.previous is None:
-        chosen = Recipe.of(chosen, previous=str(folder.previous))
-    clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
-    run = Run(data, folder.path, cache_root(folder.path), chosen, clock)
+    with Signals() as signals:
+        folder = prepare(data, None if out is None else Path(out), chosen, resume)
+        try:
+            if folder.finished is not None:
+                return TrainResult(folder.path, folder.finished)
+            clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
+            with room_told(folder.path, needed_bytes(0)):
+                return _train(folder, chosen, clock, watch, signals)
+        finally:
+            folder.release()
+
+
+def _train(folder: RunFolder, chosen: Recipe, clock: Clock, watch: Watch | None, signals: Signals) -> TrainResult:
+    from tellapart.cache import cache_root
+    from tellapart.driving import drive
+    from tellapart.files import is_full
+    from tellapart.ladder.climb import climb
+    from tellapart.ladder.finish import contract
+    from tellapart.ladder.run import Run
+
     try:
-        summary, exit_code = drive(climb(run), folder.path, watch, lambda: clock.interrupt(_SECONDS_TO_END_IN))
+        folder.remember(finished=False)
+        if folder.previous is not None and chosen.data.previous is None:
+            chosen = Recipe.of(chosen, previous=str(folder.previous))
+        run = Run(folder.data, folder.path, cache_root(folder.path), chosen, clock)
+        interrupt = functools.partial(clock.interrupt, _SECONDS_TO_END_IN)
+        summary, exit_code = drive(climb(run), folder.path, watch, interrupt, signals)
     except (InputError, InterruptedRunError):
         folder.forget()
         raise
     except Exception as error:
+        if isinstance(error, OSError) and is_full(error) and not (folder.path / "bundle").exists():
+            folder.forget()
         error.add_note(f"run folder: {folder.path}")
         raise
     folder.remember(finished=not clock.interrupted)
@@ -137,8 +161,9 @@ def predict(
 ) -> Iterator[Prediction | Failure]:
     """Yield a Prediction or a Failure for each picture, in order, as they are asked for.
 
-    `pictures` are files, folders and globs (or one of them). Raises BundleError for a bundle that cannot be trusted,
-    InputError where nothing of what was asked is found; one missing name among others is a Failure in its place.
+    `pictures` are files, folders, globs and archives (or one of them). Raises BundleError for a bundle that cannot be
+    trusted, InputError where nothing of what was asked is found, DataError for an archive that is refused; one missing
+    name among others is a Failure in its place.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -146,12 +171,40 @@ def predict(
     >>> first.answer in ("label", "unsure", "unknown"), 0.0 <= first.prob <= 1.0
     (True, True)
     """
+    from tellapart.interrupts import by_exception
     from tellapart.runtime.bundle import Bundle
     from tellapart.runtime.predictor import Predictor
     from tellapart.runtime.sources import expand
 
-    asked = [pictures] if isinstance(pictures, str | Path) else pictures
-    return Predictor(Bundle(Path(bundle)), threads).predict(expand(str(item) for item in asked))
+    by_exception()
+    opened = Bundle(Path(bundle))
+    asked = [str(item) for item in ([pictures] if isinstance(pictures, str | Path) else pictures)]
+    places = _archives(asked)
+    answers = Predictor(opened, threads).predict(expand(places.get(item, item) for item in asked))
+    return answers if not places else (_as_member(answer, places) for answer in answers)
+
+
+def _archives(asked: Iterable[str]) -> dict[str, str]:
+    """Unpack the archives among names; return where each lies now."""
+    from tellapart.cache import cache_root
+    from tellapart.data.archive import is_archive, unpacked
+    from tellapart.driving import finish
+
+    return {item: str(finish(unpacked(Path(item), cache_root())).top) for item in asked if is_archive(Path(item))}
+
+
+def _as_member(answer: Prediction | Failure, places: dict[str, str]) -> Prediction | Failure:
+    """Return an answer with the path of a member, `pets.zip/1.jpg`, in place of where it lies unpacked."""
+    from tellapart.runtime.predictor import Failure
+
+    for archive, place in places.items():
+        if answer.path is not None and (answer.path == place or answer.path.startswith(f"{place}/")):
+            told = archive + answer.path[len(place) :]
+            if isinstance(answer, Failure):
+                said = answer.error.message.replace(place, archive)
+                return Failure(told, PictureError(answer.error.code, said, answer.error.next))
+            return dataclasses.replace(answer, path=told, file=answer.path)
+    return answer
 
 
 def evaluate(
@@ -169,8 +222,10 @@ def evaluate(
     True
     """
     from tellapart.driving import finish
+    from tellapart.interrupts import by_exception
     from tellapart.ladder.evaluate import evaluate as steps
 
+    by_exception()
     found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options)), watch)
     return EvaluateResult(found.split, found.classes, found.notes)
 
@@ -188,7 +243,9 @@ def demo(
     (1797, 10)
     """
     from tellapart.data.digits import write_digits
+    from tellapart.interrupts import by_exception
 
+    by_exception()
     folder = Path("tellapart-demo" if out is None else out)
     write_digits(folder / "digits")
     wishes = {"budget": _DEMO_SECONDS, **options}

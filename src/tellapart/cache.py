@@ -6,9 +6,12 @@ bytes, preprocessing, version). A key is a picture's sha256, a value some bytes.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 __all__ = ["Space", "cache_root", "digest_of"]
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+_LEAST_FREE_BYTES = 1 << 20
 
 
 def digest_of(value: Any) -> str:
@@ -31,10 +35,17 @@ def cache_root(fallback: Path | None = None) -> Path:
     """
     named = os.environ.get("TELLAPART_CACHE")
     base = os.environ.get("XDG_CACHE_HOME")
-    choices = [Path(named)] if named else [Path(base) / "tellapart" if base else Path.home() / ".cache" / "tellapart"]
+    choices = []
+    problem: OSError | None = None
+    if named or base:
+        choices.append(Path(named) if named else Path(base or "") / "tellapart")
+    else:
+        try:
+            choices.append(Path.home() / ".cache" / "tellapart")
+        except RuntimeError:  # a user without a home
+            problem = FileNotFoundError("there is no home folder")
     if fallback is not None:
         choices.append(fallback / "cache")
-    problem: OSError | None = None
     for choice in choices:
         try:
             choice.mkdir(parents=True, exist_ok=True)
@@ -54,7 +65,9 @@ class Space:
         self._path = folder / f"{key[:40]}.sqlite"
         try:
             self._db = self._open()
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise _as_os_error(error, self._path) from error
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
             self._db = self._open()
@@ -81,13 +94,16 @@ class Space:
 
     def put(self, entries: Iterable[tuple[str, bytes]]) -> None:
         """Store entries in one transaction; a key that is present keeps its value."""
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?)", entries)
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise _as_os_error(error, self._path) from error
             raise
-        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""
@@ -98,3 +114,20 @@ class Space:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _as_os_error(error: sqlite3.Error, path: Path) -> OSError:
+    """Return what the disk said: SQLite tells of a full one, and of a limit for files, in words of its own."""
+    kinds = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
+    number = kinds.get(_code(error), errno.EIO)
+    if number == errno.EIO and shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
+        number = errno.ENOSPC
+    return OSError(number, f"the cache cannot be written ({error})", str(path))
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -12,8 +13,9 @@ from typing import Any, TypeVar
 
 from tellapart.errors import InterruptedRunError
 from tellapart.events import Event, EventLog, Steps
+from tellapart.interrupts import Signalled
 
-__all__ = ["drive", "finish"]
+__all__ = ["Signals", "drive", "finish"]
 
 T = TypeVar("T")
 
@@ -33,16 +35,21 @@ def finish(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
 
 
 def drive(
-    steps: Steps[T], run: Path, watch: Callable[[Event], None] | None, on_interrupt: Callable[[], None]
+    steps: Steps[T],
+    run: Path,
+    watch: Callable[[Event], None] | None,
+    on_interrupt: Callable[[], None],
+    signals: Signals | None = None,
 ) -> tuple[T, int]:
     """Run a verb that has a run folder; return its result and the exit code (0, or 130 or 143 when interrupted).
 
     The first SIGINT or SIGTERM, or a file named STOP in the folder, calls `on_interrupt` and throws
     InterruptedRunError in at the next event, so that the best so far is kept; a second signal ends everything at once.
+    `signals` are those that are watched for already.
     """
     log = EventLog(run / "events.jsonl")
     exit_code = 0
-    with _Signals() as signals:
+    with contextlib.nullcontext(signals) if signals is not None else Signals() as signals:
         looked, stop_seen = time.monotonic(), False
         try:
             event = next(steps)
@@ -68,8 +75,8 @@ def drive(
             log.close()
 
 
-class _Signals:
-    """Remembers the first SIGINT or SIGTERM; the second raises KeyboardInterrupt. Only in the main thread."""
+class Signals:
+    """Remembers the first SIGINT or SIGTERM; the second raises Signalled. Only in the main thread."""
 
     def __init__(self) -> None:
         self._pending: int | None = None
@@ -77,16 +84,17 @@ class _Signals:
         self._before: dict[int, Any] = {}
 
     def take(self) -> int | None:
+        """Return the number of the signal that came since this was asked last, if any."""
         pending, self._pending = self._pending, None
         return pending
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._seen:
-            raise KeyboardInterrupt
+            raise Signalled(number)
         self._seen = True
         self._pending = number
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._receive)

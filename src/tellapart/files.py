@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -12,7 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["finite", "new_folder", "sync_folder", "write_bytes", "write_json", "write_text"]
+from tellapart.errors import InputError
+
+__all__ = [
+    "finite",
+    "is_full",
+    "new_folder",
+    "no_room",
+    "room_told",
+    "sync_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -78,6 +91,36 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def room_told(folder: Path, needed_bytes: int) -> Iterator[None]:
+    """Tell what a full disk raises as one InputError (`no_space`) that says how much room is needed in `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise no_room(folder, needed_bytes) from None
+
+
+def no_room(folder: Path, needed_bytes: int) -> InputError:
+    """Return the error for a disk that is too full: where, what is free, what is needed."""
+    place = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    try:
+        free = f"{shutil.disk_usage(place).free:,} bytes free"
+    except OSError:
+        free = "room unknown"
+    return InputError(
+        "no_space",
+        f"There is not enough room for {folder}: {free}, about {needed_bytes:,} needed.",
+        "Free some, or name another place with --out, and with $TELLAPART_CACHE for what is kept between runs.",
+    )
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether there was no room: on the disk, in the user's share of it, or under a limit for files."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync_folder(path: Path) -> None:

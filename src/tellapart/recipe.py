@@ -34,6 +34,7 @@ Effort = Literal["quick", "balanced", "best"]
 DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}
 
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
+_NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -82,6 +83,9 @@ class DataOptions(_Section):
     label_column: str | None = Field(None, description="Column of a table that holds the labels.")
     split_column: str | None = Field(None, description="Column of a table that holds train, val or test.")
     group_column: str | None = Field(None, description="Column of a table whose equal values stay in one split.")
+    skip_missing: bool = Field(False, description="Leave out what a table names but is not there, instead of stopping.")
+    nested: Literal["stop", "first", "path"] = Field("stop", description=_NESTED)
+    unlabelled: Literal["skip", "stop"] = Field("skip", description="What pictures beside the class folders are to do.")
     previous: str | None = Field(None, description="Run or manifest.jsonl whose pictures keep their split.")
     resize: Literal["auto", "crop", "pad", "squash"] = Field("auto", description="How a picture becomes square.")
     background: Colour = Field((255, 255, 255), description="RGB colour behind transparent pixels.")

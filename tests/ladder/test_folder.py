@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tellapart.errors import DataError, RecipeError
-from tellapart.ladder.folder import RunFolder, prepare
+from tellapart.ladder import folder as folders
+from tellapart.ladder.folder import RunFolder
 from tellapart.recipe import Recipe
 
 
@@ -56,6 +60,13 @@ def test_a_folder_with_other_things_in_it_is_left_alone(photos: Path, tmp_path: 
         with pytest.raises(DataError, match="holds no run"):
             prepare(photos, thesis, Recipe(), resume=resume)
     assert [path.name for path in thesis.iterdir()] == ["chapter1"]
+
+
+def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFolder:
+    """Prepare a run folder as a process does that ends right after."""
+    folder = folders.prepare(data, out, recipe, resume)
+    folder.release()
+    return folder
 
 
 def begun(photos: Path, run: Path, recipe: Recipe) -> RunFolder:
@@ -109,3 +120,33 @@ def test_a_run_is_not_gone_on_with_on_other_pictures(photos: Path, tmp_path: Pat
     (tmp_path / "others").mkdir()
     with pytest.raises(DataError, match=r"was made with .*photos, not with .*others"):
         prepare(tmp_path / "others", tmp_path / "run", Recipe(), resume=True)
+
+
+def test_a_run_folder_belongs_to_one_process_at_a_time(photos: Path, tmp_path: Path) -> None:
+    for out in (tmp_path / "run", None):
+        first = folders.prepare(photos, out, Recipe(), resume=False)
+        with pytest.raises(DataError, match=rf"in use by process {os.getpid()} on .* UTC") as caught:
+            folders.prepare(photos, first.path, Recipe(), resume=True)
+        assert caught.value.code == "run_in_use"
+        first.release()
+        assert sorted(path.name for path in first.path.iterdir()) == ["recipe.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is killed")
+def test_a_lock_ends_with_its_process_even_when_it_is_killed(photos: Path, tmp_path: Path) -> None:
+    run = begun(photos, tmp_path / "run", Recipe()).path
+    hold = "import sys; from pathlib import Path; from tellapart.locks import claim; held = claim(Path(sys.argv[1]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{hold}; print(held, flush=True); input()", str(run / "lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline().startswith(b"Lock(")
+        with pytest.raises(DataError, match=f"process {other.pid} on"):
+            prepare(photos, run, Recipe(), resume=True)
+        other.kill()
+        other.wait()
+    assert (run / "lock").exists()
+    assert prepare(photos, run, Recipe(), resume=True).path == run
+    assert not (run / "lock").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,19 +14,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done; 1 our fault; 2 the user's input; 3 a gate said no; 130 and 143 interrupted.
     """
+    from tellapart.interrupts import at_once
+
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:  # the imports too: Ctrl-C may come while they are under way
-        from tellapart.cli import output, verbs
+    with at_once(lambda: _tell_interrupted(given)):  # before the other imports, which take a while
+        try:
+            from tellapart.cli import output, verbs
 
-        output.accept_any_name()
-        code = verbs.run(given or ["--help"])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        from tellapart.cli.output import reader_left
+            output.accept_any_name()
+            code = verbs.run(given or ["--help"])
+            sys.stdout.flush()
+        except BrokenPipeError:
+            from tellapart.cli.output import reader_left
 
-        return reader_left()
-    except BaseException as error:
-        from tellapart.cli.failures import failed
+            return reader_left()
+        except BaseException as error:
+            from tellapart.cli.failures import failed
 
-        return failed(error, given)
-    return code
+            return failed(error, given)
+        return code
+
+
+def _tell_interrupted(given: Sequence[str]) -> None:
+    """Tell of an interrupt while the command starts: the words of `cli.failures`, without an import."""
+    said, step = "It was interrupted, and ended at once.", "Run it again."
+    if "--json" in given[: given.index("--")] if "--" in given else "--json" in given:
+        os.write(1, f'{{"error": {{"code": "interrupted", "message": "{said}", "next": "{step}"}}}}\n'.encode())
+    else:
+        os.write(2, f"tellapart: {said} {step}\n".encode())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-OPTIONS = ("path_column", "label_column", "split_column", "threads")
+OPTIONS = ("path_column", "label_column", "split_column", "skip_missing", "nested", "unlabelled", "threads")
 LARGEST_CONFUSION = 12
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import traceback
@@ -13,6 +14,7 @@ import typer
 from tellapart.cli.output import json_line, printable
 from tellapart.cli.verbs import VERBS
 from tellapart.errors import InputError, InterruptedRunError, TellapartError, did_you_mean
+from tellapart.interrupts import Signalled
 
 __all__ = ["failed"]
 
@@ -46,7 +48,8 @@ def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
     if isinstance(error, typer.TyperException):
         return _usage(error, arguments)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return _interrupted()
+        cause = error.__cause__ if isinstance(error, typer.Abort) else error
+        return _interrupted(cause.number if isinstance(cause, Signalled) else signal.SIGINT)
     trace = _keep_trace(error)
     return TellapartError(
         "internal_error",
@@ -55,8 +58,8 @@ def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
     )
 
 
-def _interrupted() -> InterruptedRunError:
-    told = InterruptedRunError(2)
+def _interrupted(number: int) -> InterruptedRunError:
+    told = InterruptedRunError(number)
     told.message = "It was interrupted, and ended at once."  # whatever it was, and whether or not a model was kept
     return told
 

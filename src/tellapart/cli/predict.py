@@ -22,7 +22,11 @@ def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What train made: RUN/bundle.", show_default=False)],
     pictures: Annotated[
         list[str],
-        typer.Argument(metavar="PICTURES...", help="Picture files, folders of them, or globs.", show_default=False),
+        typer.Argument(
+            metavar="PICTURES...",
+            help="Picture files, folders of them, globs, or .zip and .tar archives.",
+            show_default=False,
+        ),
     ],
     *,
     as_json: Annotated[
@@ -40,7 +44,7 @@ def predict(
     ] = None,
     debug: DebugFlag = False,
 ) -> int:
-    """Name the class of each of PICTURES: files, folders or globs."""
+    """Name the class of each of PICTURES: files, folders, globs or archives."""
     from tellapart import api
 
     if as_json and csv == "-":
@@ -70,7 +74,11 @@ def predict(
                 continue
             answered += 1
             if sorter is not None:
-                sorter.copy(line["path"], line["label"] if line["answer"] == "label" else None, line["answer"])
+                sorter.copy(
+                    getattr(result, "file", None) or line["path"],
+                    line["label"] if line["answer"] == "label" else None,
+                    line["answer"],
+                )
     if failed and not answered:
         sys.stderr.write(f"tellapart: none of the {failed:,} pictures could be answered.\n")
         return 2

@@ -25,7 +25,8 @@ def train(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="A folder per class; the same under train/ val/ test/; or a CSV, TSV, JSON Lines or Parquet table.",
+            help="A folder per class; the same under train/ val/ test/; a CSV, TSV, JSON Lines or Parquet table; "
+            "or a .zip or .tar of one.",
             show_default=False,
         ),
     ],

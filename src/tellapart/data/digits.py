@@ -5,13 +5,15 @@ Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from tellapart.errors import MissingExtraError
+from tellapart.errors import DataError, MissingExtraError
 
 __all__ = ["write_digits"]
 
@@ -32,6 +34,18 @@ def write_digits(folder: Path) -> int:
     for number, (pixels, label) in enumerate(zip(levels, table[:, 64].astype(int), strict=True)):
         target = folder / str(label) / f"{number:04d}.png"
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(target)
+            part = target.with_suffix(".part")
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(part, format="PNG")
+                os.replace(part, target)
+            except OSError as error:
+                raise DataError(
+                    "cannot_write",
+                    f"The pictures cannot be written to {folder} ({error.strerror or error}).",
+                    "Give another folder with --out.",
+                ) from None
+            finally:
+                with contextlib.suppress(OSError):
+                    part.unlink()
     return len(table)

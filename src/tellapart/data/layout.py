@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,18 +10,23 @@ from tellapart.data.listing import Entry, Listing, class_key, is_picture, quoted
 from tellapart.data.manifest import Split
 from tellapart.data.walk import Tree
 from tellapart.errors import DataError
+from tellapart.recipe import DataOptions
 
 __all__ = ["list_folder"]
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
-def list_folder(tree: Tree) -> Listing:
-    """Return what a folder lists. Raises DataError, with what to do, where its layout can be read in two ways."""
+def list_folder(tree: Tree, options: DataOptions) -> Listing:
+    """Return what a folder lists. Raises DataError, with what to do, where its layout can be read in two ways.
+
+    `options.nested` says what folders inside class folders are: a reason to stop, parts of their class (`first`), or
+    classes by their whole path (`path`). `options.unlabelled` says whether pictures outside of classes are.
+    """
     if not tree.files and not tree.excluded:
         raise DataError(
             "empty_folder",
-            f"{shown(str(tree.root))} holds no files.",
+            f"{shown(tree.name)} holds no files.",
             "Give a folder with a folder of pictures for each class.",
         )
     notes: list[tuple[str, str]] = []
@@ -33,25 +39,34 @@ def list_folder(tree: Tree) -> Listing:
             below.setdefault(top, []).append(path)
     if not below:
         _refuse_flat(tree)
-    splits = _split_folders(tree.root, below)
+    splits = _split_folders(tree, below)
     base = 1 if splits else 0
-    entries = [_entry(path, base, splits) for path in tree.files]
-    _check_nesting(tree.root, [path for path in tree.files if path.count("/") > base + 1], entries, base)
-    _check_names(entries, base)
+    whole = options.nested == "path"
+    entries = [_entry(path, base, splits, whole) for path in tree.files]
+    if options.nested == "stop":
+        _check_nesting(tree, [path for path in tree.files if path.count("/") > base + 1], entries, base)
+    if options.unlabelled == "stop":
+        _refuse_unlabelled(tree, entries)
+    _check_names(entries, base, whole)
     notes += _empty_classes(tree, base, splits, entries)
-    return Listing(tree.root, entries, tree.excluded, splits=bool(splits), notes=notes)
+    return Listing(tree.root, tree.name, entries, tree.excluded, splits=bool(splits), notes=notes)
 
 
-def _entry(path: str, base: int, splits: dict[str, Split]) -> Entry:
+def _entry(path: str, base: int, splits: dict[str, Split], whole: bool) -> Entry:
     parts = path.split("/")
     split = splits.get(parts[0]) if base else None
     if len(parts) < base + 2 or (base and split is None):
         return Entry(path, None)
-    return Entry(path, class_key(parts[base]), split)
+    return Entry(path, class_key(_class_folder(parts, base, whole)), split)
 
 
-def _split_folders(root: Path, below: dict[str, list[str]]) -> dict[str, Split]:
+def _class_folder(parts: Sequence[str], base: int, whole: bool) -> str:
+    return "/".join(parts[base:-1]) if whole else parts[base]
+
+
+def _split_folders(tree: Tree, below: dict[str, list[str]]) -> dict[str, Split]:
     """Return which top folders are splits, or nothing for a folder per class."""
+    root, name = tree.root, tree.name
     named = {top: split for top in below if (split := split_of(top)) is not None}
     if not named:
         return {}
@@ -62,14 +77,14 @@ def _split_folders(root: Path, below: dict[str, list[str]]) -> dict[str, Split]:
             return {}
         raise DataError(
             "no_classes",
-            f"{some([f'{top}/' for top in sorted(named)])} in {shown(str(root))} hold pictures but no class folders.",
+            f"{some([f'{top}/' for top in sorted(named)])} in {shown(name)} hold pictures but no class folders.",
             "Put a folder for each class into each of them, or give a table with the columns path and label.",
         )
     strangers = [top for top in others if _holds_picture(root, below[top])]
     if strangers:
         raise DataError(
             "ambiguous_layout",
-            f"{shown(str(root))} can be read in two ways: as splits ({', '.join(map(shown, sorted(named)))}) beside "
+            f"{shown(name)} can be read in two ways: as splits ({', '.join(map(shown, sorted(named)))}) beside "
             f"unlabelled pictures ({some(sorted(strangers))}), or as classes of those names.",
             "Move the folders that are no splits out of it.",
         )
@@ -88,46 +103,56 @@ def _holds_picture(root: Path, paths: Iterable[str]) -> bool:
 
 def _refuse_flat(tree: Tree) -> None:
     tables = [path for path in tree.files if path.lower().endswith(_TABLES)]
-    step = f"Give the table itself, {tree.root / tables[0]}, or p" if tables else "P"
+    step = f"Give the table itself, {shown(os.path.join(tree.name, tables[0]))}, or p" if tables else "P"
     raise DataError(
         "no_classes",
-        f"{shown(str(tree.root))} holds {len(tree.files)} file(s) but no class folders with files in them.",
+        f"{shown(tree.name)} holds {len(tree.files)} file(s) but no class folders with files in them.",
         f"{step}ut the pictures of each class into a folder of its own.",
     )
 
 
-def _check_nesting(root: Path, deep: Sequence[str], entries: Sequence[Entry], base: int) -> None:
+def _check_nesting(tree: Tree, deep: Sequence[str], entries: Sequence[Entry], base: int) -> None:
+    root, name = tree.root, tree.name
     found = next((path for path in deep if is_picture(root / path)), None)
     if found is None:
         return
     parts = found.split("/")
     outer = sorted({entry.label for entry in entries if entry.label is not None})
     inner = sorted({"/".join(path.split("/")[base:-1]) for path in deep})
-    if len(outer) == 1:
-        step = f"If the classes are the folders inside, give {root.joinpath(*parts[: base + 1])}."
-    else:
-        step = "Put each class's pictures directly into its folder, or give a table with the columns path and label."
+    step = "Say which by --nested first (the outer folders) or --nested path (the whole paths)."
+    if len(outer) == 1 and name == str(root):
+        step = f"If the classes are the folders inside, give {shown(str(root.joinpath(*parts[: base + 1])))}. {step}"
     raise DataError(
         "nested_classes",
-        f"{shown('/'.join(parts[:-1]))}/ holds pictures inside a class folder, so that {shown(str(root))} can be read "
+        f"{shown('/'.join(parts[:-1]))}/ holds pictures inside a class folder, so that {shown(name)} can be read "
         f"in two ways: the classes {some(outer, 4)}, or the classes {some(inner, 4)}.",
         step,
     )
 
 
-def _check_names(entries: Sequence[Entry], base: int) -> None:
+def _refuse_unlabelled(tree: Tree, entries: Sequence[Entry]) -> None:
+    stray = [entry.path for entry in entries if entry.label is None and is_picture(tree.root / entry.path)]
+    if stray:
+        raise DataError(
+            "unlabelled_pictures",
+            f"{len(stray)} picture(s) in {shown(tree.name)} are in no class folder: {some(stray)}.",
+            "Put each into the folder of its class, or leave them out by --unlabelled skip.",
+        )
+
+
+def _check_names(entries: Sequence[Entry], base: int, whole: bool) -> None:
     """Refuse class folders that a reader, or another disk, could not tell apart."""
     written: dict[tuple[Split | None, str], str] = {}
     folded: dict[str, str] = {}
     for entry in entries:
         if entry.label is None:
             continue
-        name = entry.path.split("/")[base]
+        name = _class_folder(entry.path.split("/"), base, whole)
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise DataError(
                 "class_name",
                 f"The class folder {quoted(name)} has a name that is not valid UTF-8.",
-                "Rename it.",
+                "Rename it: its name is what the class will be called.",
             )
         first = written.setdefault((entry.split, entry.label), name)
         if first != name:

@@ -43,10 +43,12 @@ class Entry:
 class Listing:
     """All that was found, sorted by path; `excluded` will not be opened. `notes` are (level, sentence) pairs.
 
+    `name` is what `root` is called to a person: for an archive its name, not the place that it was unpacked to.
     `splits` says whether the data set came with splits; entries without one then count as train.
     """
 
     root: Path
+    name: str
     entries: Sequence[Entry]
     excluded: Sequence[Excluded]
     splits: bool

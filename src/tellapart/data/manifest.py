@@ -25,7 +25,9 @@ VERSION = 1
 class Row:
     """One labelled picture. `path` is relative to the manifest's root, with `/`; sizes are after EXIF orientation.
 
-    `group` is equal for pictures that must share a split: the smallest sha256 of the group.
+    `group` is equal for pictures that must share a split: the smallest sha256 of the group. `size` (bytes) and
+    `mtime_ns` are those of the file before it was read; they tell whether it may have changed, and do not count when
+    rows are compared.
     """
 
     path: str
@@ -35,6 +37,8 @@ class Row:
     sha256: str
     width: int
     height: int
+    size: int = dataclasses.field(default=-1, compare=False)
+    mtime_ns: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Manifest:
     `classes` is sorted; a picture's class index is the index of its label there. `given` are the splits that came
     with the data and were kept; `notes` are sentences for the user; `facts` are values that later parts need:
     `all_grey` (bool), `aspects` (longer over shorter side: median and 95th percentile), `shorter_side` (least and
-    median, in pixels), `sixteen_bit_scale`; they are described at `data.policy.set_facts`.
+    median, in pixels), `sixteen_bit_scale`; they are described at `data.policy.set_facts`. `source` is what `root` is
+    called to a person: of an archive, paths are those of members below `source`, and `root` is where it lies unpacked.
     """
 
     root: Path
@@ -63,6 +68,7 @@ class Manifest:
     given: tuple[Split, ...] = ()
     notes: tuple[str, ...] = ()
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    source: str = ""
 
     @classmethod
     def scan(cls, path: str | Path, recipe: Recipe | None = None, cache: Path | None = None) -> Manifest:
@@ -107,6 +113,7 @@ class Manifest:
         head = {
             "version": VERSION,
             "root": str(self.root),
+            "source": self.source,
             "classes": list(self.classes),
             "given": list(self.given),
             "notes": list(self.notes),
@@ -138,6 +145,7 @@ class Manifest:
                 given=tuple(head["given"]),
                 notes=tuple(head["notes"]),
                 facts=head["facts"],
+                source=head.get("source", ""),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DataError(

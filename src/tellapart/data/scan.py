@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tellapart.data.archive import Unpacked, is_archive, unpacked
 from tellapart.data.assign import Picture, assign, read_previous
+from tellapart.data.disk import Stamp, stamps
 from tellapart.data.facts import PictureFacts, Refusal, gather
 from tellapart.data.identity import identities
 from tellapart.data.layout import list_folder
 from tellapart.data.listing import Entry, Listing, is_picture, shown, some
 from tellapart.data.manifest import SPLITS, Excluded, Manifest, Row, Split
 from tellapart.data.policy import set_facts
-from tellapart.data.table import list_table
+from tellapart.data.table import fits, list_table
 from tellapart.data.table_rows import SUFFIXES
 from tellapart.data.walk import walk
 from tellapart.errors import DataError, RecipeError
@@ -27,17 +29,18 @@ from tellapart.recipe import Recipe
 __all__ = ["Purpose", "decode_policy", "scan"]
 
 Purpose = Literal["train", "evaluate"]
+_MOST_DISK_ERRORS = 0.01
+_NOT_FOLLOWED = ("symlink_outside", "symlink_folder", "folder_loop")
+_UNEVEN = 50
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") -> Steps[Manifest]:
-    """List, read, group and split labelled pictures: a folder per class, split folders, or a table.
+    """List, read, group and split labelled pictures: a folder per class, split folders, a table; or an archive of one.
 
     To `evaluate`, nothing is split: pictures without a given split are test, and one class is enough. Every note is
     yielded, and kept in the manifest. Nothing is written but the cache. Raises DataError when the data cannot be used.
     """
-    began = time.monotonic()
-    yield StageBegan("scan")
     if purpose == "train" and recipe.data.val + recipe.data.test > 0.95:
         raise RecipeError(
             "bad_option",
@@ -47,14 +50,19 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
     previous = None
     if purpose == "train" and recipe.data.previous is not None:
         previous = read_previous(Path(recipe.data.previous))
-    listing = yield from _list(data, recipe)
+    place = (yield from unpacked(data, cache)) if is_archive(data) else None
+    began = time.monotonic()
+    yield StageBegan("scan")
+    listing = yield from (_list(data, recipe) if place is None else _list_unpacked(place, recipe))
     policy = decode_policy(recipe)
     threads = recipe.fit.threads or default_threads()
     paths = [entry.path for entry in listing.entries]
+    before = stamps(listing.root, paths)
     facts = yield from gather(listing.root, paths, policy, cache, threads)
     used = _Used()
     excluded = list(listing.excluded)
-    for entry, fact in zip(listing.entries, facts, strict=True):
+    _check_disk(listing, facts)
+    for entry, fact, stamp in zip(listing.entries, facts, before, strict=True):
         if isinstance(fact, Refusal):
             excluded.append(Excluded(entry.path, fact.code, fact.note))
         elif entry.label is None:
@@ -62,6 +70,7 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
         else:
             used.entries.append(entry)
             used.facts.append(fact)
+            used.stamps.append(stamp)
     names = yield from identities(
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )
@@ -85,12 +94,13 @@ class _Used:
 
     entries: list[Entry] = dataclasses.field(default_factory=list)
     facts: list[PictureFacts] = dataclasses.field(default_factory=list)
+    stamps: list[Stamp] = dataclasses.field(default_factory=list)
 
 
 def _list(data: Path, recipe: Recipe) -> Steps[Listing]:
     named = shown(str(data))
     if data.is_dir():
-        return list_folder((yield from walk(data)))
+        return list_folder((yield from walk(data)), recipe.data)
     if not data.exists():
         raise DataError("no_data", f"{named} does not exist.", "Give a folder of pictures, or a table that lists them.")
     suffix = data.suffix.lower()
@@ -99,12 +109,50 @@ def _list(data: Path, recipe: Recipe) -> Steps[Listing]:
     if is_picture(data):
         raise DataError("data_is_picture", f"{named} is a single picture.", "Give a folder with a folder per class.")
     if suffix in _ARCHIVES:
-        raise DataError("data_is_archive", f"{named} is an archive.", "Unpack it, and give the folder.")
+        raise DataError(
+            "data_is_archive", f"{named} is an archive of a kind that is not read; zip and tar are.", "Unpack it."
+        )
     raise DataError(
         "unknown_data",
-        f"{named} is neither a folder nor a table; tables end in {', '.join(SUFFIXES)}.",
-        "Give a folder with a folder per class, or a table.",
+        f"{named} is neither a folder nor a table nor an archive; tables end in {', '.join(SUFFIXES)}.",
+        "Give a folder with a folder per class, a table, or a .zip or .tar of either.",
     )
+
+
+def _list_unpacked(place: Unpacked, recipe: Recipe) -> Steps[Listing]:
+    """List what came out of an archive: by the table in it, where there is one with paths and labels."""
+    tables = [path for path in sorted(place.folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    fitting = [path for path in tables if fits(path, recipe.data)]
+    if len(fitting) > 1:
+        raise DataError(
+            "ambiguous_layout",
+            f"{shown(place.name)} holds several tables of pictures: {some([path.name for path in fitting])}.",
+            "Unpack it, and give one of them.",
+        )
+    if fitting:
+        return (yield from list_table(fitting[0], recipe.data, place.name))
+    try:
+        return list_folder((yield from walk(place.folder, place.name)), recipe.data)
+    except DataError as error:
+        if error.code == "no_classes" and tables:
+            return (yield from list_table(tables[0], recipe.data, place.name))  # it says what is amiss with it
+        raise
+
+
+def _check_disk(listing: Listing, facts: Sequence[PictureFacts | Refusal]) -> None:
+    """Refuse a set of which a part, more than by chance, cannot be read for the disk's sake."""
+    failed = [
+        entry.path
+        for entry, fact in zip(listing.entries, facts, strict=True)
+        if isinstance(fact, Refusal) and fact.code == "disk_error"
+    ]
+    if len(failed) > _MOST_DISK_ERRORS * len(facts):
+        raise DataError(
+            "disk_errors",
+            f"{len(failed)} of {len(facts)} file(s) in {shown(listing.name)} cannot be read, asked several times: "
+            f"{some(failed)}.",
+            "Look after the disk, or the network that it is on.",
+        )
 
 
 def _assemble(
@@ -151,7 +199,8 @@ def _assemble(
                 Excluded(picture.path, "bridges_splits", "It belongs to older pictures of two different splits.")
             )
         else:
-            rows.append(Row(picture.path, picture.label, split, group, fact.sha256, fact.width, fact.height))
+            stamp = used.stamps[index]
+            rows.append(Row(picture.path, picture.label, split, group, fact.sha256, fact.width, fact.height, *stamp))
             facts.append(fact)
     notes += assigned.notes
     notes += _class_notes(listing, rows, excluded)
@@ -165,6 +214,7 @@ def _assemble(
         given=given,
         notes=tuple(text for _, text in notes),
         facts=set_facts(facts, [row.split for row in rows]),
+        source=listing.name,
     )
     return manifest, notes
 
@@ -205,7 +255,7 @@ def _nothing_usable(listing: Listing, excluded: Sequence[Excluded]) -> DataError
         )
     return DataError(
         "no_pictures",
-        f"None of the {len(excluded)} file(s) in {shown(str(listing.root))} can be used: "
+        f"None of the {len(excluded)} file(s) in {shown(listing.name)} can be used: "
         f"{', '.join(f'{count} {code}' for code, count in reasons.most_common()) or 'there are none'}.",
         next_step,
     )
@@ -256,6 +306,23 @@ def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Exclu
     for twins in folded.values():
         if len(twins) > 1:
             notes.append(("warning", f"Labels that differ in upper and lower case alone: {some(twins)}."))
+    linked = [item.path for item in excluded if item.code in _NOT_FOLLOWED]
+    if linked:
+        notes.append(
+            (
+                "warning",
+                f"{len(linked)} link(s) or mounts to folders or out of the data were not followed: {some(linked)}.",
+            )
+        )
+    most, least = max(counts.values()), min(counts.values())
+    if most >= _UNEVEN * least:
+        notes.append(
+            (
+                "warning",
+                f"Classes are uneven, {least:,} to {most:,} pictures: look at balanced accuracy and macro F1, which "
+                "count every class equally.",
+            )
+        )
     present = {split: {row.label for row in rows if row.split == split} for split in SPLITS}
     for split in ("val", "test"):
         missing = sorted(present["train"] - present[split])

@@ -28,7 +28,7 @@ from tellapart.errors import DataError, did_you_mean
 from tellapart.events import Progress, Steps
 from tellapart.recipe import DataOptions
 
-__all__ = ["USUAL_NAMES", "list_table"]
+__all__ = ["USUAL_NAMES", "fits", "list_table"]
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename", "image", "filepath", "file_name", "file_path", "image_path"),
@@ -48,8 +48,18 @@ class _Line:
     group: str | None
 
 
-def list_table(path: Path, options: DataOptions) -> Steps[Listing]:
-    """Return what a table lists; its paths are relative to its folder.
+def fits(path: Path, options: DataOptions) -> bool:
+    """Return whether a file is a table with a column of paths and one of labels."""
+    try:
+        table = read_table(path, lambda names: _columns(path, names, options).values())
+        _columns(path, table.columns, options)
+    except DataError:
+        return False
+    return True
+
+
+def list_table(path: Path, options: DataOptions, name: str | None = None) -> Steps[Listing]:
+    """Return what a table lists; its paths are relative to its folder, which is called `name` in messages.
 
     Raises DataError when a column is missing, a label blank, a split unknown, a file missing, or a picture has two
     labels; every fault of one kind is counted, and the first are named.
@@ -62,10 +72,20 @@ def list_table(path: Path, options: DataOptions) -> Steps[Listing]:
     root = Path(os.path.abspath(path)).parent
     kept, excluded = _inside(root, lines)
     kept = _without_repeats(path, kept, notes)
-    entries = yield from _present(root, path, kept, excluded)
+    name = str(root) if name is None else name
+    entries, missing = yield from _present(root, kept, excluded)
+    if missing and not options.skip_missing:
+        raise DataError(
+            "missing_files",
+            f"{shown(path.name)} names {len(missing)} file(s) missing from {shown(name)}: {some(missing)}.",
+            "Correct the paths (they are relative to the table's folder), or leave these out by --skip-missing.",
+        )
+    excluded += [Excluded(item, "missing_file", "The table names it, but it is not there.") for item in missing]
+    if missing:
+        notes.append(("warning", f"{len(missing)} file(s) that the table names are not there, and were left out."))
     entries.sort(key=lambda entry: entry.path)
     excluded.sort(key=lambda item: item.path)
-    return Listing(root, entries, excluded, splits=any(entry.split for entry in entries), notes=notes)
+    return Listing(root, name, entries, excluded, splits=any(entry.split for entry in entries), notes=notes)
 
 
 def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str, str]:
@@ -234,8 +254,8 @@ def _without_repeats(path: Path, lines: Sequence[_Line], notes: list[tuple[str, 
     return list(first.values())
 
 
-def _present(root: Path, path: Path, lines: Sequence[_Line], excluded: list[Excluded]) -> Steps[list[Entry]]:
-    """Return entries for files that are there. Raises DataError naming the first that are not, and how many."""
+def _present(root: Path, lines: Sequence[_Line], excluded: list[Excluded]) -> Steps[tuple[list[Entry], list[str]]]:
+    """Return entries for files that are there, and the paths of those that are not."""
     real_root = os.path.realpath(root)
     parents: dict[str, bool] = {}
     missing: list[str] = []
@@ -262,10 +282,4 @@ def _present(root: Path, path: Path, lines: Sequence[_Line], excluded: list[Excl
             excluded.append(item)
         else:
             entries.append(Entry(line.path, line.label, line.split, line.group))
-    if missing:
-        raise DataError(
-            "missing_files",
-            f"{shown(path.name)} names {len(missing)} file(s) missing from {shown(str(root))}: {some(missing)}.",
-            "Correct the paths (they are relative to the table's folder), or remove the rows.",
-        )
-    return entries
+    return entries, missing

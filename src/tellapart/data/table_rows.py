@@ -91,6 +91,13 @@ def _separated(path: Path, text: str, wanted: Callable[[Sequence[str]], Iterable
             f"The first line of {shown(path.name)} names a picture, not columns.",
             "Add a first line such as path,label.",
         )
+    if len(fitting) > 1:
+        said = " and by ".join(_SEPARATORS[mark] for mark in fitting)
+        raise DataError(
+            "ambiguous_table",
+            f"{shown(path.name)} has the columns that are needed whether it is separated by {said}.",
+            "Save it with one separator, and names in the first line alone.",
+        )
     twice = sorted({name for name in head if name and head.count(name) > 1})
     if twice:
         raise DataError("column_twice", f"{shown(path.name)} has two columns called {quoted(twice[0])}.", "Rename one.")

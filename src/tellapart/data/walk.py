@@ -3,82 +3,104 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import stat
 from pathlib import Path
 
+from tellapart.data.disk import patiently
 from tellapart.data.listing import shown, some
 from tellapart.data.manifest import Excluded
 from tellapart.errors import DataError
 from tellapart.events import Progress, Steps
 
-__all__ = ["Tree", "excluded_link", "walk"]
+__all__ = ["Tree", "excluded_link", "is_ignored", "walk"]
 
 _SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 _NO_FILE = "It is no regular file, so it is never opened."
+_LOOP = "It is a folder that was read already under another name, and is not read twice."
+_TOO_LONG = "It is a folder whose path is too long for this system."
+_TELL_EVERY = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tree:
     """What lies below `root`: regular files and folders, as sorted paths relative to it, with `/`.
 
-    `ignored` counts hidden and system files and folders, which do not count as found.
+    `name` is what `root` is called to a person; `ignored` counts hidden and system files and folders, which do not
+    count as found.
     """
 
     root: Path
+    name: str
     files: tuple[str, ...]
     folders: tuple[str, ...]
     excluded: tuple[Excluded, ...]
     ignored: int
 
 
-def walk(root: Path) -> Steps[Tree]:
+def walk(root: Path, name: str | None = None) -> Steps[Tree]:
     """List everything below `root`. A link to a file counts if it stays inside `root`; a link to a folder is no way in.
 
-    Raises DataError, naming them all, when folders cannot be read: half a data set in silence would be worse.
+    A folder that is reached a second time (by a mount inside itself) is left out there. Raises DataError, naming them
+    all, when folders cannot be read: half a data set in silence would be worse.
     """
+    name = str(root) if name is None else name
     real_root = os.path.realpath(root)
     files: list[str] = []
     folders: list[str] = []
     excluded: list[Excluded] = []
     unreadable: list[str] = []
+    seen: set[tuple[int, int]] = set()
     ignored = 0
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
+        folder = os.path.join(root, prefix)
         try:
-            with os.scandir(root / prefix) as found:
-                entries = list(found)
+            place = patiently(os.stat, folder)
+            if place.st_ino and (place.st_dev, place.st_ino) in seen:
+                excluded.append(Excluded(prefix.rstrip("/"), "folder_loop", _LOOP))
+                continue
+            seen.add((place.st_dev, place.st_ino))
+            with patiently(os.scandir, folder) as found:
+                for count, entry in enumerate(found):
+                    path = prefix + entry.name
+                    if is_ignored(entry.name):
+                        ignored += 1
+                    elif entry.is_symlink():
+                        item = excluded_link(root, path, real_root)
+                        if item is None:
+                            files.append(path)
+                        else:
+                            excluded.append(item)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(path)
+                        waiting.append(path + "/")
+                    elif entry.is_file(follow_symlinks=False):
+                        files.append(path)
+                    else:
+                        excluded.append(Excluded(path, "not_a_file", _NO_FILE))
+                    if count % _TELL_EVERY == 0:
+                        yield Progress("scan", len(files), None, "files")
         except OSError as error:
-            unreadable.append(f"{prefix or '.'} ({error.strerror})")
-            continue
-        for entry in entries:
-            path = prefix + entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_NAMES:
-                ignored += 1
-            elif entry.is_symlink():
-                item = excluded_link(root, path, real_root)
-                if item is None:
-                    files.append(path)
-                else:
-                    excluded.append(item)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-                waiting.append(path + "/")
-            elif entry.is_file(follow_symlinks=False):
-                files.append(path)
+            if error.errno == errno.ENAMETOOLONG:
+                excluded.append(Excluded(prefix.rstrip("/"), "path_too_long", _TOO_LONG))
             else:
-                excluded.append(Excluded(path, "not_a_file", _NO_FILE))
-        yield Progress("scan", len(files), None, "files")
+                unreadable.append(f"{prefix or '.'} ({error.strerror})")
     if unreadable:
         raise DataError(
             "unreadable_folder",
-            f"Folders in {shown(str(root))} cannot be read: {some(sorted(unreadable))}.",
+            f"Folders in {shown(name)} cannot be read: {some(sorted(unreadable))}.",
             "Change their permissions, or move them out.",
         )
-    return Tree(
-        root, tuple(sorted(files)), tuple(sorted(folders)), tuple(sorted(excluded, key=lambda e: e.path)), ignored
-    )
+    excluded.sort(key=lambda item: item.path)
+    return Tree(root, name, tuple(sorted(files)), tuple(sorted(folders)), tuple(excluded), ignored)
+
+
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one that systems leave behind."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 def excluded_link(root: Path, path: str, real_root: str) -> Excluded | None:

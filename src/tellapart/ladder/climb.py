@@ -14,6 +14,7 @@ import numpy as np
 
 from tellapart import files, judge
 from tellapart.data import resize_policy, scan
+from tellapart.data.disk import check_unchanged
 from tellapart.data.manifest import Manifest
 from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError
 from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
@@ -24,6 +25,7 @@ from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
 from tellapart.ladder.run import Heard, Run, out_of_time, pictures_of, stage
 from tellapart.ladder.rungs import Made, Rungs
+from tellapart.ladder.space import check_room
 from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
 from tellapart.report import LadderRow, Summary
@@ -51,6 +53,8 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
     export = start_export(weights, run.recipe.model.image_size, run.cache) if weights is not None else None
     try:
         manifest = yield from _scanned(run)
+        check_room(run, len(manifest.rows))
+        yield from check_unchanged(manifest)
         manifest.write(run.folder / "manifest.jsonl")
         chosen = plan(_facts(run, manifest, weights, export))
         yield Decision("ladder", list(chosen.climbed), _reasons(chosen))
@@ -81,7 +85,7 @@ def _scanned(run: Run) -> Steps[Manifest]:
 
     def see(event: Event) -> OutOfTimeError | None:
         nonlocal last
-        last = event if isinstance(event, Progress) else last
+        last = event if isinstance(event, Progress) and event.stage == "scan" else last
         total = last.total or last.done
         return OutOfTimeError() if run.clock.left() < seconds_to_finish(total) + _ASSEMBLE_SECONDS * total else None
 

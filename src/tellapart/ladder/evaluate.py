@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tellapart.cache import cache_root
-from tellapart.data import scan
 from tellapart.data.manifest import Manifest, Row
+from tellapart.data.scan import scan
 from tellapart.errors import DataError, did_you_mean
 from tellapart.events import Note, Progress, Steps
 from tellapart.images import default_threads
@@ -43,8 +43,12 @@ def evaluate(path: Path, data: Path, recipe: Recipe) -> Steps[Evaluation]:
     Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know.
     """
     bundle = Bundle(path)
-    with _cache() as cache:
+    with _cache() as cache:  # an archive is unpacked there, and read a second time
         manifest = yield from scan(data, recipe, cache, purpose="evaluate")
+        return (yield from _measured(bundle, manifest, data, recipe))
+
+
+def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe) -> Steps[Evaluation]:
     rows = manifest.where(split="test") or manifest.rows
     notes = list(manifest.notes)
     if manifest.excluded:
@@ -85,7 +89,7 @@ def _cache() -> Iterator[Path]:
     """Give the folder of caches; where none can be written, one that is gone afterwards."""
     try:
         usual = cache_root()
-    except (OSError, RuntimeError):  # RuntimeError: there is no home (Path.home)
+    except OSError:
         with tempfile.TemporaryDirectory(prefix="tellapart-") as folder:
             yield Path(folder)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -12,10 +13,12 @@ from typing import Any
 
 from tellapart import files
 from tellapart.errors import DataError, RecipeError
+from tellapart.locks import Lock, claim
 from tellapart.recipe import Recipe
 
 __all__ = ["RunFolder", "prepare"]
 
+_LOCK = "lock"
 _OURS = ("recipe.json", "events.jsonl")
 
 # What may differ between a run and its continuation without making it another run.
@@ -24,7 +27,7 @@ _MAY_CHANGE = {"fit": {"budget", "epochs", "threads"}}
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """A run folder that may be written to. `finished` is the stored result of a run that ended in it.
+    """A run folder that may be written to, until `release`. `finished` is the stored result of a run that ended in it.
 
     `previous` is the manifest of an unfinished run, whose pictures keep their split.
     """
@@ -34,6 +37,12 @@ class RunFolder:
     fresh: bool
     finished: dict[str, Any] | None = None
     previous: Path | None = None
+    lock: Lock | None = None
+
+    def release(self) -> None:
+        """Let other processes use the folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def remember(self, *, finished: bool) -> None:
         """Keep in `run.json` which pictures the run is of, and whether it came to its end."""
@@ -50,13 +59,14 @@ class RunFolder:
 def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFolder:
     """Return the folder for a run on `data`, made if need be, with `recipe.json` in it.
 
-    Raises DataError when `data` is missing or the folder cannot be used, RecipeError when the run to be resumed was
-    made with other options.
+    Raises DataError when `data` is missing or the folder cannot be used, or is by another process, RecipeError when
+    the run to be resumed was made with other options.
     """
     if not data.exists():
         raise DataError("no_data", f"{data} does not exist.", "Give a folder of pictures, or a table that lists them.")
     if out is None:
-        return RunFolder(_numbered(_beside(data), recipe), data, fresh=True)
+        fresh = _numbered(_beside(data), recipe)
+        return RunFolder(fresh, data, fresh=True, lock=_locked(fresh))
     if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise DataError(
             "out_inside_data",
@@ -65,14 +75,39 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFo
         )
     if out.exists() and not out.is_dir():
         raise DataError("out_not_a_folder", f"--out {out} is a file.", "Choose a folder that is new or empty.")
-    if out.is_dir() and any(out.iterdir()):
-        return _occupied(data, out, recipe, resume)
+    if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()):
+        _refuse_strange(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(out, error) from None
-    _keep(out, recipe)
-    return RunFolder(out, data, fresh=True)
+    lock = _locked(out)
+    try:
+        if any(path.name != _LOCK for path in out.iterdir()):
+            return dataclasses.replace(_occupied(data, out, recipe, resume), lock=lock)
+        _keep(out, recipe)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    return RunFolder(out, data, fresh=True, lock=lock)
+
+
+def _locked(folder: Path) -> Lock | None:
+    """Return the folder's lock; None where nothing can be written, as in a finished run on a read-only disk."""
+    try:
+        held = claim(folder / _LOCK)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return None
+        raise _unwritable(folder, error) from None
+    if isinstance(held, Lock):
+        return held
+    raise DataError(
+        "run_in_use",
+        f"The run folder {folder} is in use by {held.words}.",
+        "Wait until it ends (a file named STOP in the folder ends it), or choose another with --out.",
+    )
 
 
 def _beside(data: Path) -> Path:
@@ -113,13 +148,17 @@ def _unwritable(folder: Path, error: OSError) -> DataError:
     )
 
 
-def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
+def _refuse_strange(out: Path) -> None:
     if not all((out / name).exists() for name in _OURS):
         raise DataError(
             "out_not_empty",
             f"--out {out} is not empty and holds no run of tellapart.",
             "Choose a folder that is new or empty.",
         )
+
+
+def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
+    _refuse_strange(out)
     if not resume:
         raise DataError(
             "out_has_run", f"--out {out} already holds a run.", "Go on with it by --resume, or choose another folder."

@@ -29,7 +29,8 @@ class Prediction:
 
     `label` is the likeliest class and `prob` its calibrated probability; `probs` float64 [K] in the bundle's order of
     classes; `embedding` float32 [D]; `novelty` in [0, 1] is the share of held-out training pictures less novel;
-    `top` are at most five (label, prob), likeliest first. `path` is None for a picture given as bytes.
+    `top` are at most five (label, prob), likeliest first. `path` is None for a picture given as bytes. `file` is where
+    its bytes are when that is another place: `path` of a member of an archive begins with the archive's.
     """
 
     path: str | None
@@ -40,6 +41,7 @@ class Prediction:
     novelty: float
     answer: Answer
     top: tuple[tuple[str, float], ...]
+    file: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `predict --json` prints; a number that is not finite is None."""
