@@ -18,7 +18,8 @@ from pathlib import Path
 from tellapart.cache import Space, digest_of
 from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, map_ordered
-from tellapart.images.examine import PictureFacts, Refusal, examine, pack, unpack
+from tellapart.images.examine import PictureFacts, Refusal, pack, parted, unpack
+from tellapart.images.guard import Answer, Guard, memory_for
 from tellapart.images.sniff import HEAD_BYTES, sniff
 
 __all__ = ["VERSION", "PictureFacts", "Refusal", "gather", "read_file", "space_key"]
@@ -29,7 +30,7 @@ _MAX_FILE_BYTES = 1 << 30
 _BATCH = 16
 _HELD_BYTES = 8 << 20
 _KEPT_AT_ONCE = 512
-_TRANSIENT = frozenset({"decode_oom", "unreadable", "permission"})
+_TRANSIENT = frozenset({"decode_oom", "decode_timeout", "decoder_crash", "unreadable", "permission"})
 _Fresh = tuple[str, bytes, bytes]  # sha256, record, thumbnail
 
 
@@ -56,6 +57,9 @@ def gather(
                     reader.keep(fresh)
                     fresh, kept = [], time.monotonic()
                 yield Progress("scan", len(found), len(paths))
+        except BaseException:
+            reader.guard.stop()
+            raise
         finally:
             # Closing waits for the threads, which use the space; what is known by then stays known.
             with contextlib.suppress(AttributeError):
@@ -97,6 +101,7 @@ class _Reader:
         self._space = space
         self._thumbnails = thumbnails
         self._lock = threading.Lock()
+        self.guard = Guard()
 
     def facts_of(self, paths: Sequence[str]) -> tuple[list[PictureFacts | Refusal], list[_Fresh]]:
         """Return facts for each path, in order, and the records that the cache does not hold yet."""
@@ -126,13 +131,26 @@ class _Reader:
     ) -> None:
         with self._lock:
             known = dict(self._space.get([sha256 for _, sha256, _ in held]))
+        unknown = []
         for number, (position, sha256, content) in enumerate(held):
             fact = unpack(sha256, known[number]) if number in known else None
             if fact is None:
-                fact, thumbnail = examine(content, sha256, self._policy)
-                if not (isinstance(fact, Refusal) and fact.code in _TRANSIENT):
-                    fresh.append((sha256, pack(fact), thumbnail))
+                unknown.append((position, sha256, content))
+            else:
+                facts[position] = fact
+        if not unknown:
+            return
+        answers = self.guard.run(
+            "tellapart.images.examine:examined",
+            [content for _, _, content in unknown],
+            {"policy": dataclasses.asdict(self._policy)},
+            memory_for(self._policy.max_pixels),
+        )
+        for (position, sha256, _), answer in zip(unknown, answers, strict=True):
+            fact, thumbnail = _fact(sha256, answer)
             facts[position] = fact
+            if not (isinstance(fact, Refusal) and fact.code in _TRANSIENT):
+                fresh.append((sha256, pack(fact), thumbnail))
 
     def keep(self, entries: Sequence[_Fresh]) -> None:
         """Store records and thumbnails."""
@@ -143,3 +161,16 @@ class _Reader:
 
 
 _PENDING = Refusal("unreadable", "It was not read.")
+
+
+def _fact(sha256: str, answer: Answer) -> tuple[PictureFacts | Refusal, bytes]:
+    """Return what a guard's answer says of a picture, and the thumbnail."""
+    if answer.error is None:
+        record, thumbnail = parted(answer.value)
+        fact = unpack(sha256, record)
+        assert fact is not None
+    else:
+        fact, thumbnail = Refusal(answer.error.code, str(answer.error)), b""
+    if isinstance(fact, Refusal) and answer.noise:
+        fact = dataclasses.replace(fact, note=f"{fact.note} The decoder said: {answer.noise}")
+    return fact, thumbnail

@@ -11,10 +11,9 @@ import numpy as np
 
 from tellapart.cache import Space, digest_of
 from tellapart.data.facts import VERSION, PictureFacts, Refusal, read_file
-from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, map_ordered
-from tellapart.images.examine import pixels_digest
+from tellapart.images.guard import Guard, memory_for
 
 __all__ = ["identities", "look_alikes"]
 
@@ -41,11 +40,13 @@ def identities(
 
         def full(position: int) -> tuple[int, bytes | None]:
             content = read_file(str(root / paths[position]))
-            try:
-                return position, None if isinstance(content, Refusal) else pixels_digest(content, policy)
-            except PictureError:
+            if isinstance(content, Refusal):
                 return position, None
+            options = {"policy": dataclasses.asdict(policy)}
+            (answer,) = guard.run("tellapart.images.examine:digested", [content], options, memory)
+            return position, answer.value or None
 
+        guard, memory = Guard(), memory_for(policy.max_pixels)
         fresh: list[tuple[str, bytes]] = []
         try:
             for done, (position, digest) in enumerate(map_ordered(full, wanted, threads), start=1):
@@ -53,6 +54,9 @@ def identities(
                     known[position] = digest
                     fresh.append((facts[position].sha256, digest))
                 yield Progress("scan", done, len(wanted), "look-alikes")
+        except BaseException:
+            guard.stop()
+            raise
         finally:
             space.put(fresh)
     for position, digest in known.items():

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,12 +18,13 @@ from tellapart.images.header import opened
 from tellapart.images.measure import MEASURES, measure
 from tellapart.images.preprocess import DecodePolicy
 
-__all__ = ["PictureFacts", "Refusal", "examine", "pack", "pixels_digest", "unpack", "white_of"]
+__all__ = ["PictureFacts", "Refusal", "digested", "examine", "examined", "pack", "parted", "unpack", "white_of"]
 
 # JPEG files with more pixels are decoded at a reduced scale, which still reads every byte of them.
 REDUCE_ABOVE_PIXELS = 1_000_000
 _REDUCED_PX = 256
 _RECORD = struct.Struct("<BBIIi")
+_LENGTH = struct.Struct("<I")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> tuple[PictureF
         if reduced:
             digest = None
         elif peak is not None:
-            digest = pixels_digest(content, policy, peak)
+            digest = _pixels_digest(content, policy, peak)
         else:
             digest = _digest(pixels, header.width, header.height)
     except PictureError as error:
@@ -94,7 +96,28 @@ def white_of(peaks: Sequence[int]) -> int:
     return 4095 if peaks and max(peaks) <= 4095 else 65535
 
 
-def pixels_digest(content: bytes, policy: DecodePolicy, peak: int | None = None) -> bytes:
+def examined(content: bytes, policy: Mapping[str, Any]) -> bytes:
+    """Return what `parted` takes apart: `examine` as a function for `guard.Guard`, the policy as a mapping."""
+    fact, thumbnail = examine(content, "", DecodePolicy.of(policy))
+    record = pack(fact)
+    return _LENGTH.pack(len(record)) + record + thumbnail
+
+
+def parted(value: bytes) -> tuple[bytes, bytes]:
+    """Return the record and the thumbnail that `examined` gave."""
+    (length,) = _LENGTH.unpack_from(value)
+    return value[_LENGTH.size :][:length], value[_LENGTH.size + length :]
+
+
+def digested(content: bytes, policy: Mapping[str, Any]) -> bytes:
+    """Return 16 bytes that are equal for pictures with equal pixels, as a function for `guard.Guard`.
+
+    The policy is a mapping. Raises PictureError.
+    """
+    return _pixels_digest(content, DecodePolicy.of(policy))
+
+
+def _pixels_digest(content: bytes, policy: DecodePolicy, peak: int | None = None) -> bytes:
     """Return 16 bytes that are equal for pictures with equal pixels. Raises PictureError.
 
     A 16-bit picture is compared at its own scale, for at the data set's many levels may become one.

@@ -7,7 +7,8 @@ fields, types and unknown names too.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 __all__ = ["DecodePolicy", "Interpolation", "Preprocess", "ResizePolicy"]
 
@@ -37,6 +38,11 @@ class DecodePolicy:
     max_pixels: int = 50_000_000
     min_side_px: int = 8
     max_aspect: float = 50.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> DecodePolicy:
+        """Return the policy whose `dataclasses.asdict`, perhaps through JSON, is `values`."""
+        return cls(**{**values, "background": tuple(values["background"])})
 
     def __post_init__(self) -> None:
         _in_range("sixteen_bit_scale", self.sixteen_bit_scale, 255, 65535)
