@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from tellapart.report import (
     SplitReport,
     Summary,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SummaryMaker = Callable[..., Summary]
 
@@ -137,7 +141,58 @@ def make(classes: tuple[str, ...] = ("ants", "bees"), n: int = 153, skill: float
     return Summary(**{**fields, **changes})
 
 
+def everywhere(make: SummaryMaker, names: tuple[str, ...]) -> Summary:
+    """A run that has a name in every place where one can stand."""
+    classes, last = names, names[-1]
+    each = tuple(names)
+    return make(
+        classes,
+        3 * len(classes),
+        1.0,
+        title=names[0],
+        data=names[1],
+        run=names[2],
+        bundle=names[3],
+        report=names[4],
+        backbone=names[5],
+        backbone_licence=names[6],
+        tellapart=names[7],
+        fit_words=f"Overfitting: {names[8]}",
+        notes=each,
+        excluded=tuple((name, name, name) for name in each),
+        decisions=tuple((name, {name: [name]}, name) for name in each),
+        recipe={name: {name: name} for name in each},
+        stages=tuple((name, 1.0) for name in each),
+        machine={"cpu": last, **{name: name for name in each}, "packages": {name: name for name in each}},
+        ladder=tuple(
+            LadderRow(name, name, 1.0, 10, 0.5, 0.5, words=name, skipped=name if index % 2 else None)
+            for index, name in enumerate(each)
+        ),
+        mistakes=tuple(
+            PictureCard(picture(0), name, name, other, 0.9, ((other, 0.9), (name, 0.1)), answer="unsure")
+            for name, other in zip(each, reversed(each), strict=True)
+        )[:40],
+    )
+
+
 @pytest.fixture
 def make_summary() -> SummaryMaker:
     """Return the maker of summaries."""
     return make
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window, from the system."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no Chromium on the path")
+    quiet = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync"
+    )
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=quiet.split())
+        yield opened
+        opened.close()

@@ -63,7 +63,7 @@ def test_a_better_rung_stands_higher_and_a_later_one_further_right() -> None:
     first, second = plot.marks
     assert second.y < first.y
     assert second.x > first.x
-    assert second.title == "probe: 98% after 7.1\u00a0s"
+    assert second.title == "probe: 98% after 7.1\u00a0s; 95% interval 88 to 99%"
     assert [tick.text for tick in plot.x_ticks] == ["0", "2\u00a0s", "4\u00a0s", "6\u00a0s", "8\u00a0s"]
 
 

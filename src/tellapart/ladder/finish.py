@@ -18,8 +18,9 @@ from tellapart.ladder.choose import Candidate, Ground
 from tellapart.ladder.deliver import resolved
 from tellapart.ladder.machine import machine
 from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_test
+from tellapart.ladder.pictured import chosen, pictured
 from tellapart.ladder.run import Heard, Run, out_of_time, stage
-from tellapart.ladder.show import Measured, answer_shares, answered, measured, mistakes, split_report
+from tellapart.ladder.show import Measured, answer_shares, answered, measured, split_report
 from tellapart.learn.embed import embed, missing
 from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.report import LadderRow, SplitReport, Summary, render
@@ -137,7 +138,9 @@ def _report(
     numbers: dict[str, Metrics | None] = {split: found.metrics for split, found in seen.items()}
     fingerprint = fingerprint_of_test(manifest.where(split="test"))
     said = answered(headline, predictor)
-    cards = yield from mistakes(said, manifest, fitted.preprocess.decode, climbed.threads)
+    shown = chosen(said, manifest.counts["used"])
+    policy, threads = fitted.preprocess.decode, climbed.threads
+    cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
     summary = Summary(
         title=run.data.resolve().name,
         data=str(run.data),
@@ -159,8 +162,9 @@ def _report(
         fit_words=judge.fit_words(numbers.get("train"), numbers.get("val"), numbers.get("test")),
         test_openings=count_openings(run.folder, fingerprint) if "test" in seen else 0,
         epochs=fitted.epochs,
-        mistakes=cards,
-        answers=answer_shares(said),
+        mistakes=tuple(cards[row] for row in shown.mistakes if row in cards),
+        examples=tuple(cards[row] for row in shown.examples if row in cards),
+        answers=answer_shares(said, cards),
         thresholds=bundle.card.thresholds.model_dump(),
         excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),
         notes=_once([*manifest.notes, *heard.notes, *fitted.notes]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import numpy as np
@@ -11,19 +12,25 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.data.manifest import Manifest
-from tellapart.errors import PictureError
-from tellapart.events import Progress, Steps
-from tellapart.images import DecodePolicy, decode, map_ordered, thumbnail_jpeg
 from tellapart.judge import Answer
 from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.report import AnswerShare, ClassRow, PictureCard, ReliabilityBin, SplitReport
 from tellapart.runtime.answers import answer
 from tellapart.runtime.predictor import Predictor
 
-__all__ = ["Answered", "Measured", "answer_shares", "answered", "measured", "mistakes", "split_report"]
+__all__ = [
+    "MOST_OF_AN_ANSWER",
+    "Answered",
+    "Measured",
+    "answer_shares",
+    "answered",
+    "card",
+    "evenly",
+    "measured",
+    "split_report",
+]
 
-_MOST_MISTAKES = 24
-_THUMBNAIL_PX = 224
+MOST_OF_AN_ANSWER = 12
 _TOP = 3
 _CLASS_ROW = tuple(field.name for field in dataclasses.fields(ClassRow))
 
@@ -54,6 +61,10 @@ class Answered:
     found: Measured
     novelty: NDArray[np.float64]
     answers: tuple[Answer, ...]
+
+    def rows_of(self, kind: Answer) -> list[int]:
+        """Return the rows that got one answer, in order."""
+        return [row for row, one in enumerate(self.answers) if one == kind]
 
 
 def measured(pictures: Pictures, embeddings: FloatArray, predictor: Predictor) -> Measured:
@@ -86,40 +97,20 @@ def split_report(found: Measured, classes: tuple[str, ...]) -> SplitReport:
     )
 
 
-def answer_shares(said: Answered) -> tuple[AnswerShare, ...]:
-    """Return how often each answer is given, and how often its likeliest class is right."""
+def answer_shares(said: Answered, cards: Mapping[int, PictureCard]) -> tuple[AnswerShare, ...]:
+    """Return how often each answer is given, how often its likeliest class is right, and the pictures chosen for it."""
     shares = []
     for kind in get_args(Answer):
-        given = np.array([one == kind for one in said.answers], dtype=bool)
-        count = int(given.sum())
+        given = said.rows_of(kind)
+        count = len(given)
         accuracy = float(said.found.right[given].mean()) if count else None
-        shares.append(AnswerShare(kind, count, count / max(1, len(given)), accuracy))
+        examples = tuple(cards[row] for row in evenly(given, MOST_OF_AN_ANSWER) if row in cards)
+        shares.append(AnswerShare(kind, count, count / max(1, len(said.answers)), accuracy, examples))
     return tuple(shares)
 
 
-def mistakes(said: Answered, manifest: Manifest, policy: DecodePolicy, threads: int) -> Steps[tuple[PictureCard, ...]]:
-    """Return the most confident mistakes as pictures, the worst first; one that has gone missing is left out."""
-    found = said.found
-    confidence = found.probs.max(axis=1)
-    wrong = np.flatnonzero(~found.right)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MOST_MISTAKES].tolist()
-
-    def seen(row: int) -> bytes | None:
-        try:
-            pixels = decode(found.pictures.files[row], at_least_px=_THUMBNAIL_PX, policy=policy)
-        except PictureError:
-            return None
-        return thumbnail_jpeg(pixels, _THUMBNAIL_PX)
-
-    cards = []
-    for done, (row, jpeg) in enumerate(zip(worst, map_ordered(seen, worst, threads), strict=True), 1):
-        if jpeg is not None:
-            cards.append(_card(said, row, jpeg, manifest))
-        yield Progress("report", done, len(worst))
-    return tuple(cards)
-
-
-def _card(said: Answered, row: int, jpeg: bytes, manifest: Manifest) -> PictureCard:
+def card(said: Answered, row: int, jpeg: bytes, manifest: Manifest) -> PictureCard:
+    """Return one picture of a split, and what was said of it."""
     found = said.found
     order = np.argsort(-found.probs[row], kind="stable")[:_TOP].tolist()
     top = tuple((manifest.classes[index], float(found.probs[row, index])) for index in order)
@@ -135,3 +126,10 @@ def _card(said: Answered, row: int, jpeg: bytes, manifest: Manifest) -> PictureC
         novelty=float(said.novelty[row]),
         answer=said.answers[row],
     )
+
+
+def evenly(rows: Sequence[int], most: int) -> list[int]:
+    """Return at most `most` of `rows`, evenly spaced, with the first and the last."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[place] for place in np.linspace(0, len(rows) - 1, most).round().astype(int).tolist()]

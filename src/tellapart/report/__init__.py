@@ -2,6 +2,7 @@
 
 from tellapart.report.render import render
 from tellapart.report.summary import (
+    AnswerName,
     AnswerShare,
     ClassRow,
     LadderRow,
@@ -13,6 +14,7 @@ from tellapart.report.summary import (
 from tellapart.report.verdict import Verdict, verdict
 
 __all__ = [
+    "AnswerName",
     "AnswerShare",
     "ClassRow",
     "LadderRow",

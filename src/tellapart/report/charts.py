@@ -10,15 +10,31 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tellapart.events import Epoch
 from tellapart.report.summary import LadderRow, ReliabilityBin
-from tellapart.report.words import amount, duration, percent
+from tellapart.report.tables import level
+from tellapart.report.words import amount, duration, interval, percent
 
-__all__ = ["Line", "Mark", "Plot", "Tick", "curve_plot", "ladder_plot", "nice_ticks", "reliability_plot"]
+__all__ = [
+    "HeatMap",
+    "Line",
+    "Mark",
+    "Plot",
+    "Tick",
+    "curve_plot",
+    "heat_map",
+    "ladder_plot",
+    "nice_ticks",
+    "reliability_plot",
+]
 
 LEFT, RIGHT = 0.12, 0.965
 TOP, BOTTOM = 24.0, 34.0
 MAX_POINTS = 160
+MAX_HEAT_CLASSES = 400
 # A time axis counts in one unit: name, length in seconds, how long a run it serves.
 UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, math.inf))
 
@@ -42,7 +58,10 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mark:
-    """A dot with a label beside it; `title` is what it says in full, `anchor` start, middle or end."""
+    """A dot with a label beside it; `title` is what it says in full, `anchor` start, middle or end.
+
+    `reach` holds the two heights, in pixels, between which its interval lies.
+    """
 
     x: float
     y: float
@@ -53,6 +72,7 @@ class Mark:
     label_y: float = 0.0
     radius: float = 5.0
     style: str = ""
+    reach: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +89,14 @@ class Plot:
     left: float = LEFT
     right: float = RIGHT
     floor: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeatMap:
+    """A matrix of `side` by `side` cells: for each style (`r1` to `w9`) a path through the cells that have it."""
+
+    side: int
+    paths: tuple[tuple[str, str], ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,7 +146,9 @@ def ladder_plot(rows: Sequence[LadderRow]) -> Plot | None:
         clock += row.seconds if math.isfinite(row.seconds) else 0.0
         ends.append(clock)
     scores = [row.accuracy or 0.0 for row in climbed]
-    y_values = _clipped(nice_ticks(max(0.0, min(scores) - 0.02), min(1.0, max(scores) + 0.02)))
+    ranges = [row.interval or (value, value) for row, value in zip(climbed, scores, strict=True)]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    y_values = _clipped(nice_ticks(max(0.0, low - 0.02), min(1.0, high + 0.02)))
     unit, length = next((unit, length) for unit, length, most in UNITS if ends[-1] < most)
     x_values = [value * length for value in nice_ticks(0.0, ends[-1] / length or 1.0)]
     frame = _Frame(0.0, max(x_values[-1], ends[-1]), y_values[0], y_values[-1], 260.0)
@@ -128,19 +158,21 @@ def ladder_plot(rows: Sequence[LadderRow]) -> Plot | None:
         best = max(best, value)
         stairs.append((frame.x(end), frame.y(best)))
     marks: list[Mark] = []
-    for row, end, value in zip(climbed, ends, scores, strict=True):
+    for row, end, value, (low, high) in zip(climbed, ends, scores, ranges, strict=True):
         x, y = frame.x(end), frame.y(value)
+        range_ = f"; 95% interval {interval(low, high, row.n)}" if row.interval else ""
         anchor = "start" if x < 0.4 else "end"
         marks.append(
             Mark(
                 x=x,
                 y=y,
                 text=f"{row.method} {percent(value, row.n)}",
-                title=f"{row.method}: {percent(value, row.n)} after {duration(end)}",
+                title=f"{row.method}: {percent(value, row.n)} after {duration(end)}{range_}",
                 anchor=anchor,
                 label_x=x + (0.022 if anchor == "start" else -0.022),
                 label_y=_free_height([mark.label_y for mark in marks if abs(mark.x - x) < 0.3], y - 10),
                 style="chosen" if row.chosen else "",
+                reach=(frame.y(low), frame.y(high)),
             )
         )
     return Plot(
@@ -264,6 +296,16 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
         marks,
         floor=frame.height - BOTTOM,
     )
+
+
+def heat_map(confusion: NDArray[np.int64]) -> HeatMap:
+    """Return a confusion matrix, int [K, K], as shades of each row's shares; cells without a picture are left out."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    cells: dict[str, list[str]] = {}
+    for true, predicted in zip(*(places.tolist() for places in np.nonzero(confusion)), strict=True):
+        style = f"{'r' if true == predicted else 'w'}{level(float(shares[true, predicted]))}"
+        cells.setdefault(style, []).append(f"M{predicted} {true}h1v1h-1z")
+    return HeatMap(len(confusion), tuple((style, "".join(parts)) for style, parts in sorted(cells.items())))
 
 
 def _share(value: float) -> str:

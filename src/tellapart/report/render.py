@@ -18,62 +18,43 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from tellapart.report import charts, tables, words
-from tellapart.report.commands import next_commands
-from tellapart.report.summary import PictureCard, Summary
-from tellapart.report.verdict import verdict
+from tellapart.report import tables, words
+from tellapart.report.pictures import Embedded
+from tellapart.report.sections import SECTIONS
+from tellapart.report.summary import Summary
 
 __all__ = ["render"]
 
-MAX_CARDS = 48
-MAX_EXCLUDED = 300
-MAX_NOTES = 100
-
-METHODS = {
-    "majority": "always the most common class",
-    "classical": "features made by hand, a classical learner",
-    "probe": "a linear head on a frozen, pretrained network",
-    "finetune": "a pretrained network, trained further",
-    "scratch": "a small network, trained from nothing",
-}
+STYLES = ("style.css", "figures.css", "print.css")
 
 
 def render(summary: Summary) -> str:
     """Return the page as HTML. It can be encoded as UTF-8 and is under 5 MB whatever the number of pictures."""
-    style, script = _asset("style.css"), _asset("script.js")
+    style, script = "\n".join(map(_asset, STYLES)), _asset("script.js")
     policy = (
         "default-src 'none'; img-src data:; "
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
-    said = verdict(summary)
-    split = summary.headline
-    cards = summary.mistakes[:MAX_CARDS]
-    matrix = tables.confusion_cells(split, summary.classes, cards) if split else []
-    page = _environment().get_template("report.html.j2")
-    return page.render(
+    embedded = Embedded()
+    for card in summary.mistakes:  # what a full page may lack is not these
+        embedded.place(card.jpeg)
+    environment = _environment()
+    index = {label: position for position, label in enumerate(summary.classes)}
+    macros: Any = environment.get_template("macros.j2").make_module({"embedded": embedded, "index": index})
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for section in SECTIONS:
+        content = section.content(summary)
+        if content is not None:
+            body = environment.get_template(f"{section.id}.j2").render(s=summary, m=macros, **content)
+            shown = {"id": section.id, "word": section.word, "body": markupsafe.Markup(body)}
+            parts.setdefault(section.part, []).append(shown)
+    return environment.get_template("report.html.j2").render(
         s=summary,
-        v=said,
         policy=policy,
         style=markupsafe.Markup(style),
         script=markupsafe.Markup(script),
-        methods=METHODS,
-        commands=next_commands(summary, said),
-        split=split,
-        split_name=summary.headline_split,
-        ladder_plot=charts.ladder_plot(summary.ladder),
-        curves=[(what, plot) for what in ("loss", "accuracy") if (plot := charts.curve_plot(summary.epochs, what))],
-        reliability_plot=charts.reliability_plot(split.reliability) if split else None,
-        matrix=matrix,
-        pairs=tables.worst_pairs(split, summary.classes, cards, 6 if matrix else tables.MAX_PAIRS) if split else [],
-        class_lines=tables.class_lines(split, summary.classes) if split else [],
-        cards=cards,
-        pair_of=_pair_of(summary),
-        excluded=summary.excluded[:MAX_EXCLUDED],
-        excluded_codes=tables.excluded_codes(summary.excluded),
-        notes=summary.notes[:MAX_NOTES],
-        options=list(tables.flattened(summary.recipe)),
-        machine=tables.machine_lines(summary.machine),
-        stages=_stages(summary),
+        parts=parts,
+        pictures=embedded.uris(),
     )
 
 
@@ -98,7 +79,6 @@ def _environment() -> jinja2.Environment:
         said=_said,
         text=tables.as_text,
         short=lambda name, longest: words.shortened(str(name), longest),
-        uri=_data_uri,
         drawable=_drawable,
     )
     return environment
@@ -130,23 +110,6 @@ def _position(share: float | None) -> str:
 def _drawable(value: float | None) -> bool:
     """Return whether there is a number to draw."""
     return value is not None and math.isfinite(value)
-
-
-def _data_uri(card: PictureCard) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(card.jpeg).decode('ascii')}"
-
-
-def _pair_of(summary: Summary) -> dict[tuple[str, str], str]:
-    """Return what ties a cell of the matrix to its cards: two indexes, never a name."""
-    index = {label: position for position, label in enumerate(summary.classes)}
-    pairs = {(card.label, card.predicted) for card in summary.mistakes[:MAX_CARDS]}
-    return {pair: "-".join(str(index.get(label, "x")) for label in pair) for pair in pairs}
-
-
-def _stages(summary: Summary) -> list[tuple[str, float, float]]:
-    """Return (stage, seconds, where its bar ends: a share of the longest)."""
-    longest = max((seconds for _, seconds in summary.stages), default=0.0) or 1.0
-    return [(stage, seconds, seconds / longest) for stage, seconds in summary.stages]
 
 
 def _asset(name: str) -> str:

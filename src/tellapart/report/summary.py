@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from tellapart import files
 from tellapart.events import Epoch
+from tellapart.judge.intervals import clopper_pearson
 
 __all__ = [
     "VERSION",
+    "AnswerName",
     "AnswerShare",
     "ClassRow",
     "LadderRow",
     "PictureCard",
     "ReliabilityBin",
+    "SplitName",
     "SplitReport",
     "Summary",
 ]
@@ -49,6 +52,13 @@ class LadderRow:
     chosen: bool = False
     skipped: str | None = None
     words: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of `accuracy`, or None where there is nothing to base one on."""
+        if not self.n or self.accuracy is None or not 0 <= self.accuracy <= 1:
+            return None
+        return clopper_pearson(round(self.accuracy * self.n), self.n)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,22 +128,26 @@ class PictureCard:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnswerShare:
-    """One answer: given to `n` pictures, a `share` of all; `accuracy` is how often their likeliest class was right."""
+    """One answer: given to `n` pictures, a `share` of all; `accuracy` is how often their likeliest class was right.
+
+    `examples` are some of them, taken evenly, so that right and wrong ones come as often as they do.
+    """
 
     answer: AnswerName
     n: int
     share: float
     accuracy: float | None = None
+    examples: tuple[PictureCard, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
     """One finished run.
 
-    `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first) and `answers` are
-    of `headline_split`. `balanced` makes balanced accuracy the headline. `fit_words` is what `judge.fit_words` said.
-    `machine`: cpu, cores, memory_bytes, platform, python, packages {name: version}, in any subset. `run`, `bundle` and
-    `data` are paths as the user would type them.
+    `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first), `examples` (other
+    pictures, for what stands behind a count) and `answers` are of `headline_split`. `balanced` makes balanced accuracy
+    the headline. `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes, platform, python,
+    packages {name: version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them.
     """
 
     title: str
@@ -157,6 +171,7 @@ class Summary:
     test_openings: int = 0
     epochs: tuple[Epoch, ...] = ()
     mistakes: tuple[PictureCard, ...] = ()
+    examples: tuple[PictureCard, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
     thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[tuple[str, str, str], ...] = ()
@@ -165,6 +180,14 @@ class Summary:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     stages: tuple[tuple[str, float], ...] = ()
     machine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def cards(self) -> tuple[PictureCard, ...]:
+        """Every picture that is shown, each once: mistakes, then examples, then those of the answers."""
+        shown: dict[str, PictureCard] = {}
+        for card in (*self.mistakes, *self.examples, *(card for share in self.answers for card in share.examples)):
+            shown.setdefault(card.path, card)
+        return tuple(shown.values())
 
     @property
     def headline_split(self) -> SplitName | None:
@@ -187,45 +210,23 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         """Return what `report.json` holds: the object of the JSON contract and, beside it, all the rest but pictures.
 
-        Every number is finite (others are null) and every key a string, so that it is strict JSON.
+        A field without a shape of its own here is written as it is, so that a new section needs nothing more. Every
+        number is finite (others are null) and every key a string, so that it is strict JSON.
         """
-        content: dict[str, Any] = {
-            "version": VERSION,
-            "run": self.run,
-            "bundle": self.bundle,
-            "report": self.report,
-            "method": self.method,
-            "backbone": self.backbone,
-            "classes": self.classes,
-            "seconds": self.seconds,
-            "counts": self.counts,
+        contract = ("run", "bundle", "report", "method", "backbone", "classes", "seconds", "counts")
+        shaped: dict[str, Any] = {
             "ladder": [_ladder_json(row) for row in self.ladder],
-            "val": self.splits["val"].metrics if "val" in self.splits else None,
-            "test": self.splits["test"].metrics if "test" in self.splits else None,
-            "train": self.splits["train"].metrics if "train" in self.splits else None,
-            "title": self.title,
-            "data": self.data,
+            **{name: self.splits[name].metrics if name in self.splits else None for name in ("val", "test", "train")},
             "created": self.created.astimezone(UTC).isoformat(timespec="seconds"),
-            "tellapart": self.tellapart,
-            "backbone_licence": self.backbone_licence,
-            "budget_seconds": self.budget_seconds,
-            "balanced": self.balanced,
-            "fit_words": self.fit_words,
-            "test_openings": self.test_openings,
             "headline_split": self.headline_split,
             "details": {name: _split_json(split) for name, split in self.splits.items()},
-            "epochs": [dataclasses.asdict(epoch) for epoch in self.epochs],
-            "mistakes": [_card_json(card) for card in self.mistakes],
-            "answers": [dataclasses.asdict(share) for share in self.answers],
-            "thresholds": self.thresholds,
             "excluded": [{"path": path, "code": code, "note": note} for path, code, note in self.excluded],
-            "notes": self.notes,
             "decisions": [{"name": name, "value": value, "evidence": why} for name, value, why in self.decisions],
-            "recipe": self.recipe,
             "stages": [{"stage": stage, "seconds": seconds} for stage, seconds in self.stages],
-            "machine": self.machine,
         }
-        plain: dict[str, Any] = files.finite(_plain(content))
+        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "splits"}
+        head = {"version": VERSION, **{name: rest[name] for name in contract}}
+        plain: dict[str, Any] = files.finite(_plain({**head, **shaped, **(rest | head | shaped)}))
         return plain
 
 
@@ -260,6 +261,10 @@ def _plain(value: Any) -> Any:
     """Return `value` in JSON's own types: keys become strings, arrays lists, anything unknown a string."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
+    if isinstance(value, PictureCard):
+        value = _card_json(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

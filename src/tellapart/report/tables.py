@@ -5,12 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tellapart.report.summary import ClassRow, PictureCard, SplitReport
+from tellapart.report.summary import ClassRow, SplitReport
 from tellapart.report.words import size
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "confusion_cells",
     "excluded_codes",
     "flattened",
+    "level",
     "machine_lines",
     "worst_pairs",
 ]
@@ -33,9 +34,9 @@ LEVELS = 9
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of the confusion matrix: `share` of the row's pictures, `level` 0 (none) to 9 (all), in tenths.
+    """One cell of the confusion matrix: `share` of the row's pictures, `level` 0 (none) to 9 (all).
 
-    `card` is the index of the first shown picture of this cell, if any is shown.
+    `key` names its pictures where some are shown (see `pictures.behind_cells`).
     """
 
     true: int
@@ -44,7 +45,7 @@ class Cell:
     share: float
     level: int
     right: bool
-    card: int | None
+    key: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Pair:
     predicted: str
     count: int
     share: float
-    card: int | None
+    key: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,40 +68,38 @@ class ClassLine:
     taken: int
 
 
-def confusion_cells(split: SplitReport, classes: Sequence[str], cards: Sequence[PictureCard]) -> list[list[Cell]]:
-    """Return the matrix as cells, or an empty list where it is missing or too large to look at."""
+def confusion_cells(split: SplitReport, classes: Sequence[str], pictured: Container[str]) -> list[list[Cell]]:
+    """Return the matrix as cells, or an empty list where it is missing or too large to read number by number."""
     if split.confusion is None or not 1 < len(classes) <= MAX_MATRIX_CLASSES:
         return []
-    first = _first_cards(cards)
     return [
-        [
-            _cell(true, predicted, int(count), total, first.get((classes[true], classes[predicted])))
-            for predicted, count in enumerate(counts)
-        ]
+        [_cell(true, predicted, int(count), total, pictured) for predicted, count in enumerate(counts)]
         for true, counts in enumerate(split.confusion)
         for total in [int(counts.sum())]
     ]
 
 
-def _cell(true: int, predicted: int, count: int, total: int, card: int | None) -> Cell:
+def _cell(true: int, predicted: int, count: int, total: int, pictured: Container[str]) -> Cell:
     share = count / total if total else 0.0
-    return Cell(true, predicted, count, share, math.ceil(share * LEVELS), true == predicted, card)
+    return Cell(true, predicted, count, share, level(share), true == predicted, _key(true, predicted, pictured))
 
 
-def _first_cards(cards: Sequence[PictureCard]) -> dict[tuple[str, str], int]:
-    first: dict[tuple[str, str], int] = {}
-    for index, card in enumerate(cards):
-        first.setdefault((card.label, card.predicted), index)
-    return first
+def level(share: float) -> int:
+    """Return how dark a cell is: 0 (none) to 9 (all)."""
+    return math.ceil(share * LEVELS)
+
+
+def _key(true: int, predicted: int, pictured: Container[str]) -> str | None:
+    key = f"{true}-{predicted}"
+    return key if key in pictured else None
 
 
 def worst_pairs(
-    split: SplitReport, classes: Sequence[str], cards: Sequence[PictureCard], limit: int = MAX_PAIRS
+    split: SplitReport, classes: Sequence[str], pictured: Container[str], limit: int = MAX_PAIRS
 ) -> list[Pair]:
     """Return the pairs of classes most often confused, by count, at most `limit`."""
     if split.confusion is None:
         return []
-    first = _first_cards(cards)
     wrong = split.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
@@ -110,8 +109,8 @@ def worst_pairs(
         true, predicted = divmod(int(flat), len(classes))
         count = int(wrong[true, predicted])
         if count:
-            names = classes[true], classes[predicted]
-            pairs.append(Pair(*names, count, count / int(totals[true]), first.get(names)))
+            share = count / int(totals[true])
+            pairs.append(Pair(classes[true], classes[predicted], count, share, _key(true, predicted, pictured)))
     return pairs
 
 

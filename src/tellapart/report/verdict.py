@@ -112,7 +112,7 @@ def _headline(summary: Summary, found: Score, tone: Tone) -> str:
         return "Do not rely on it: it is not shown to be better than guessing."
     kind = {"test": "new pictures", "val": "validation pictures", "train": "training pictures"}[found.split]
     if summary.balanced:
-        share = f"it finds {_in_a_hundred(found.value)} {kind} of a class, averaged over the classes"
+        share = f"averaged over the classes, it names {_in_a_hundred(found.value)} {kind} right"
     else:
         share = f"it names {_in_a_hundred(found.value)} {kind} right"
     return f"It tells them apart: {share}." if tone == "good" else f"It helps, but check its answers: {share}."
