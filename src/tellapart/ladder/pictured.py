@@ -74,7 +74,7 @@ def pictured(
     cards: dict[int, PictureCard] = {}
     total = len(shown.mistakes) + len(shown.examples)
     for rows, side_px in ((shown.mistakes, _LARGE_PX), (shown.examples, _SMALL_PX)):
-        key = digest_of([policy.model_dump(mode="json"), side_px, _VERSION])
+        key = digest_of([dataclasses.asdict(policy), side_px, _VERSION])
         with Space(cache, "report-thumbnails", key) as space:
             known = {rows[at]: jpeg for at, jpeg in space.get([pictures.digests[row] for row in rows])}
             made: dict[int, bytes] = {}
