@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tellapart.runtime.answers import NoveltyScorer, answer, softmax
+from tellapart.runtime.answers import answer, softmax
+from tellapart.runtime.novelty import NoveltyScorer
 
 
 def _directions(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:

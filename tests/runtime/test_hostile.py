@@ -301,6 +301,44 @@ def test_reference_arrays_that_do_not_fit(evil: Evil, changes: dict[str, np.ndar
     _refused(evil, "bundle_arrays")
 
 
+_BLEND = {
+    "novelty_methods": np.array([3, 1]),
+    "novelty_centre": np.zeros((2, 2), np.float32),
+    "novelty_weight": np.ones((2, 2), np.float32),
+    "novelty_gaussian_mean": np.zeros(3, np.float32),
+    "novelty_gaussian_project": np.eye(3, dtype=np.float32)[:, :2].copy(),
+    "novelty_gaussian_centres": np.zeros((3, 2), np.float32),
+    "novelty_gaussian_variance": np.ones(2, np.float32),
+}
+
+
+def test_a_blend_of_novelty_scores_that_fits(evil: Evil) -> None:
+    evil.arrays(ARRAYS, **_BLEND)
+    scorer = Bundle(evil.path).reference.novelty()
+    embedding, logits = np.array([3, 4, 5], np.float32), np.zeros(2, np.float32)
+    assert scorer.raw(embedding, logits) == pytest.approx(25.0 - np.log(2.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: None} for name in _BLEND),
+        {"novelty_methods": np.array([3, 99])},
+        {"novelty_methods": np.array([3, -1])},
+        {"novelty_methods": np.array([1, 1])},
+        {"novelty_methods": np.array([3, 4])},
+        {"novelty_weight": np.full((2, 2), np.inf, np.float32)},
+        {"novelty_weight": np.ones((2, 3), np.float32)},
+        {"novelty_gaussian_centres": np.zeros((1, 2), np.float32)},
+        {"novelty_gaussian_variance": np.zeros(2, np.float32)},
+        {"novelty_gaussian_project": np.zeros((4, 2), np.float32)},
+    ],
+)
+def test_a_blend_of_novelty_scores_that_does_not_fit(evil: Evil, changes: dict[str, np.ndarray | None]) -> None:
+    evil.arrays(ARRAYS, **{**_BLEND, **changes})
+    _refused(evil, "bundle_arrays")
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

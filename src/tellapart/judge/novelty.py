@@ -1,16 +1,17 @@
-"""How unlike the training pictures a picture is: nearest neighbours among reference embeddings, as a percentile."""
+"""How unlike the training pictures a picture is, as a percentile: nearest neighbours, or a blend of scores."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.judge.arrays import Floats, Ints
-from tellapart.runtime.answers import NEIGHBOURS, NoveltyScorer
+from tellapart.runtime.novelty import NEIGHBOURS, Blend, NoveltyScorer, blend_arrays
 
 __all__ = ["Novelty", "pick_reference", "spaced"]
 
@@ -29,14 +30,14 @@ class Novelty:
 
     `reference` float16 [M, D] (M <= 2,000) are embeddings with `mean` float32 [D] taken off, scaled to length 1 (0 for
     an embedding that is the mean); `quantiles` float32 [Q] (Q <= 1,001) are the sorted raw scores of held-out
-    pictures. The raw score is the mean cosine distance to the 3 nearest references, in [0, 2]; it and its place among
-    the quantiles come from `runtime.answers.NoveltyScorer`, the code that a bundle runs. Source: Sun et al.,
-    "Out-of-distribution detection with deep nearest neighbors" (2022).
+    pictures. The raw score is the mean cosine distance to the 3 nearest references, in [0, 2], or that of `blend`;
+    it and its place among the quantiles come from `runtime.novelty.NoveltyScorer`, the code that a bundle runs.
     """
 
     reference: NDArray[np.float16]
     mean: NDArray[np.float32]
     quantiles: NDArray[np.float32]
+    blend: Blend | None = None
 
     @classmethod
     def fit(
@@ -78,13 +79,27 @@ class Novelty:
         raw = _distances(queries, halves, held_out_groups, reference_groups)
         if np.isnan(raw).all():
             raw = _distances(queries, halves, np.zeros(len(queries), np.int64), np.ones(len(halves), np.int64))
-        raw = np.sort(raw[~np.isnan(raw)])
-        if len(raw) > MOST_QUANTILES:
-            raw = np.quantile(raw, np.linspace(0.0, 1.0, MOST_QUANTILES))
-        return cls(halves, mean, (raw + TOLERANCE).astype(np.float32))
+        return cls(halves, mean, _quantiles(raw[~np.isnan(raw)], TOLERANCE))
 
-    def score(self, embeddings: Floats) -> NDArray[np.float64]:
-        """Return novelty float64 [N] in [0, 1] of embeddings [N, D].
+    def blended(self, blend: Blend, held_out: NDArray[np.float64]) -> Novelty:
+        """Return what scores by `blend`, whose raw scores of held-out pictures are float64 [H], H >= 1."""
+        slack = np.float32(10 * TOLERANCE * max(1.0, float(np.abs(held_out).max())))
+        return dataclasses.replace(self, quantiles=_quantiles(held_out, slack), blend=blend)
+
+    def distances(
+        self, embeddings: Floats, groups: Ints | None = None, reference_groups: Ints | None = None
+    ) -> NDArray[np.float32]:
+        """Return the mean distance float32 [N] of embeddings [N, D] to their 3 nearest references.
+
+        With groups, int [N] and int [M], those of a picture's own group do not count; NaN where none is left.
+        """
+        queries = _directions(_embeddings(embeddings, "embeddings"), self.mean)
+        if groups is None or reference_groups is None:
+            groups, reference_groups = np.zeros(len(queries), np.int64), np.ones(len(self.reference), np.int64)
+        return _distances(queries, self.reference, groups, reference_groups)
+
+    def score(self, embeddings: Floats, logits: Floats | None = None) -> NDArray[np.float64]:
+        """Return novelty float64 [N] in [0, 1] of embeddings [N, D], for a blend with their logits [N, K].
 
         It is the share of held-out training pictures less novel than this one, interpolated between them; 1 beyond
         the most novel of them. Raises ValueError for another D and for values that are not finite.
@@ -92,41 +107,14 @@ class Novelty:
         embeddings = _embeddings(embeddings, "embeddings")
         if embeddings.shape[1] != len(self.mean):
             raise ValueError(f"embeddings must be [N, {len(self.mean)}], got {embeddings.shape}")
-        scorer = NoveltyScorer(self.reference, self.mean, self.quantiles)
-        return np.array([scorer.score(embedding) for embedding in embeddings], dtype=np.float64)
+        scorer = NoveltyScorer(self.reference, self.mean, self.quantiles, self.blend)
+        beside = [None] * len(embeddings) if logits is None else np.asarray(logits, dtype=np.float32)
+        return np.array([scorer.score(*pair) for pair in zip(embeddings, beside, strict=True)], dtype=np.float64)
 
-    def arrays(self) -> dict[str, NDArray[np.float16] | NDArray[np.float32]]:
-        """Return what has to be stored: `reference`, `mean`, `quantiles`."""
-        return {"reference": self.reference, "mean": self.mean, "quantiles": self.quantiles}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Floats]) -> Novelty:
-        """Return the Novelty that `arrays()` came from; it scores bit for bit the same.
-
-        Raises ValueError when an array is missing, of a wrong shape, too large, not finite or not sorted.
-        """
-        missing = [name for name in ("reference", "mean", "quantiles") if name not in arrays]
-        if missing:
-            raise ValueError(f"novelty needs the arrays reference, mean and quantiles; {missing[0]} is missing")
-        reference = np.asarray(arrays["reference"], dtype=np.float16)
-        mean = np.asarray(arrays["mean"], dtype=np.float32)
-        quantiles = np.asarray(arrays["quantiles"], dtype=np.float32)
-        if (
-            reference.ndim != 2
-            or not 1 <= len(reference) <= MOST_REFERENCES
-            or mean.shape != reference.shape[1:]
-            or quantiles.ndim != 1
-            or not 1 <= len(quantiles) <= MOST_QUANTILES
-        ):
-            raise ValueError(
-                f"novelty arrays have shapes that do not fit: reference {reference.shape}, mean {mean.shape}, "
-                f"quantiles {quantiles.shape}"
-            )
-        if not all(np.isfinite(array).all() for array in (reference, mean, quantiles)):
-            raise ValueError("novelty arrays must be finite")
-        if (np.diff(quantiles) < 0.0).any():
-            raise ValueError("novelty quantiles must be sorted")
-        return cls(reference, mean, quantiles)
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what has to be stored: `reference`, `mean`, `quantiles`, and those of a blend (`blend_arrays`)."""
+        own: dict[str, NDArray[Any]] = {"reference": self.reference, "mean": self.mean, "quantiles": self.quantiles}
+        return own if self.blend is None else {**own, **blend_arrays(self.blend)}
 
 
 def pick_reference(labels: Ints, keys: Sequence[str], most: int = MOST_REFERENCES) -> NDArray[np.int64]:
@@ -153,9 +141,17 @@ def pick_reference(labels: Ints, keys: Sequence[str], most: int = MOST_REFERENCE
     return np.array(sorted(row for *_, row in sorted(places)[:most]), dtype=np.int64)
 
 
-def spaced(rows: Ints) -> Ints:
-    """Return at most 5,000 of `rows`, evenly spaced: as many held-out pictures as a `Novelty` is fitted on."""
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_HELD_OUT)).astype(np.int64)]
+def spaced(rows: NDArray[np.int64], most: int = MOST_HELD_OUT) -> NDArray[np.int64]:
+    """Return at most `most` of `rows`, evenly spaced: 5,000 held-out pictures are what a `Novelty` is fitted on."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)]
+
+
+def _quantiles(raw: NDArray[np.floating], slack: np.float32) -> NDArray[np.float32]:
+    """Return at most 1,001 sorted scores that stand for all, each a little higher, so that rounding is not novel."""
+    raw = np.sort(raw)
+    if len(raw) > MOST_QUANTILES:
+        raw = np.quantile(raw, np.linspace(0.0, 1.0, MOST_QUANTILES))
+    return np.asarray(raw + slack, dtype=np.float32)
 
 
 def _embeddings(values: Floats, name: str) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.data.manifest import Split
-from tellapart.learn.rungs import Fitted, IntArray
+from tellapart.learn.rungs import Fitted, FloatArray, IntArray
 
 __all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Ground", "beats", "candidate"]
 
@@ -50,9 +50,13 @@ class Candidate:
         """The training rows, of all the run's, that were predicted out of fold."""
         return np.asarray(self.rows["train"][self.fitted.out_of_fold.rows])
 
+    def out_of_fold_logits(self) -> FloatArray:
+        """Return calibrated logits float32 [n, K] for `out_of_fold_rows`."""
+        return np.asarray(self.fitted.out_of_fold.logits / np.float32(self.temperature), dtype=np.float32)
+
     def out_of_fold_probs(self) -> NDArray[np.float64]:
         """Return calibrated float64 [n, K] for `out_of_fold_rows`."""
-        return judge.softmax(self.fitted.out_of_fold.logits / np.float32(self.temperature))
+        return judge.softmax(self.out_of_fold_logits())
 
 
 def candidate(

@@ -11,6 +11,7 @@ from tellapart.errors import BundleError
 from tellapart.events import Decision, Steps
 from tellapart.ladder.choose import Candidate, Ground
 from tellapart.ladder.keep import keep
+from tellapart.ladder.novel import novel
 from tellapart.ladder.run import Run
 from tellapart.learn.rungs import Pictures
 from tellapart.runtime.bundle import Bundle, read_card
@@ -46,20 +47,21 @@ def deliver(
         "thresholds", {"min_prob": chosen.min_prob, "max_novelty": chosen.max_novelty}, _why_thresholds(chosen)
     )
     kept = keep(run, fitted, train, len(classes), threads)
+    novelty = yield from novel(run, winner, train, kept)
     return write_bundle(
         run.folder / "bundle",
         fitted,
         classes=classes,
         temperature=winner.temperature,
         thresholds=chosen.as_json(),
-        novelty=kept.novelty.arrays(),
+        novelty=novelty.arrays(),
         reference_labels=kept.reference_labels,
         targets=train.targets,
         brightness=kept.brightness,
         selftest=kept.selftest,
         selftest_embeddings=kept.selftest_embeddings,
         thumbnails=kept.thumbnails,
-        recipe=resolved(run, winner),
+        recipe=resolved(run, winner, novelty),
         fingerprint=manifest.fingerprint,
     )
 
@@ -74,7 +76,7 @@ def _why_thresholds(chosen: judge.Thresholds) -> str:
     return words if chosen.reached else f"{words}; {chosen.target_precision:.0%} could not be shown"
 
 
-def resolved(run: Run, winner: Candidate) -> dict[str, Any]:
+def resolved(run: Run, winner: Candidate, novelty: judge.Novelty | None = None) -> dict[str, Any]:
     """Return the recipe with every choice that was left to evidence filled in by what was chosen."""
     fitted = winner.fitted
     nested: dict[str, Any] = run.recipe.model_dump(mode="json")
@@ -86,4 +88,6 @@ def resolved(run: Run, winner: Candidate) -> dict[str, Any]:
     }
     nested["fit"]["budget"] = run.recipe.budget_seconds
     nested["details"] = dict(fitted.details)
+    if novelty is not None:
+        nested["details"]["novelty"] = list(novelty.blend.methods) if novelty.blend else ["neighbours"]
     return nested

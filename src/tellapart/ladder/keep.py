@@ -23,14 +23,24 @@ _FEWEST_REFERENCES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """As `ship.write_bundle` takes them."""
+    """As `ship.write_bundle` takes them; `rows` int64 are the training rows of the references, where pictures are."""
 
     novelty: Novelty
+    rows: IntArray | None
     reference_labels: IntArray
     brightness: tuple[float, float]
     selftest: NDArray[np.uint8]
     selftest_embeddings: FloatArray | None
     thumbnails: tuple[bytes, ...] | None
+
+    def distances(self, embeddings: FloatArray, pictures: Pictures, train: Pictures) -> FloatArray:
+        """Return the distances float32 [n] of training pictures to their nearest references, of other groups alone."""
+        if self.rows is None:
+            return self.novelty.distances(embeddings)
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(train.groups))}
+        own = np.array([numbers[group] for group in pictures.groups], dtype=np.int64)
+        of_references = np.array([numbers[train.groups[row]] for row in self.rows.tolist()], dtype=np.int64)
+        return self.novelty.distances(embeddings, own, of_references)
 
 
 def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: int) -> Kept:
@@ -46,7 +56,7 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
     if not run.recipe.fit.reference:
         means, labels = class_means(embeddings, train.targets, num_classes)
         made_up = synthetic_pictures(fitted.preprocess.image_size)
-        return Kept(Novelty.fit(means, _held_out(fitted)), labels, seen.brightness, made_up, None, None)
+        return Kept(Novelty.fit(means, _held_out(fitted)), None, labels, seen.brightness, made_up, None, None)
     numbers = {group: number for number, group in enumerate(dict.fromkeys(train.groups))}
     groups = np.array([numbers[group] for group in train.groups], dtype=np.int64)
     held = judge.spaced(fitted.held_out)
@@ -56,7 +66,7 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
         novelty = Novelty.fit(embeddings[rows], _held_out(fitted))
     shown = np.unique(np.linspace(0, len(train) - 1, min(MAX_SELFTEST, len(train))).astype(np.int64))
     pictures = selftest_pictures(train.take(shown).files, fitted.preprocess)
-    return Kept(novelty, train.targets[rows], seen.brightness, pictures, embeddings[shown], seen.thumbnails)
+    return Kept(novelty, rows, train.targets[rows], seen.brightness, pictures, embeddings[shown], seen.thumbnails)
 
 
 def _held_out(fitted: Fitted) -> FloatArray:

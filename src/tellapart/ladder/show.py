@@ -75,7 +75,9 @@ def measured(pictures: Pictures, embeddings: FloatArray, predictor: Predictor) -
 def answered(found: Measured, predictor: Predictor) -> Answered:
     """Return what the bundle answers to each picture of a split."""
     thresholds, scorer = predictor.bundle.card.thresholds, predictor.bundle.reference.novelty()
-    novelty = np.array([scorer.score(embedding) for embedding in found.embeddings], dtype=np.float64)
+    logits = predictor.logits_from(found.embeddings)
+    pairs = zip(found.embeddings, logits, strict=True)
+    novelty = np.array([scorer.score(embedding, row) for embedding, row in pairs], dtype=np.float64)
     sure = found.probs.max(axis=1)
     said = tuple(
         answer(prob, novel, thresholds.min_prob, thresholds.max_novelty)

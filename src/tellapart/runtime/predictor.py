@@ -115,7 +115,7 @@ class Predictor:
         best = np.argsort(-probs, kind="stable")[:TOP].tolist()
         top = tuple((classes[index], float(probs[index])) for index in best)
         label, prob = top[0]
-        novelty = self._novelty.score(embedding)
+        novelty = self._novelty.score(embedding, logits)
         said = answer(prob, novelty, thresholds.min_prob, thresholds.max_novelty)
         return Prediction(_name(source), label, prob, probs, embedding, novelty, said, top)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import BundleError
-from tellapart.runtime.answers import NoveltyScorer
+from tellapart.runtime.novelty import METHODS, Blend, Gaussian, NoveltyScorer
 
 __all__ = [
     "MAX_REFERENCES",
@@ -25,6 +25,7 @@ __all__ = [
 MAX_REFERENCES = 2000
 MAX_QUANTILES = 1001
 MAX_SELFTEST = 8
+MAX_DIRECTIONS = 512
 THUMBNAIL_PX = 64
 
 
@@ -32,11 +33,12 @@ THUMBNAIL_PX = 64
 class Reference:
     """`reference.safetensors`, K classes, D numbers an embedding, M reference pictures.
 
-    `novelty_reference` are centred directions (see `NoveltyScorer`), with `reference_labels` beside them. Where the
-    bundle keeps pictures, `thumbnails` are JPEG files one after the other, each of which ends at its `thumbnail_ends`.
-    Drift is measured against the training pictures' statistics: mean and standard deviation of each number of the
-    embedding, share of each class, and mean and standard deviation of the brightness (the mean over prepared pixels
-    and channels, in 0..255) of a picture.
+    `novelty_reference` are centred directions (see `Neighbours`), with `reference_labels` beside them. Novelty is the
+    distance to them or, where there are `novelty_methods` (places in `runtime.novelty.METHODS`), a blend of scores.
+    Where the bundle keeps pictures, `thumbnails` are JPEG files one after the other, each of which ends at its
+    `thumbnail_ends`. Drift is measured against the training pictures' statistics: mean and standard deviation of each
+    number of the embedding, share of each class, and mean and standard deviation of the brightness (the mean over
+    prepared pixels and channels, in 0..255) of a picture.
     """
 
     head_weight: NDArray[np.float32]
@@ -51,6 +53,13 @@ class Reference:
     brightness: NDArray[np.float32]
     thumbnails: NDArray[np.uint8] | None = None
     thumbnail_ends: NDArray[np.int64] | None = None
+    novelty_methods: NDArray[np.int64] | None = None
+    novelty_centre: NDArray[np.float32] | None = None
+    novelty_weight: NDArray[np.float32] | None = None
+    novelty_gaussian_mean: NDArray[np.float32] | None = None
+    novelty_gaussian_project: NDArray[np.float32] | None = None
+    novelty_gaussian_centres: NDArray[np.float32] | None = None
+    novelty_gaussian_variance: NDArray[np.float32] | None = None
 
     def thumbnail(self, number: int) -> bytes | None:
         """Return the JPEG file of a reference picture, 64 px on its longer side; None where no picture is kept."""
@@ -61,7 +70,18 @@ class Reference:
 
     def novelty(self) -> NoveltyScorer:
         """Return what scores the novelty of embeddings."""
-        return NoveltyScorer(self.novelty_reference, self.novelty_mean, self.novelty_quantiles)
+        blend = None
+        if self.novelty_methods is not None:
+            assert self.novelty_centre is not None
+            assert self.novelty_weight is not None
+            methods = tuple(METHODS[place] for place in self.novelty_methods.tolist())
+            blend = Blend(methods, self.novelty_centre, self.novelty_weight, self._gaussian())
+        return NoveltyScorer(self.novelty_reference, self.novelty_mean, self.novelty_quantiles, blend)
+
+    def _gaussian(self) -> Gaussian | None:
+        parts = [getattr(self, name) for name in sorted(_GAUSSIAN)]
+        centres, mean, project, variance = parts
+        return None if mean is None else Gaussian(mean, project, centres, variance)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that are there, by name, as they are stored."""
@@ -83,9 +103,18 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
     "brightness": (np.float32, (2,)),
     "thumbnails": (np.uint8, ("B",)),
     "thumbnail_ends": (np.int64, ("M",)),
+    "novelty_methods": (np.int64, ("J",)),
+    "novelty_centre": (np.float32, ("J", "K")),
+    "novelty_weight": (np.float32, ("J", "K")),
+    "novelty_gaussian_mean": (np.float32, ("D",)),
+    "novelty_gaussian_project": (np.float32, ("D", "R")),
+    "novelty_gaussian_centres": (np.float32, ("S", "R")),
+    "novelty_gaussian_variance": (np.float32, ("R",)),
 }
-_OPTIONAL = frozenset({"thumbnails", "thumbnail_ends"})
-_MOST = {"M": MAX_REFERENCES, "Q": MAX_QUANTILES}
+_BLEND = frozenset(name for name in _LAYOUT if name in ("novelty_methods", "novelty_centre", "novelty_weight"))
+_GAUSSIAN = frozenset(name for name in _LAYOUT if name.startswith("novelty_gaussian_"))
+_OPTIONAL = frozenset({"thumbnails", "thumbnail_ends"}) | _BLEND | _GAUSSIAN
+_MOST = {"M": MAX_REFERENCES, "Q": MAX_QUANTILES, "J": len(METHODS), "R": MAX_DIRECTIONS}
 
 
 def parse_reference(content: bytes) -> Reference:
@@ -118,8 +147,24 @@ def reference_of(arrays: Mapping[str, NDArray[Any]]) -> Reference:
         raise _refusal("reference_labels name classes that are not there")
     if (np.diff(arrays["novelty_quantiles"]) < 0).any():
         raise _refusal("novelty_quantiles are not sorted")
+    _check_blend(arrays)
     _check_thumbnails(arrays)
     return Reference(**arrays)
+
+
+def _check_blend(arrays: Mapping[str, NDArray[Any]]) -> None:
+    blend, gaussian = _BLEND & arrays.keys(), _GAUSSIAN & arrays.keys()
+    if blend not in (frozenset(), _BLEND) or gaussian not in (frozenset(), _GAUSSIAN):
+        raise _refusal("some of the arrays of a blend of novelty scores are missing")
+    places = arrays["novelty_methods"].tolist() if blend else []
+    if len(set(places)) != len(places) or not all(0 <= place < len(METHODS) for place in places):
+        raise _refusal("novelty_methods name scores that this tellapart does not know")
+    if bool(gaussian) != any("mahalanobis" in METHODS[place] for place in places):
+        raise _refusal("novelty_methods and the novelty_gaussian arrays do not belong together")
+    if gaussian and (
+        len(arrays["novelty_gaussian_centres"]) < 2 or not (arrays["novelty_gaussian_variance"] > 0).all()
+    ):
+        raise _refusal("the novelty_gaussian arrays hold no class, or no variance")
 
 
 def _check_thumbnails(arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -48,12 +48,11 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle at `path`, replacing an older one only when the new one is whole and passes the gate; open it.
 
-    `thresholds` has the fields of `runtime.Thresholds`; `novelty` holds `reference` float16 [M, D], `mean` [D] and
-    `quantiles` [Q] (`judge.Novelty.arrays`), `reference_labels` the class of each reference; `targets` int64 [n] are
-    the classes of `fitted.embeddings["train"]`; `brightness` is (mean, standard deviation) as in `Gallery`;
-    `selftest` uint8 [1..8, S, S, 3] are prepared pictures, and `selftest_embeddings` float32 [n, D] what training had
-    for them. `thumbnails` are JPEG files; without them no picture is kept: pass then `class_means` and
-    `synthetic_pictures` too.
+    `thresholds` has the fields of `runtime.Thresholds`; `novelty` is what `judge.Novelty.arrays` gives (references
+    [M, D] among it), `reference_labels` the class of each reference; `targets` int64 [n] are the classes of
+    `fitted.embeddings["train"]`; `brightness` is (mean, standard deviation) as in `Gallery`; `selftest`
+    uint8 [1..8, S, S, 3] are prepared pictures, and `selftest_embeddings` float32 [n, D] what training had for them.
+    `thumbnails` are JPEG files; without them no picture is kept: pass then `class_means` and `synthetic_pictures` too.
     Raises GateError (`parity`, `graph`, `not_finite`) when the bundle would not answer as what was trained; then
     nothing of it is left.
     """
@@ -65,9 +64,7 @@ def write_bundle(
     arrays: dict[str, NDArray[Any] | None] = {
         "head_weight": head.weight.astype(np.float32),
         "head_bias": head.bias.astype(np.float32),
-        "novelty_reference": novelty["reference"].astype(np.float16),
-        "novelty_mean": novelty["mean"].astype(np.float32),
-        "novelty_quantiles": novelty["quantiles"].astype(np.float32),
+        **{f"novelty_{name}": array for name, array in novelty.items()},
         "reference_labels": reference_labels.astype(np.int64),
         "embedding_mean": mean,
         "embedding_std": deviation,

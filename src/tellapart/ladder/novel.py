@@ -1,0 +1,92 @@
+"""Which score of novelty the bundle ships: the one that tells left-out classes apart, on the training pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tellapart import judge
+from tellapart.events import Decision, Steps
+from tellapart.judge import Novelty
+from tellapart.judge.gaussian import fit_gaussian
+from tellapart.judge.separation import Scores, blend_of, choose_methods
+from tellapart.ladder.choose import Candidate
+from tellapart.ladder.keep import Kept
+from tellapart.ladder.run import Run
+from tellapart.learn.folds import make_folds
+from tellapart.learn.leave_classes_out import MOST_PICTURES, leave_classes_out
+from tellapart.learn.linear import GRID
+from tellapart.learn.linear_solver import one_blas_thread
+from tellapart.learn.rungs import FloatArray, Head, Pictures
+from tellapart.runtime.novelty import NoveltyMethod
+
+__all__ = ["novel"]
+
+_MOST_HELD_OUT = 3000
+_FEWEST_HELD_OUT = 60
+_FEWEST_ROUNDS = 2
+_SHARE_OF_TIME, _MOST_SECONDS, _FEWEST_SECONDS = 0.1, 30.0, 0.5
+_FOLDS = 3
+
+
+def novel(run: Run, winner: Candidate, train: Pictures, kept: Kept) -> Steps[Novelty]:
+    """Return the novelty to ship: `kept.novelty`, by nearest neighbours, or a score that is shown to be better.
+
+    Shown on pictures that the trunk never learned from, with classes left out in turn. Where there is no time, or too
+    few pictures or classes to leave some out, nearest neighbours stay, and the decision says why.
+    """
+    fitted = winner.fitted
+    both, place, _ = np.intersect1d(fitted.out_of_fold.rows, fitted.held_out, return_indices=True)
+    some = judge.spaced(np.arange(len(both), dtype=np.int64), _MOST_HELD_OUT)
+    rows = both[some].astype(np.int64)
+    seconds = min(_MOST_SECONDS, _SHARE_OF_TIME * run.clock.left())
+    if len(rows) < _FEWEST_HELD_OUT or seconds < _FEWEST_SECONDS:
+        few = f"{len(rows):,} pictures that the network did not learn from are too few to leave classes out"
+        yield Decision(
+            "novelty", ["neighbours"], few if len(rows) < _FEWEST_HELD_OUT else "no time to leave classes out"
+        )
+        return kept.novelty
+    embeddings, pictures = fitted.embeddings["train"][rows], train.take(rows)
+    tried = judge.spaced(np.arange(len(rows), dtype=np.int64), MOST_PICTURES)
+    asked = pictures.take(tried)
+    penalty = fitted.details.get("penalty", GRID[len(GRID) // 2]) if isinstance(fitted.head, Head) else None
+    rounds = yield from leave_classes_out(
+        embeddings[tried], asked.targets, asked.groups, penalty if isinstance(penalty, float) else None, seconds
+    )
+    if len(rounds) < _FEWEST_ROUNDS:
+        yield Decision(
+            "novelty", ["neighbours"], "there was time, or there were pictures, to leave out one class at most"
+        )
+        return kept.novelty
+    choice = choose_methods(rounds)
+    yield Decision("novelty", list(choice.methods), choice.words)
+    if choice.methods == ("neighbours",):
+        return kept.novelty
+    logits = winner.out_of_fold_logits()[place[some]]
+    return _blended(choice.methods, kept, pictures, embeddings, logits, train)
+
+
+def _blended(
+    methods: tuple[NoveltyMethod, ...],
+    kept: Kept,
+    pictures: Pictures,
+    embeddings: FloatArray,
+    logits: FloatArray,
+    train: Pictures,
+) -> Novelty:
+    """Fit what the methods need, and the scale of it, on pictures as they look to models that did not see them."""
+    folds = make_folds(pictures.targets, pictures.groups, k=_FOLDS)
+    distances = np.zeros((len(embeddings), 2))
+    gaussian = None
+    if any("mahalanobis" in method for method in methods):
+        with one_blas_thread():
+            for fold in range(folds.max() + 1):
+                away = folds == fold
+                distances[away] = fit_gaussian(embeddings[~away], pictures.targets[~away]).distances(embeddings[away])
+            gaussian = fit_gaussian(embeddings, pictures.targets)
+    near = kept.distances(embeddings, pictures, train)
+    told = (folds >= 0) & np.isfinite(near)
+    if not told.any():
+        return kept.novelty
+    scores = Scores.of(near[told], distances[told], logits[told])
+    blend = blend_of(methods, scores, logits.shape[1], gaussian)
+    return kept.novelty.blended(blend, scores.blended(blend))
