@@ -87,6 +87,7 @@ class DataOptions(_Section):
     nested: Literal["stop", "first", "path"] = Field("stop", description=_NESTED)
     unlabelled: Literal["skip", "stop"] = Field("skip", description="What pictures beside the class folders are to do.")
     previous: str | None = Field(None, description="Run or manifest.jsonl whose pictures keep their split.")
+    corrections: str | None = Field(None, description="The corrections.csv of check: keep, relabel or drop pictures.")
     resize: Literal["auto", "crop", "pad", "squash"] = Field("auto", description="How a picture becomes square.")
     background: Colour = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
     max_pixels: int = Field(50_000_000, ge=64, description="Pictures with more pixels are excluded, undecoded.")

@@ -43,11 +43,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Excluded:
-    """One file found and not used: a stable code such as `truncated`, and a sentence."""
+    """One file found and not used: a stable code such as `truncated`, a sentence, its label and content where known."""
 
     path: str
     code: str
     note: str
+    label: str | None = None
+    sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Manifest:
     `all_grey` (bool), `aspects` (longer over shorter side: median and 95th percentile), `shorter_side` (least and
     median, in pixels), `sixteen_bit_scale`; they are described at `data.policy.set_facts`. `source` is what `root` is
     called to a person: of an archive, paths are those of members below `source`, and `root` is where it lies unpacked.
+    `kept` are the paths of pictures that the user has looked at and wants as they are.
     """
 
     root: Path
@@ -69,6 +72,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
     source: str = ""
+    kept: tuple[str, ...] = ()
 
     @classmethod
     def scan(cls, path: str | Path, recipe: Recipe | None = None, cache: Path | None = None) -> Manifest:
@@ -118,10 +122,11 @@ class Manifest:
             "given": list(self.given),
             "notes": list(self.notes),
             "facts": dict(self.facts),
+            **({"kept": list(self.kept)} if self.kept else {}),
         }
         lines: list[dict[str, object]] = [head]
         lines += [dataclasses.asdict(row) for row in self.rows]
-        lines += [{"excluded": item.code, "path": item.path, "note": item.note} for item in self.excluded]
+        lines += [_excluded_line(item) for item in self.excluded]
         files.write_text(path, "".join(json.dumps(files.finite(line), ensure_ascii=True) + "\n" for line in lines))
 
     @classmethod
@@ -140,11 +145,14 @@ class Manifest:
                 rows=tuple(Row(**line) for line in lines[1:] if "excluded" not in line),
                 classes=tuple(head["classes"]),
                 excluded=tuple(
-                    Excluded(line["path"], line["excluded"], line["note"]) for line in lines[1:] if "excluded" in line
+                    Excluded(line["path"], line["excluded"], line["note"], line.get("label"), line.get("sha256", ""))
+                    for line in lines[1:]
+                    if "excluded" in line
                 ),
                 given=tuple(head["given"]),
                 notes=tuple(head["notes"]),
                 facts=head["facts"],
+                kept=tuple(head.get("kept", ())),
                 source=head.get("source", ""),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -153,3 +161,10 @@ class Manifest:
                 f"{path} cannot be read as a manifest ({type(error).__name__}: {error}).",
                 "Give a run folder or its manifest.jsonl.",
             ) from None
+
+
+def _excluded_line(item: Excluded) -> dict[str, object]:
+    line: dict[str, object] = {"excluded": item.code, "path": item.path, "note": item.note}
+    if item.label is not None:
+        line["label"] = item.label
+    return {**line, "sha256": item.sha256} if item.sha256 else line

@@ -11,6 +11,7 @@ from typing import Literal
 
 from tellapart.data.archive import Unpacked, is_archive, unpacked
 from tellapart.data.assign import Picture, assign, read_previous
+from tellapart.data.corrections import Corrected
 from tellapart.data.disk import Stamp, stamps
 from tellapart.data.facts import PictureFacts, Refusal, gather
 from tellapart.data.identity import identities
@@ -28,7 +29,7 @@ from tellapart.recipe import Recipe
 
 __all__ = ["Purpose", "decode_policy", "scan"]
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["train", "check", "evaluate"]
 _MOST_DISK_ERRORS = 0.01
 _NOT_FOLLOWED = ("symlink_outside", "symlink_folder", "folder_loop")
 _UNEVEN = 50
@@ -38,7 +39,8 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") -> Steps[Manifest]:
     """List, read, group and split labelled pictures: a folder per class, split folders, a table; or an archive of one.
 
-    To `evaluate`, nothing is split: pictures without a given split are test, and one class is enough. Every note is
+    To `evaluate`, nothing is split: pictures without a given split are test, and one class is enough. To `check`, they
+    are split as in training, and nothing that only training needs is refused. Every note is
     yielded, and kept in the manifest. Nothing is written but the cache. Raises DataError when the data cannot be used.
     """
     if purpose == "train" and recipe.data.val + recipe.data.test > 0.95:
@@ -62,9 +64,13 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
     used = _Used()
     excluded = list(listing.excluded)
     _check_disk(listing, facts)
+    corrected = Corrected(recipe.data.corrections, {entry.label for entry in listing.entries if entry.label})
     for entry, fact, stamp in zip(listing.entries, facts, before, strict=True):
-        if isinstance(fact, Refusal):
-            excluded.append(Excluded(entry.path, fact.code, fact.note))
+        entry, decided = corrected.seen(entry, "" if isinstance(fact, Refusal) else fact.sha256)
+        if decided == "drop":
+            excluded.append(Excluded(entry.path, "dropped", "It is dropped by --corrections.", entry.label))
+        elif isinstance(fact, Refusal):
+            excluded.append(Excluded(entry.path, fact.code, fact.note, entry.label))
         elif entry.label is None:
             excluded.append(Excluded(entry.path, "no_label", "It is not in a class folder, so it has no label."))
         else:
@@ -75,6 +81,9 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )
     manifest, notes = _assemble(listing, used, names, excluded, recipe, previous, purpose)
+    manifest = dataclasses.replace(manifest, kept=tuple(corrected.kept), notes=(*manifest.notes, *corrected.notes()))
+    for text in corrected.notes():
+        yield Note("info", text)
     for level, text in notes:
         yield Note(level, text)
     yield StageEnded("scan", time.monotonic() - began)
@@ -188,7 +197,8 @@ def _assemble(
         pictures = [dataclasses.replace(picture, given=picture.given or "test") for picture in pictures]
         assigned = assign(pictures, SPLITS, recipe.seed, 0.0, 0.0)
     else:
-        _check_classes(pictures, given)
+        if purpose == "train":
+            _check_classes(pictures, given)
         assigned = assign(pictures, given, recipe.seed, recipe.data.val, recipe.data.test, previous)
     rows: list[Row] = []
     facts: list[PictureFacts] = []
@@ -233,7 +243,13 @@ def _without_conflicts(
         else:
             told = some(sorted(labels[name]), 4)
             excluded.append(
-                Excluded(used.entries[index].path, "identical_in_two_classes", f"The same picture is in {told}.")
+                Excluded(
+                    used.entries[index].path,
+                    "identical_in_two_classes",
+                    f"The same picture is in {told}.",
+                    used.entries[index].label,
+                    used.facts[index].sha256,
+                )
             )
     if len(keep) < len(names):
         notes.append(

@@ -6,7 +6,6 @@ Nothing here trains or measures by itself: it says what happens in which order, 
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from importlib.util import find_spec
 
@@ -23,7 +22,7 @@ from tellapart.ladder.choose import Candidate, Ground, beats, candidate
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
-from tellapart.ladder.run import Heard, Run, out_of_time, pictures_of, stage
+from tellapart.ladder.run import Heard, Run, count_files, out_of_time, pictures_of, stage
 from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.space import check_room
 from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
@@ -105,7 +104,7 @@ def _weights(run: Run) -> Steps[Weights | None]:
     if run.recipe.model.method not in ("auto", "probe"):
         return None
     seconds = run.clock.left() / 2
-    name = run.recipe.model.backbone or default_backbone(_count_files(run), seconds)
+    name = run.recipe.model.backbone or default_backbone(count_files(run.data), seconds)
     if name is None:
         why = why_no_weights(None)
         yield Note("info", f"Without pretrained weights: {why}; --backbone NAME fetches one from the hub.")
@@ -114,12 +113,6 @@ def _weights(run: Run) -> Steps[Weights | None]:
     if weights is not None and run.recipe.model.backbone is None:
         yield Decision("backbone", weights.name, "the largest at hand that can look at these pictures in time")
     return weights
-
-
-def _count_files(run: Run) -> int | None:
-    if not run.data.is_dir():
-        return None
-    return sum(len(names) for _, _, names in os.walk(run.data))
 
 
 def _facts(run: Run, manifest: Manifest, weights: Weights | None, export: Export | None) -> Facts:
@@ -223,7 +216,7 @@ def _steps(run: Run, chosen: Plan) -> list[tuple[Rung, str | None]]:
     """Return the rungs with the backbone each is to use (None: the run's own); `best` tries a few backbones."""
     others: list[str] = []
     if run.recipe.fit.effort == "best" and run.recipe.model.backbone is None and "probe" in chosen.climbed:
-        first = default_backbone(_count_files(run), run.recipe.budget_seconds / 2)
+        first = default_backbone(count_files(run.data), run.recipe.budget_seconds / 2)
         others = [name for name in names_at_hand() if name != first][: _MOST_BACKBONES - 1]
     steps: list[tuple[Rung, str | None]] = []
     for rung in chosen.rungs:

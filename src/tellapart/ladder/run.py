@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tellapart.ladder.clock import Clock
 from tellapart.learn.rungs import Pictures
 from tellapart.recipe import Recipe
 
-__all__ = ["Heard", "Run", "out_of_time", "pictures_of", "stage"]
+__all__ = ["Heard", "Run", "count_files", "out_of_time", "pictures_of", "stage"]
 
 T = TypeVar("T")
 
@@ -80,6 +81,11 @@ def out_of_time(clock: Clock, reserve: Callable[[], float]) -> Callable[[Event],
         return OutOfTimeError() if clock.left() < reserve() else None
 
     return see
+
+
+def count_files(data: Path) -> int | None:
+    """Return how many files a folder holds, or None for anything else."""
+    return sum(len(names) for _, _, names in os.walk(data)) if data.is_dir() else None
 
 
 def pictures_of(manifest: Manifest) -> dict[Split, Pictures]:

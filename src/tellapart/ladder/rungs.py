@@ -22,7 +22,7 @@ from tellapart.learn.majority import majority
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, IntArray, Pictures
 
-__all__ = ["Made", "Rungs"]
+__all__ = ["LookedAt", "Made", "Rungs"]
 
 # What the probe's fit needs: to plan by, measured on 3,068 photos in ten classes on a slow machine.
 _FIT_SECONDS_PER_LOGIT = 3e-4
@@ -39,6 +39,17 @@ class Made:
     fitted: Fitted
     rows: Mapping[Split, IntArray]
     seconds_per_picture: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LookedAt:
+    """A backbone, how it sees pictures, and the rows of each split whose embeddings are cached now."""
+
+    graph: Graph
+    preprocess: Preprocess
+    rows: Mapping[Split, IntArray]
+    seconds_per_picture: float
+    ready: Squares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,24 +89,29 @@ class Rungs:
         return Made(fitted, rows)
 
     def _probe(self, backbone: str | None) -> Steps[Made]:
-        graph, ready = yield from self._graph(backbone)
-        preprocess = graph.preprocess(
-            self.preprocess.resize_policy, self.preprocess.decode, at_least_for(graph.image_size)
-        )
-        rows, cost = yield from self._embedded(graph, preprocess, ready)
+        seen = yield from self.looked_at(backbone)
         fitted = yield from probe(
-            graph,
-            preprocess,
-            self.pictures["train"].take(rows["train"]),
-            self.pictures["val"].take(rows["val"]),
+            seen.graph,
+            seen.preprocess,
+            self.pictures["train"].take(seen.rows["train"]),
+            self.pictures["val"].take(seen.rows["val"]),
             len(self.manifest.classes),
             self.run.recipe,
             self.run.cache,
             self._left,
             self.threads,
-            ready,
+            seen.ready,
         )
-        return Made(fitted, rows, cost)
+        return Made(fitted, seen.rows, seen.seconds_per_picture)
+
+    def looked_at(self, backbone: str | None = None) -> Steps[LookedAt]:
+        """Bring the embeddings of all pictures, or of as many as the budget pays for, into the cache."""
+        graph, ready = yield from self._graph(backbone)
+        preprocess = graph.preprocess(
+            self.preprocess.resize_policy, self.preprocess.decode, at_least_for(graph.image_size)
+        )
+        rows, cost = yield from self._embedded(graph, preprocess, ready)
+        return LookedAt(graph, preprocess, rows, cost, ready)
 
     def _graph(self, backbone: str | None) -> Steps[tuple[Graph, Squares]]:
         """Return the backbone's graph; where it is still on its way, pictures are made ready meanwhile."""

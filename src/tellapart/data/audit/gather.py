@@ -1,0 +1,101 @@
+"""From a manifest to the arrays that the checks take; everything comes from the cache of the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart.cache import Space
+from tellapart.data.audit.evidence import Evidence, Ints
+from tellapart.data.facts import PictureFacts, Refusal, gather, space_key
+from tellapart.data.identity import identities
+from tellapart.data.manifest import Manifest, Split
+from tellapart.data.thumbnails import measures, thumbnails
+from tellapart.errors import DataError
+from tellapart.events import Progress, Steps
+from tellapart.images import DecodePolicy
+from tellapart.images.examine import unpack
+
+__all__ = ["gather_evidence"]
+
+_AT_ONCE = 2_000
+_SMALL_PX = 8
+
+
+def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) -> Steps[Evidence]:
+    """Return what the scan knows of the pictures of a manifest. Raises DataError (`changed_file`).
+
+    `policy` is the one they were scanned with.
+    """
+    rows = manifest.rows
+    paths, digests = [row.path for row in rows], [row.sha256 for row in rows]
+    facts = yield from _facts(manifest, policy, cache, threads)
+    names = yield from identities(manifest.root, paths, facts, policy, cache, threads)
+    kept = set(manifest.kept)
+    index = {label: number for number, label in enumerate(manifest.classes)}
+    small = np.zeros((len(rows), _SMALL_PX, _SMALL_PX, 3), dtype=np.uint8)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        files = [manifest.file(row) for row in rows[part]]
+        small[part] = _reduced(thumbnails(files, digests[part], policy, cache))
+        yield Progress("audit", min(start + _AT_ONCE, len(rows)), len(rows))
+    identical = _numbers(names)
+    return Evidence(
+        paths=paths,
+        digests=digests,
+        classes=manifest.classes,
+        targets=np.array([index[row.label] for row in rows], dtype=np.int64),
+        splits=[_given(manifest, row.split) for row in rows],
+        identities=identical,
+        near=identical,
+        series=np.arange(len(rows), dtype=np.int64),
+        groups=_numbers([row.group for row in rows]),
+        sizes=np.array([(row.width, row.height) for row in rows], dtype=np.int64).reshape(-1, 2),
+        grey=np.array([fact.grey for fact in facts], dtype=bool),
+        measures=measures(facts),
+        thumbnails=small,
+        given=manifest.given,
+        excluded=manifest.excluded,
+        kept=frozenset(row for row, path in enumerate(paths) if path in kept),
+    )
+
+
+def _given(manifest: Manifest, split: Split) -> Split:
+    """Return the split that a picture came in: what was carved out of train came in train."""
+    return split if not manifest.given or split in manifest.given else "train"
+
+
+def _facts(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) -> Steps[list[PictureFacts]]:
+    rows = manifest.rows
+    known: dict[int, PictureFacts] = {}
+    with Space(cache, "facts", space_key(policy)) as space:
+        for position, record in space.get([row.sha256 for row in rows]):
+            fact = unpack(rows[position].sha256, record)
+            if isinstance(fact, PictureFacts):
+                known[position] = fact
+    absent = [position for position in range(len(rows)) if position not in known]
+    if absent:  # the cache was cleared meanwhile
+        again = yield from gather(manifest.root, [rows[position].path for position in absent], policy, cache, threads)
+        for position, fact in zip(absent, again, strict=True):
+            if isinstance(fact, Refusal) or fact.sha256 != rows[position].sha256:
+                raise DataError(
+                    "changed_file",
+                    f"{rows[position].path} changed or went after the scan.",
+                    "Wait until whatever writes it is done, and run again.",
+                )
+            known[position] = fact
+    return [known[position] for position in range(len(rows))]
+
+
+def _reduced(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side = pictures.shape[1] // _SMALL_PX
+    blocks = pictures.reshape(len(pictures), _SMALL_PX, side, _SMALL_PX, side, 3)
+    return np.asarray(np.rint(blocks.mean(axis=(2, 4))), dtype=np.uint8)
+
+
+def _numbers(names: Sequence[Hashable]) -> Ints:
+    first: dict[Hashable, int] = {}
+    return np.array([first.setdefault(name, len(first)) for name in names], dtype=np.int64)

@@ -1,0 +1,109 @@
+"""Series: bursts, films and numbered walks around one thing, which a random split would tear apart.
+
+Names and times only propose that two pictures follow each other; what they show decides. Neighbours by name (the same
+folder, the same name but for its last number) or by time (the same camera, seconds apart) are linked where they differ
+less than nearly all pairs drawn at random do, and only where far more neighbours do so than chance would give.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart.data.groups import components
+
+__all__ = ["Series", "find_series"]
+
+_NUMBER = re.compile(r"(\d+)(?=\D*$)")
+_BURST_SECONDS = 10
+_AT_RANDOM = 0.01  # of the pairs drawn at random are nearer than neighbours have to be
+_MOST_PAIRS = 20_000
+_FEWEST_LINKS = 5
+_SHARE_LINKED = 0.10
+_CLEARLY = 0.5
+_FEWEST = 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Series:
+    """A number for each picture, int64 [n], equal within a series; `evidence` in plain words; whether it is strong."""
+
+    numbers: NDArray[np.int64]
+    strong: bool
+    evidence: str
+
+
+def find_series(
+    paths: Sequence[str], taken: NDArray[np.int64], camera: NDArray[np.int64], thumbnails: NDArray[np.uint8]
+) -> Series:
+    """Find series among n pictures. `taken` are seconds, 0 for none; `thumbnails` uint8 [n, 8, 8, 3]."""
+    n = len(paths)
+    alone = np.arange(n, dtype=np.int64)
+    neighbours = np.array(sorted({*_by_name(paths), *_by_time(taken, camera)}), dtype=np.int64).reshape(-1, 2)
+    if n < _FEWEST or len(neighbours) < _FEWEST_LINKS:
+        return Series(alone, False, "no names or times follow each other")
+    looks = _looks(thumbnails)
+    random = np.random.Generator(np.random.Philox(key=n))
+    pairs = random.integers(0, n, (_MOST_PAIRS, 2))
+    chance = _apart(looks, pairs[pairs[:, 0] != pairs[:, 1]])
+    apart = _apart(looks, neighbours)
+    limit = float(np.quantile(chance, _AT_RANDOM))
+    share = float((apart < limit).mean())
+    if share > _CLEARLY:  # most follow each other for certain, so the limit may be drawn where they end
+        limit = max(limit, min(float(np.quantile(apart, 0.95)), float(np.quantile(chance, 0.1))))
+    links = neighbours[apart < limit]
+    told = f"{share:.0%} of {len(apart):,} neighbours by name or time are nearer than {1 - _AT_RANDOM:.0%} of all pairs"
+    if len(links) < _FEWEST_LINKS or share < _SHARE_LINKED:
+        return Series(alone, False, told)
+    keys: list[list[tuple[str, str]]] = [[("alone", str(row))] for row in range(n)]
+    for number, (one, other) in enumerate(links.tolist()):
+        keys[one].append(("link", str(number)))
+        keys[other].append(("link", str(number)))
+    return Series(np.array(components(keys), dtype=np.int64), True, told)
+
+
+def _by_name(paths: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield pairs whose numbers follow each other at the usual step of their kind of name."""
+    kinds: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for row, path in enumerate(paths):
+        folder, _, name = path.rpartition("/")
+        stem = name.rpartition(".")[0] or name
+        found = _NUMBER.search(stem)
+        if found is not None and len(found[1]) <= 18:
+            kind = (folder, f"{stem[: found.start()]}#{stem[found.end() :]}")
+            kinds.setdefault(kind, []).append((int(found[1]), row))
+    for members in kinds.values():
+        if len(members) < 3:
+            continue
+        members.sort()
+        steps = [after[0] - before[0] for before, after in itertools.pairwise(members)]
+        usual = max(1, Counter(steps).most_common(1)[0][0])
+        for (_, one), (_, other), step in zip(members, members[1:], steps, strict=False):
+            if step <= 2 * usual:
+                yield min(one, other), max(one, other)
+
+
+def _by_time(taken: NDArray[np.int64], camera: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    rows = np.flatnonzero(taken > 0)
+    order = rows[np.lexsort((taken[rows], camera[rows]))]
+    for one, other in zip(order[:-1].tolist(), order[1:].tolist(), strict=True):
+        if camera[one] == camera[other] and taken[other] - taken[one] <= _BURST_SECONDS:
+            yield min(one, other), max(one, other)
+
+
+def _looks(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return float32 [n, 192]: levels without their mean, of length 1, so that light and contrast do not count."""
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))
+
+
+def _apart(looks: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    same = np.einsum("ij,ij->i", looks[pairs[:, 0]], looks[pairs[:, 1]]).astype(np.float64)
+    return np.asarray(np.sqrt(np.maximum(2.0 - 2.0 * same, 0.0)))
