@@ -18,13 +18,14 @@ from tellapart.events import Event
 from tellapart.recipe import Recipe
 
 if TYPE_CHECKING:
+    from tellapart.data.audit import Finding
     from tellapart.driving import Signals
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.folder import RunFolder
     from tellapart.report.summary import SplitReport, Summary
     from tellapart.runtime.predictor import Failure, Prediction
 
-__all__ = ["EvaluateResult", "TrainResult", "Watch", "demo", "evaluate", "predict", "train"]
+__all__ = ["CheckResult", "EvaluateResult", "TrainResult", "Watch", "check", "demo", "evaluate", "predict", "train"]
 
 Watch = Callable[[Event], None]
 
@@ -77,6 +78,27 @@ class EvaluateResult:
             "confusion": [] if confusion is None else confusion.tolist(),
         }
         plain: dict[str, Any] = finite(content)
+        return plain
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckResult:
+    """What `check` gives: `findings`, the worst first, `notes` on what could not be looked at, what `fix` left out."""
+
+    counts: dict[str, int]
+    classes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+    fixed: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints: version 1 of the JSON contract."""
+        from tellapart.files import finite
+
+        found = [finding.as_json() for finding in self.findings]
+        plain: dict[str, Any] = finite(
+            {"version": 1, "counts": self.counts, "classes": list(self.classes), "findings": found}
+        )
         return plain
 
 
@@ -228,6 +250,38 @@ def evaluate(
     by_exception()
     found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options)), watch)
     return EvaluateResult(found.split, found.classes, found.notes)
+
+
+def check(
+    data: str | Path,
+    *,
+    fix: str | Path | None = None,
+    recipe: Recipe | None = None,
+    watch: Watch | None = None,
+    spent_already: float = 0.0,
+    **options: Any,
+) -> CheckResult:
+    """Look for what is wrong with labelled pictures: broken, twice, leaking, mislabelled, odd. Nothing is changed.
+
+    `data` is what `train` takes, and so are `options`. `fix` is a .csv file to write what should be trained
+    on. Raises InputError (DataError) for what cannot be read.
+
+    >>> import tellapart
+    >>> result = tellapart.check("photos/")
+    >>> sorted(result.as_json()), all(0 <= finding.severity <= 1 for finding in result.findings)
+    (['classes', 'counts', 'findings', 'version'], True)
+    """
+    entered = time.monotonic()
+    from tellapart.driving import finish
+    from tellapart.interrupts import by_exception
+    from tellapart.ladder.check import check as steps
+    from tellapart.ladder.clock import Clock
+
+    by_exception()
+    chosen = Recipe.of(recipe, **options)
+    clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
+    found = finish(steps(Path(data), chosen, clock, None if fix is None else Path(fix)), watch)
+    return CheckResult(found.manifest.counts, found.manifest.classes, found.findings, found.notes, found.fixed)
 
 
 def demo(

@@ -83,6 +83,7 @@ class DataOptions(_Section):
     label_column: str | None = Field(None, description="Column of a table that holds the labels.")
     split_column: str | None = Field(None, description="Column of a table that holds train, val or test.")
     group_column: str | None = Field(None, description="Column of a table whose equal values stay in one split.")
+    group_series: Literal["auto", "on", "off"] = Field("auto", description="Keep bursts and films in one split.")
     skip_missing: bool = Field(False, description="Leave out what a table names but is not there, instead of stopping.")
     nested: Literal["stop", "first", "path"] = Field("stop", description=_NESTED)
     unlabelled: Literal["skip", "stop"] = Field("skip", description="What pictures beside the class folders are to do.")

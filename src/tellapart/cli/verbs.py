@@ -17,6 +17,7 @@ __all__ = ["VERBS", "command", "run"]
 # verb -> the first line of its function's docstring. Kept here so that `--help` imports no verb; a test compares them.
 VERBS = {
     "train": "Learn to tell apart the pictures in DATA: check, split, climb the ladder, report, bundle.",
+    "check": "Look for what is wrong with the pictures in DATA: broken, twice, leaking, mislabelled, odd.",
     "predict": "Name the class of each of PICTURES: files, folders, globs or archives.",
     "evaluate": "Measure BUNDLE on labelled pictures in DATA.",
     "demo": "Show the whole path on a small built-in set of handwritten digits, offline.",

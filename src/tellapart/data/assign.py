@@ -16,7 +16,9 @@ __all__ = ["Assigned", "Picture", "assign", "carved_shares", "read_previous"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
-    """A usable picture. `identity` is equal for equal pixels; `given` and `group` are what the data set says."""
+    """A usable picture. `identity` is equal for equal pixels; `given` and `group` are what the data set says.
+
+    `series` is equal for pictures of one burst or film."""
 
     path: str
     label: str
@@ -24,6 +26,7 @@ class Picture:
     identity: str
     given: Split | None = None
     group: str | None = None
+    series: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ def _keys(picture: Picture, old: _Old | None) -> list[tuple[str, str]]:
     keys = [("content", picture.sha256), ("pixels", picture.identity)]
     if picture.group is not None:
         keys.append(("group", picture.group))
+    if picture.series is not None:
+        keys.append(("series", str(picture.series)))
     if old is not None and picture.sha256 in old.group:
         keys.append(("before", old.group[picture.sha256]))
     return keys

@@ -109,7 +109,7 @@ def _take(
 ) -> None:
     action = cells["action"].strip().casefold()
     label = class_key(cells.get("label", "").strip())
-    path, sha256 = unguarded(cells.get("path", "")), cells.get("sha256", "").strip().casefold()
+    path, sha256 = _unguarded(cells.get("path", "")), cells.get("sha256", "").strip().casefold()
     chosen = next((known for known in _ACTIONS if known == action), None)
     if chosen is None:
         raise refused(
@@ -128,7 +128,7 @@ def _take(
         raise refused(f", lines {before.line} and {line}, say two things of one picture.")
 
 
-def unguarded(path: str) -> str:
+def _unguarded(path: str) -> str:
     """Return a path without the `'` that keeps a spreadsheet from running it as a formula."""
     return path[1:] if path[:1] == "'" and path[1:2] in FORMULA_STARTS else path
 

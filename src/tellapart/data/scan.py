@@ -19,11 +19,13 @@ from tellapart.data.layout import list_folder
 from tellapart.data.listing import Entry, Listing, is_picture, shown, some
 from tellapart.data.manifest import SPLITS, Excluded, Manifest, Row, Split
 from tellapart.data.policy import set_facts
+from tellapart.data.series import find_series, neighbours
 from tellapart.data.table import fits, list_table
 from tellapart.data.table_rows import SUFFIXES
+from tellapart.data.thumbnails import measures, small_thumbnails
 from tellapart.data.walk import walk
 from tellapart.errors import DataError, RecipeError
-from tellapart.events import Note, StageBegan, StageEnded, Steps
+from tellapart.events import Decision, Note, StageBegan, StageEnded, Steps
 from tellapart.images import DecodePolicy, default_threads
 from tellapart.recipe import Recipe
 
@@ -80,6 +82,8 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
     names = yield from identities(
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )
+    if purpose != "evaluate":
+        used.series = yield from _series(listing, used, recipe, policy, cache)
     manifest, notes = _assemble(listing, used, names, excluded, recipe, previous, purpose)
     manifest = dataclasses.replace(manifest, kept=tuple(corrected.kept), notes=(*manifest.notes, *corrected.notes()))
     for text in corrected.notes():
@@ -104,6 +108,24 @@ class _Used:
     entries: list[Entry] = dataclasses.field(default_factory=list)
     facts: list[PictureFacts] = dataclasses.field(default_factory=list)
     stamps: list[Stamp] = dataclasses.field(default_factory=list)
+    series: list[int] | None = None
+
+
+def _series(
+    listing: Listing, used: _Used, recipe: Recipe, policy: DecodePolicy, cache: Path
+) -> Steps[list[int] | None]:
+    """Decide whether bursts and films are kept together; return the series of each picture where they are."""
+    wish = recipe.data.group_series
+    follow = neighbours([entry.path for entry in used.entries], measures(used.facts))
+    if wish == "off" or not len(follow.pairs):
+        return None
+    files = [listing.root / entry.path for entry in used.entries]
+    found = find_series(
+        follow, (yield from small_thumbnails(files, [fact.sha256 for fact in used.facts], policy, cache))
+    )
+    together = wish == "on" or found.strong
+    yield Decision("group_series", together, f"{'asked for; ' if wish == 'on' else ''}{found.evidence}")
+    return found.numbers.tolist() if together else None
 
 
 def _list(data: Path, recipe: Recipe) -> Steps[Listing]:
@@ -187,6 +209,7 @@ def _assemble(
             names[index],
             (entry.split or "train") if listing.splits else None,
             entry.group,
+            None if used.series is None else used.series[index],
         )
         for index in keep
         for entry in [used.entries[index]]
@@ -223,7 +246,10 @@ def _assemble(
         excluded=tuple(sorted(excluded, key=lambda item: item.path)),
         given=given,
         notes=tuple(text for _, text in notes),
-        facts=set_facts(facts, [row.split for row in rows]),
+        facts={
+            **set_facts(facts, [row.split for row in rows]),
+            **({"series_together": True} if used.series is not None else {}),
+        },
         source=listing.name,
     )
     return manifest, notes

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from tellapart.data.groups import components
 
-__all__ = ["Series", "find_series"]
+__all__ = ["Neighbours", "Series", "find_series", "neighbours"]
+
+Ints = NDArray[np.int64]
 
 _NUMBER = re.compile(r"(\d+)(?=\D*$)")
 _BURST_SECONDS = 10
@@ -34,38 +36,65 @@ _FEWEST = 20
 class Series:
     """A number for each picture, int64 [n], equal within a series; `evidence` in plain words; whether it is strong."""
 
-    numbers: NDArray[np.int64]
+    numbers: Ints
     strong: bool
     evidence: str
 
 
-def find_series(
-    paths: Sequence[str], taken: NDArray[np.int64], camera: NDArray[np.int64], thumbnails: NDArray[np.uint8]
-) -> Series:
-    """Find series among n pictures. `taken` are seconds, 0 for none; `thumbnails` uint8 [n, 8, 8, 3]."""
-    n = len(paths)
-    alone = np.arange(n, dtype=np.int64)
-    neighbours = np.array(sorted({*_by_name(paths), *_by_time(taken, camera)}), dtype=np.int64).reshape(-1, 2)
-    if n < _FEWEST or len(neighbours) < _FEWEST_LINKS:
-        return Series(alone, False, "no names or times follow each other")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Neighbours:
+    """`pairs` int64 [m, 2] of pictures that follow each other by name or time, and the folder of each picture."""
+
+    pairs: Ints
+    folders: Sequence[str]
+
+
+def neighbours(paths: Sequence[str], measures: NDArray[np.void]) -> Neighbours:
+    """Return which of n pictures follow each other; `measures` are records of `images.measure.MEASURES`, [n]."""
+    taken, camera = (measures[name].astype(np.int64) for name in ("taken", "camera"))
+    pairs = np.array(sorted({*_by_name(paths), *_by_time(taken, camera)}), dtype=np.int64).reshape(-1, 2)
+    return Neighbours(pairs, [path.rpartition("/")[0] for path in paths])
+
+
+def find_series(follow: Neighbours, thumbnails: NDArray[np.uint8]) -> Series:
+    """Link neighbours that look alike. `thumbnails` uint8 [n, 8, 8, 3]; without neighbours they are not looked at."""
+    n = len(follow.folders)
+    if n < _FEWEST or len(follow.pairs) < _FEWEST_LINKS:
+        return Series(np.arange(n, dtype=np.int64), False, "no names or times follow each other")
     looks = _looks(thumbnails)
-    random = np.random.Generator(np.random.Philox(key=n))
-    pairs = random.integers(0, n, (_MOST_PAIRS, 2))
-    chance = _apart(looks, pairs[pairs[:, 0] != pairs[:, 1]])
-    apart = _apart(looks, neighbours)
-    limit = float(np.quantile(chance, _AT_RANDOM))
+    chance = _apart(looks, _at_random(follow))
+    apart = _apart(looks, follow.pairs)
+    limit = float(np.quantile(chance, _AT_RANDOM)) if len(chance) else 0.0
     share = float((apart < limit).mean())
     if share > _CLEARLY:  # most follow each other for certain, so the limit may be drawn where they end
         limit = max(limit, min(float(np.quantile(apart, 0.95)), float(np.quantile(chance, 0.1))))
-    links = neighbours[apart < limit]
-    told = f"{share:.0%} of {len(apart):,} neighbours by name or time are nearer than {1 - _AT_RANDOM:.0%} of all pairs"
-    if len(links) < _FEWEST_LINKS or share < _SHARE_LINKED:
-        return Series(alone, False, told)
-    keys: list[list[tuple[str, str]]] = [[("alone", str(row))] for row in range(n)]
+    links = follow.pairs[apart < limit]
+    told = (
+        f"{share:.0%} of {len(apart):,} neighbours by name or time look more alike than {1 - _AT_RANDOM:.0%} of the "
+        "pairs of their folder"
+    )
+    keys: list[list[tuple[str, int]]] = [[] for _ in range(n)]
     for number, (one, other) in enumerate(links.tolist()):
-        keys[one].append(("link", str(number)))
-        keys[other].append(("link", str(number)))
-    return Series(np.array(components(keys), dtype=np.int64), True, told)
+        keys[one].append(("link", number))
+        keys[other].append(("link", number))
+    strong = len(links) >= _FEWEST_LINKS and share >= _SHARE_LINKED
+    return Series(np.array(components(keys), dtype=np.int64), strong, told)
+
+
+def _at_random(follow: Neighbours) -> Ints:
+    """Return pairs, int64 [m, 2], of a picture that has a neighbour and another such of its folder, always the same.
+
+    Of the same folder, because the pictures of a class are more alike than others.
+    """
+    members: dict[str, list[int]] = {}
+    for row in np.unique(follow.pairs).tolist():
+        members.setdefault(follow.folders[row], []).append(row)
+    random = np.random.Generator(np.random.Philox(key=len(follow.folders)))
+    one = follow.pairs[random.integers(0, len(follow.pairs), _MOST_PAIRS), 0]
+    places = random.random(_MOST_PAIRS)
+    inside = [members[follow.folders[row]] for row in one.tolist()]
+    other = np.array([rows[int(place * len(rows))] for rows, place in zip(inside, places.tolist(), strict=True)])
+    return np.asarray(np.stack([one, other], axis=1)[one != other])
 
 
 def _by_name(paths: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from tellapart.cache import Space
 from tellapart.data.facts import PictureFacts, Refusal, read_file, space_key
 from tellapart.errors import DataError
+from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, Pixels
 from tellapart.images.examine import examine
 from tellapart.images.measure import MEASURES, as_thumbnail
 from tellapart.images.phash import SIDE_PX
 
-__all__ = ["measures", "thumbnails"]
+__all__ = ["SMALL_PX", "measures", "small_thumbnails", "thumbnails"]
+
+SMALL_PX = 8
+_AT_ONCE = 2_000
 
 
 def thumbnails(files: Sequence[Path], digests: Sequence[str], policy: DecodePolicy, cache: Path) -> Pixels:
@@ -42,6 +46,18 @@ def thumbnails(files: Sequence[Path], digests: Sequence[str], policy: DecodePoli
                 fresh[digest] = _made(files[index], digest, policy)
             found[index] = as_thumbnail(fresh[digest])
         space.put(fresh.items())
+    return found
+
+
+def small_thumbnails(files: Sequence[Path], digests: Sequence[str], policy: DecodePolicy, cache: Path) -> Steps[Pixels]:
+    """Return uint8 RGB [n, 8, 8, 3], for looking at all pictures of a set at once: 192 bytes each."""
+    found = np.zeros((len(files), SMALL_PX, SMALL_PX, 3), dtype=np.uint8)
+    side = SIDE_PX // SMALL_PX
+    for start in range(0, len(files), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        blocks = thumbnails(files[part], digests[part], policy, cache).reshape(-1, SMALL_PX, side, SMALL_PX, side, 3)
+        found[part] = np.rint(blocks.mean(axis=(2, 4)))
+        yield Progress("scan", min(start + _AT_ONCE, len(files)), len(files), "look-alikes")
     return found
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.data.audit import REGISTRY, Evidence, Finding, worst_first
+from tellapart.data.audit.cleaned import clean, refuse_place, write_cleaned
 from tellapart.data.audit.gather import gather_evidence
 from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.data.policy import resize_policy
@@ -18,6 +19,7 @@ from tellapart.errors import MissingExtraError
 from tellapart.events import Note, Progress, Steps
 from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.clock import Clock
+from tellapart.ladder.evaluate import cache_or_temporary
 from tellapart.ladder.run import Run, count_files, pictures_of, stage
 from tellapart.ladder.rungs import Rungs
 from tellapart.learn.backbones import Weights, default_backbone, why_no_weights
@@ -41,10 +43,30 @@ class Checked:
     manifest: Manifest
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    fixed: str | None = None
 
 
-def check(data: Path, recipe: Recipe, cache: Path, clock: Clock) -> Steps[Checked]:
-    """Look at every picture of `data` with every check. Raises DataError when there is nothing to look at.
+def check(data: Path, recipe: Recipe, clock: Clock, fix: Path | None = None) -> Steps[Checked]:
+    """Look at every picture of `data` with every check; write a cleaned table to `fix`.
+
+    Raises DataError when there is nothing to look at, InputError when a place may not be written to.
+    """
+    if fix is not None:
+        refuse_place(fix, data)
+    with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
+        found = yield from _looked(data, recipe, cache, clock)
+        fixed = None
+        if fix is not None:
+            cleaned = clean(found.manifest, found.findings)
+            below = write_cleaned(found.manifest, cleaned, fix)
+            fixed = f"{fix}: {cleaned.summary}"
+            if not below:
+                fixed += " Its paths are absolute; train reads a table that lies in a folder above its pictures."
+    return dataclasses.replace(found, fixed=fixed)
+
+
+def _looked(data: Path, recipe: Recipe, cache: Path, clock: Clock) -> Steps[Checked]:
+    """Scan and look at every picture with every check.
 
     Where pretrained weights are at hand, labels and outliers are judged by a backbone's embeddings, as many as the
     budget pays for; else by thumbnails.
@@ -162,4 +184,4 @@ def _predicted(
     temperature = judge.fit_temperature(fitted.out_of_fold, targets[learned][fitted.rows])
     logits = [fitted.out_of_fold, fitted.head.logits(embeddings[~learned])]
     found = [rows[learned][fitted.rows], rows[~learned]]
-    return np.concatenate(found), judge.softmax(np.concatenate(logits) / np.float32(temperature))
+    return np.concatenate(found), judge.softmax(np.asarray(np.concatenate(logits) / temperature, dtype=np.float32))

@@ -25,7 +25,7 @@ from tellapart.report import SplitReport
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Failure, Predictor
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "cache_or_temporary", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def evaluate(path: Path, data: Path, recipe: Recipe) -> Steps[Evaluation]:
     Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know.
     """
     bundle = Bundle(path)
-    with _cache() as cache:  # an archive is unpacked there, and read a second time
+    with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
         manifest = yield from scan(data, recipe, cache, purpose="evaluate")
         return (yield from _measured(bundle, manifest, data, recipe))
 
@@ -85,7 +85,7 @@ def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe) ->
 
 
 @contextlib.contextmanager
-def _cache() -> Iterator[Path]:
+def cache_or_temporary() -> Iterator[Path]:
     """Give the folder of caches; where none can be written, one that is gone afterwards."""
     try:
         usual = cache_root()

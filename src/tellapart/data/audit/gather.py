@@ -6,23 +6,20 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tellapart.cache import Space
 from tellapart.data.audit.evidence import Evidence, Ints
 from tellapart.data.facts import PictureFacts, Refusal, gather, space_key
 from tellapart.data.identity import identities
 from tellapart.data.manifest import Manifest, Split
-from tellapart.data.thumbnails import measures, thumbnails
+from tellapart.data.series import find_series, neighbours
+from tellapart.data.thumbnails import measures, small_thumbnails
 from tellapart.errors import DataError
-from tellapart.events import Progress, Steps
+from tellapart.events import Steps
 from tellapart.images import DecodePolicy
 from tellapart.images.examine import unpack
 
 __all__ = ["gather_evidence"]
-
-_AT_ONCE = 2_000
-_SMALL_PX = 8
 
 
 def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) -> Steps[Evidence]:
@@ -36,13 +33,12 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
     names = yield from identities(manifest.root, paths, facts, policy, cache, threads)
     kept = set(manifest.kept)
     index = {label: number for number, label in enumerate(manifest.classes)}
-    small = np.zeros((len(rows), _SMALL_PX, _SMALL_PX, 3), dtype=np.uint8)
-    for start in range(0, len(rows), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        files = [manifest.file(row) for row in rows[part]]
-        small[part] = _reduced(thumbnails(files, digests[part], policy, cache))
-        yield Progress("audit", min(start + _AT_ONCE, len(rows)), len(rows))
+    files = [manifest.file(row) for row in rows]
+    small = yield from small_thumbnails(files, digests, policy, cache)
     identical = _numbers(names)
+    measured = measures(facts)
+    series = find_series(neighbours(paths, measured), small)
+    together = bool(manifest.facts.get("series_together"))
     return Evidence(
         paths=paths,
         digests=digests,
@@ -51,11 +47,12 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
         splits=[_given(manifest, row.split) for row in rows],
         identities=identical,
         near=identical,
-        series=np.arange(len(rows), dtype=np.int64),
+        series=series.numbers if series.strong or together else np.arange(len(rows), dtype=np.int64),
+        series_kept=together,
         groups=_numbers([row.group for row in rows]),
         sizes=np.array([(row.width, row.height) for row in rows], dtype=np.int64).reshape(-1, 2),
         grey=np.array([fact.grey for fact in facts], dtype=bool),
-        measures=measures(facts),
+        measures=measured,
         thumbnails=small,
         given=manifest.given,
         excluded=manifest.excluded,
@@ -88,12 +85,6 @@ def _facts(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) 
                 )
             known[position] = fact
     return [known[position] for position in range(len(rows))]
-
-
-def _reduced(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    side = pictures.shape[1] // _SMALL_PX
-    blocks = pictures.reshape(len(pictures), _SMALL_PX, side, _SMALL_PX, side, 3)
-    return np.asarray(np.rint(blocks.mean(axis=(2, 4))), dtype=np.uint8)
 
 
 def _numbers(names: Sequence[Hashable]) -> Ints:

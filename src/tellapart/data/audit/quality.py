@@ -15,12 +15,13 @@ from tellapart.data.audit.robust import deviations, logit_level
 
 __all__ = ["Flaw", "flaws", "quality"]
 
-_DEVIATIONS = 4.0
+_DEVIATIONS = 4.5
 _BLANK_CONTRAST = 2.0
 # What few pictures have is odd; what more have is one of the ways that pictures of this set look.
 _RARE = 0.05
 _PLACEHOLDER_COPIES = 4
 _FLAT_BORDER = 2.0
+_OTHER_COLOUR = 16.0  # levels
 _FEWEST = 20
 
 
@@ -72,16 +73,24 @@ def flaws(evidence: Evidence) -> Iterator[Flaw]:
     # Sharpness goes with contrast: what is left is how fine the detail is.
     detail = np.log((sharpness + 0.1) / (contrast + 1.0))
     yield _beyond("blurred", "blurred", -deviations(np.where(seen, detail, np.nan), 0.2), seen)
-    yield _beyond("low_information", "with little information", -deviations(entropy, 0.3), seen & (entropy < 5))
+    yield _beyond("low_information", "with little information", -deviations(entropy, 0.4), seen & (entropy < 4.0))
     sizes = np.log(np.maximum(evidence.sizes.astype(np.float64), 1))
-    area = np.abs(deviations(sizes.sum(axis=1), 0.2))
-    shape = np.abs(deviations(sizes[:, 0] - sizes[:, 1], 0.15))
-    yield _rare("odd_size", "of odd size or shape", _over(np.maximum(area, shape), 1.5 * _DEVIATIONS))
+    area = np.abs(deviations(sizes.sum(axis=1), 0.3))
+    shape = np.abs(deviations(sizes[:, 0] - sizes[:, 1], 0.2))
+    yield _rare("odd_size", "of odd size or shape", _over(np.maximum(area, shape), 1.4 * _DEVIATIONS))
     colourless = evidence.grey | (saturation < 1.0)
     yield _rare("grey", "grey among colour", np.where(colourless & seen, 0.6, 0.0))
-    framed = (m["border_spread"] < _FLAT_BORDER) & seen & (contrast > 10)
+    framed = (m["border_spread"] < _FLAT_BORDER) & seen & _stands_out(evidence)
     yield _rare("border", "with a border of one colour", np.where(framed, 0.55, 0.0))
     yield Flaw("placeholder", "stand-ins such as “no picture”", _placeholders(evidence, entropy))
+
+
+def _stands_out(evidence: Evidence) -> NDArray[np.bool_]:
+    """Return whether what lies inside of the border has another colour on all sides, as it has not on white paper."""
+    inner = evidence.thumbnails[:, 1:-1, 1:-1].astype(np.float64)
+    ring = np.concatenate([inner[:, 0], inner[:, -1], inner[:, 1:-1, 0], inner[:, 1:-1, -1]], axis=1)
+    border = evidence.measures["border"].astype(np.float64)[:, None]
+    return np.asarray((np.abs(ring - border).max(axis=2) > _OTHER_COLOUR).mean(axis=1) > 0.8)
 
 
 def _beyond(name: str, words: str, away: Floats, where: NDArray[np.bool_]) -> Flaw:
