@@ -196,8 +196,10 @@ def predict(
     from tellapart.interrupts import by_exception
     from tellapart.runtime.bundle import Bundle
     from tellapart.runtime.predictor import Predictor
+    from tellapart.runtime.session import onnxruntime_module
     from tellapart.runtime.sources import expand
 
+    onnxruntime_module()
     by_exception()
     opened = Bundle(Path(bundle))
     asked = [str(item) for item in ([pictures] if isinstance(pictures, str | Path) else pictures)]
@@ -246,7 +248,9 @@ def evaluate(
     from tellapart.driving import finish
     from tellapart.interrupts import by_exception
     from tellapart.ladder.evaluate import evaluate as steps
+    from tellapart.runtime.session import onnxruntime_module
 
+    onnxruntime_module()
     by_exception()
     found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options)), watch)
     return EvaluateResult(found.split, found.classes, found.notes)

@@ -25,10 +25,11 @@ class Signalled(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def at_once(tell: Callable[[], None]) -> Iterator[None]:
+def at_once(tell: Callable[[], None], *, last: bool) -> Iterator[None]:
     """Let a signal end the process with exit code 128 + its number, after `tell()`, until `by_exception` is called.
 
-    Does nothing outside of the main thread.
+    When the block ends, signals are let go by if nothing but the process's end comes after it (`last`); else they are
+    handled as before. Does nothing outside of the main thread.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -46,7 +47,7 @@ def at_once(tell: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if last else handler)
 
 
 def by_exception() -> None:

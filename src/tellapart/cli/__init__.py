@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
 
@@ -17,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tellapart.interrupts import at_once
 
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with at_once(lambda: _tell_interrupted(given)):  # before the other imports, which take a while
+    # Before the other imports, which take a while.
+    with _standard_error() as words, at_once(lambda: _tell_interrupted(given, words), last=arguments is None):
         try:
             from tellapart.cli import output, verbs
 
@@ -35,10 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
-def _tell_interrupted(given: Sequence[str]) -> None:
+@contextlib.contextmanager
+def _standard_error() -> Iterator[int]:
+    """Give a descriptor that stays standard error while what is imported turns the usual one elsewhere."""
+    try:
+        descriptor = os.dup(2)
+    except OSError:  # it is closed
+        yield 2
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _tell_interrupted(given: Sequence[str], words: int) -> None:
     """Tell of an interrupt while the command starts: the words of `cli.failures`, without an import."""
     said, step = "It was interrupted, and ended at once.", "Run it again."
     if "--json" in given[: given.index("--")] if "--" in given else "--json" in given:
         os.write(1, f'{{"error": {{"code": "interrupted", "message": "{said}", "next": "{step}"}}}}\n'.encode())
     else:
-        os.write(2, f"tellapart: {said} {step}\n".encode())
+        os.write(words, f"tellapart: {said} {step}\n".encode())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tellapart.errors import BundleError
 
-__all__ = ["Session"]
+__all__ = ["Session", "onnxruntime_module"]
 
 _FATAL = 4
 _import_lock = threading.Lock()
@@ -29,7 +29,7 @@ class Session:
     """
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
-        onnxruntime = _onnxruntime()
+        onnxruntime = onnxruntime_module()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -55,8 +55,8 @@ class Session:
         return dict(zip(names, values, strict=True))
 
 
-def _onnxruntime() -> ModuleType:
-    """Import onnxruntime; it writes about missing graphics cards to file descriptor 2 while it loads."""
+def onnxruntime_module() -> ModuleType:
+    """Import onnxruntime and return it; it writes about missing graphics cards to file descriptor 2 while it loads."""
     with _import_lock:
         if "onnxruntime" in sys.modules:
             import onnxruntime
