@@ -57,4 +57,4 @@ def _tell_interrupted(given: Sequence[str], words: int) -> None:
     if "--json" in given[: given.index("--")] if "--" in given else "--json" in given:
         os.write(1, f'{{"error": {{"code": "interrupted", "message": "{said}", "next": "{step}"}}}}\n'.encode())
     else:
-        os.write(words, f"tellapart: {said} {step}\n".encode())
+        os.write(words, f"tellapart: {said} {step} [interrupted]\n".encode())

@@ -38,7 +38,7 @@ def failed(error: BaseException, arguments: Sequence[str]) -> int:
         sys.stdout.write(json_line({"error": told.as_json()}))
         sys.stdout.flush()
     else:
-        sys.stderr.write(f"tellapart: {printable(str(told))}\n")
+        sys.stderr.write(f"tellapart: {printable(str(told))} [{told.code}]\n")  # a section of docs/errors.md
     return told.exit_code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -41,20 +42,28 @@ def with_recipe_options(function: Callable[..., int], names: Collection[str] | N
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a `recipe.json`. Raises RecipeError when it cannot be read or holds a wrong name or value."""
+    """Read a `recipe.json`, or the same as TOML (`*.toml`).
+
+    Raises RecipeError when it cannot be read or holds a wrong name or value.
+    """
+    kind = "TOML" if path.suffix.lower() == ".toml" else "JSON"
     try:
-        nested = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = path.read_text(encoding="utf-8")
+        nested = tomllib.loads(text) if kind == "TOML" else json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(
             "recipe_unreadable",
-            f"--recipe {path} cannot be read as JSON ({type(error).__name__}: {error}).",
-            "Give the recipe.json of a run folder.",
+            f"--recipe {path} cannot be read as {kind} ({type(error).__name__}: {error}).",
+            "Give the recipe.json of a run folder, or the same as TOML in a file that ends in .toml.",
         ) from None
     if not isinstance(nested, dict):
         raise RecipeError(
             "recipe_unreadable", f"--recipe {path} holds no JSON object.", "Give the recipe.json of a run folder."
         )
-    return Recipe.parse(nested)
+    try:
+        return Recipe.parse(nested)
+    except RecipeError as error:
+        raise RecipeError(error.code, f"In {path}: {error.message}", error.next) from None
 
 
 def _parameter(option: Option) -> inspect.Parameter:

@@ -35,7 +35,8 @@ def train(
         Path | None, typer.Option("--out", metavar="RUN", help="Run folder; by default a fresh one beside DATA.")
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", metavar="FILE", help="Options of an earlier run: its recipe.json.")
+        Path | None,
+        typer.Option("--recipe", metavar="FILE", help="Options of an earlier run: its recipe.json, or as TOML."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: JsonFlag = False,

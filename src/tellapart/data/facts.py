@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tellapart.cache import Space, digest_of
+from tellapart.data.disk import PASSING, patiently
 from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, map_ordered
 from tellapart.images.examine import PictureFacts, Refusal, pack, parted, unpack
@@ -76,20 +77,26 @@ def space_key(policy: DecodePolicy) -> str:
 def read_file(path: str) -> bytes | Refusal:
     """Return a file's bytes; only the first ones when they begin no picture or the file is too large to be one."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            content = file.read(HEAD_BYTES)
-            if len(content) < HEAD_BYTES or sniff(content) is None:
-                return content
-            size = os.fstat(file.fileno()).st_size
-            if size > _MAX_FILE_BYTES:
-                return Refusal("too_many_bytes", f"It has {size:,} bytes; the most is {_MAX_FILE_BYTES:,}.")
-            return content + file.readall()
+        return patiently(_read, path)
     except PermissionError:
         return Refusal("permission", "It may not be read.")
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return Refusal("path_too_long", "Its path is too long for this system.")
+        if error.errno in PASSING:
+            return Refusal("disk_error", f"The disk, or the network that it is on, fails ({error.strerror}).")
         return Refusal("unreadable", f"It cannot be read ({error.strerror}).")
+
+
+def _read(path: str) -> bytes | Refusal:
+    with open(path, "rb", buffering=0) as file:
+        content = file.read(HEAD_BYTES)
+        if len(content) < HEAD_BYTES or sniff(content) is None:
+            return content
+        size = os.fstat(file.fileno()).st_size
+        if size > _MAX_FILE_BYTES:
+            return Refusal("too_many_bytes", f"It has {size:,} bytes; the most is {_MAX_FILE_BYTES:,}.")
+        return content + file.readall()
 
 
 class _Reader:
