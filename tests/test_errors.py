@@ -149,8 +149,8 @@ GOLDEN = [
     (
         ["train", "nested"],
         "cat/small/ holds pictures inside a class folder, so that nested can be read in two ways: the classes cat, "
-        "dog, or the classes cat/small. Say which by --nested first (the outer folders) or --nested path (the whole paths). "
-        "[nested_classes]",
+        "dog, or the classes cat/small. Say which by --nested first (the outer folders) or --nested path (the whole "
+        "paths). [nested_classes]",
     ),
     (
         ["train", "labels.csv"],

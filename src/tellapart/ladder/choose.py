@@ -12,7 +12,7 @@ from tellapart import judge
 from tellapart.data.manifest import Split
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray
 
-__all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Ground", "beats", "candidate"]
+__all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Ground", "always_one_class", "beats", "candidate"]
 
 ENOUGH_TO_COMPARE = 500
 
@@ -92,3 +92,10 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
         probs = challenger.out_of_fold_probs()[ours], champion.out_of_fold_probs()[theirs]
     against_majority = champion.fitted.method == "majority"
     return judge.compare(targets, *probs, balanced=ground.balanced, against_majority=against_majority, names=names)
+
+
+def always_one_class(found: Candidate, ground: Ground) -> int | None:
+    """Return the class that a rung calls every validation picture, where these are of several; None for `majority`."""
+    said = np.unique(found.val_probs.argmax(axis=1)) if len(found.val_probs) else np.empty(0, np.int64)
+    several = len(np.unique(ground.val_targets[found.rows["val"]])) > 1
+    return int(said[0]) if len(said) == 1 and several and found.fitted.method != "majority" else None

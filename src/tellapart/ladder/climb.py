@@ -14,11 +14,12 @@ import numpy as np
 from tellapart import files, judge
 from tellapart.data import resize_policy, scan
 from tellapart.data.disk import check_unchanged
+from tellapart.data.listing import quoted
 from tellapart.data.manifest import Manifest
-from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError
+from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError, TellapartError
 from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
 from tellapart.images import DecodePolicy, Preprocess, default_threads
-from tellapart.ladder.choose import Candidate, Ground, beats, candidate
+from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
@@ -182,8 +183,20 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
             rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=why))
             yield RungEnded(rung.method, time.monotonic() - began, skipped=why)
             continue
+        except TellapartError as error:
+            if error.code != "diverged" or champion is None:
+                raise
+            rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=error.message))
+            yield Note("warning", f"{rung.method} gave no model: {error.message}")
+            yield RungEnded(rung.method, time.monotonic() - began, skipped=error.message)
+            continue
         ended = bool(made.fitted.details.get("interrupted"))
         found = candidate(made.fitted, ground, made.rows, time.monotonic() - began, made.seconds_per_picture)
+        if (collapsed := always_one_class(found, ground)) is not None:
+            label = rungs.manifest.classes[collapsed]
+            yield Note(
+                "warning", f"{found.name} calls every validation picture {quoted(label)}: it tells nothing apart."
+            )
         better, words = True, rung.why
         if champion is not None:
             comparison = beats(found, champion, ground)

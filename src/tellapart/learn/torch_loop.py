@@ -134,6 +134,8 @@ def fit(
             if not math.isfinite(losses) or (found and not math.isfinite(found.loss)):
                 falls += 1
                 if falls > _FALLS:
+                    why = f"not finite {falls} times over; the best weights, of step {best.best_step}, are kept"
+                    yield Decision(f"{stage}.ended", "diverged", f"the loss at step {step} was {why}")
                     break
                 network.load_state_dict(best.state)
                 average.load_state_dict(best.state)

@@ -1,0 +1,234 @@
+"""Any folder, any table, any archive: used, used in part, or refused in a sentence; the data stays as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tellapart
+from tellapart.cli import main
+from tellapart.data import Manifest, disk, facts
+from tellapart.data.walk import walk
+from tellapart.driving import finish
+from tellapart.errors import DataError
+from tellapart.events import Event, StageEnded
+
+from .trees import CASES, Case, pets, picture
+
+LINUX_ROOT = sys.platform == "linux" and os.geteuid() == 0
+MISSING = {"": False, "posix": os.name != "posix", "linux": sys.platform != "linux", "root": not LINUX_ROOT}
+
+
+def state(root: Path) -> dict[str, tuple[int, int, str]]:
+    """Return (mode, time of the last change in ns, digest or target) of all below a folder, by its name in bytes."""
+    found = {}
+    for place, folders, names, handle in os.fwalk(os.fsencode(root), follow_symlinks=False):
+        for name in [*folders, *names]:
+            entry = os.lstat(name, dir_fd=handle)
+            told = ""
+            if stat.S_ISLNK(entry.st_mode):
+                told = os.fsdecode(os.readlink(name, dir_fd=handle))
+            elif stat.S_ISREG(entry.st_mode):
+                with (
+                    contextlib.suppress(PermissionError),
+                    open(os.open(name, os.O_RDONLY, dir_fd=handle), "rb") as file,
+                ):
+                    told = hashlib.sha256(file.read()).hexdigest()
+            found[os.fsdecode(place + b"/" + name)] = (entry.st_mode, entry.st_mtime_ns, told)
+    return found
+
+
+@contextlib.contextmanager
+def like_a_user() -> Iterator[None]:
+    """Let file permissions count for the superuser too: give up CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH meanwhile."""
+    if not LINUX_ROOT:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    before = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, before) == 0
+    without = (ctypes.c_uint32 * 6)(*before)
+    without[0] &= ~0b110
+    assert libc.capset(header, without) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
+    with like_a_user():
+        code = main([*map(str, arguments), "--json"])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u200b]", captured.err), "nothing harms a terminal"
+    return code, json.loads(captured.out)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_case(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if MISSING[case.needs]:
+        pytest.skip(f"needs {case.needs}")
+    monkeypatch.setenv("TELLAPART_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "in").mkdir()
+    data = case.build(tmp_path / "in")
+    before = state(tmp_path / "in")
+    run = tmp_path / "run"
+    code, told = ran(capsys, "train", data, "--out", run, "--method", "majority", "--budget", "60s", *case.options)
+    assert state(tmp_path / "in") == before
+    assert not [name for name in state(tmp_path) if name.endswith((".tmp", ".part", ".old", ".lock"))]
+    if case.stop is not None:
+        assert (code, told["error"]["code"]) == (2, case.stop)
+        assert told["error"]["next"]
+        assert told["error"]["message"].isprintable()
+        assert not run.exists()
+        assert not list((tmp_path / "cache").rglob("archives/*"))
+        return
+    assert code == 0
+    manifest = Manifest.read(run / "manifest.jsonl")
+    left = {item.path: item.code for item in manifest.excluded}
+    if "" in case.left:
+        assert list(left.values()) == list(case.left.values())
+    else:
+        assert left == case.left
+    counts = told["counts"]
+    assert counts["found"] == counts["used"] + counts["excluded"] == manifest.found
+    assert case.found in (None, counts["found"])
+    for words in case.words:
+        assert any(words in note for note in manifest.notes), manifest.notes
+    assert all(re.fullmatch(r"[a-z_]+", item.code) and item.note for item in manifest.excluded)
+
+
+def test_a_class_of_one_picture_stays_in_train(tmp_path: Path) -> None:
+    picture(pets(tmp_path / "set") / "newt/1.png", 901)
+    manifest = Manifest.scan(tmp_path / "set")
+    assert [row.split for row in manifest.rows if row.label == "newt"] == ["train"]
+
+
+def test_case_43_a_mount_inside_itself_is_read_once(tmp_path: Path, mounted: Callable[..., None]) -> None:
+    root = pets(tmp_path / "set")
+    (root / "cat/again").mkdir()
+    mounted("--bind", root, root / "cat/again")
+    manifest = Manifest.scan(root)
+    assert {item.path: item.code for item in manifest.excluded} == {"cat/again": "folder_loop"}
+    assert len(manifest.rows) == 8
+
+
+def test_case_48_names_are_harmless_in_page_and_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_bundle: Path
+) -> None:
+    odd = ["=cmd()|'x'!A1.png", "+1.png", "-1.png", "@x.png", "<script>alert(1)<.png", "a\u202eb\u200b\x1b[2J.png"]
+    for number, name in enumerate(odd):
+        picture(tmp_path / "set" / name, number)
+    table = tmp_path / "answers.csv"
+    with contextlib.chdir(tmp_path / "set"):
+        assert main(["predict", str(tiny_bundle), "--csv", str(table), "--", *sorted(os.listdir())]) == 0  # case 76
+    capsys.readouterr()
+    lines = table.read_text().splitlines()
+    assert len(lines) == len(odd) + 1
+    assert all(line[0] not in "=+-@" and line.isprintable() for line in lines)
+
+
+def test_case_62_a_folder_of_very_many_files_is_walked_with_progress(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    for number in range(20_000):
+        os.close(os.open(tmp_path / "cat" / f"{number}.png", os.O_CREAT))
+    told: list[Event] = []
+    assert len(finish(walk(tmp_path), told.append).files) == 20_000
+    assert len(told) >= 20
+
+
+def test_case_63_pictures_that_change_during_the_scan_stop_the_run_before_it_trains(tmp_path: Path) -> None:
+    root = pets(tmp_path / "set")
+
+    def meddle(event: Event) -> None:
+        if event == StageEnded("scan", getattr(event, "seconds", 0.0)):
+            picture(root / "cat/000.png", 4711)
+            (root / "cat/001.png").unlink()
+            os.utime(root / "cat/002.png")  # a new time alone is no new picture
+
+    with pytest.raises(DataError) as caught:
+        tellapart.train(root, out=tmp_path / "run", method="majority", watch=meddle)
+    assert caught.value.code == "changed_file"
+    assert "cat/000.png, cat/001.png" in caught.value.message
+    assert "002" not in caught.value.message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("each", "broken", "stops"), [(100, 1, False), (100, 3, True)])
+def test_case_64_a_disk_that_fails_is_asked_again_then_the_file_is_left_out_and_more_than_a_few_stop_the_run(
+    each: int, broken: int, stops: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pets(tmp_path / "set", each=each)
+    asked: dict[str, int] = {}
+
+    def failing(path: str, *arguments: Any, **options: Any) -> Any:
+        if any(path.endswith(f"cat/{number:03d}.png") for number in range(broken)):
+            asked[path] = asked.get(path, 0) + 1
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return open(path, *arguments, **options)
+
+    monkeypatch.setattr(facts, "open", failing, raising=False)
+    monkeypatch.setattr(disk, "_PAUSES_SECONDS", (0.0, 0.0, 0.0))
+    if stops:
+        with pytest.raises(DataError) as caught:
+            Manifest.scan(root)
+        assert caught.value.code == "disk_errors"
+        assert "3 of 200" in caught.value.message
+    else:
+        assert {item.code for item in Manifest.scan(root).excluded} == {"disk_error"}
+    assert set(asked.values()) == {4}
+
+
+def test_case_65_data_and_home_may_be_read_only(
+    tmp_path: Path, mounted: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pets(tmp_path / "set")
+    (tmp_path / "home").mkdir()
+    for place in (root, tmp_path / "home"):
+        mounted("--bind", place, place)
+        mounted("-o", "remount,ro,bind", place)
+    for name in ("TELLAPART_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    code, told = ran(capsys, "train", root, "--out", tmp_path / "run", "--method", "majority", "--budget", "60s")
+    assert code == 0
+    code, _ = ran(capsys, "evaluate", told["bundle"], root)
+    assert code == 0
+    assert list((tmp_path / "home").iterdir()) == []
+    code, told = ran(capsys, "train", root, "--out", root / "run", "--method", "majority")  # case 66
+    assert (code, told["error"]["code"]) == (2, "out_inside_data")
+
+
+@pytest.fixture
+def mounted() -> Iterator[Callable[..., None]]:
+    """`mounted(*arguments)` is the command mount; what is mounted goes when the test ends. Skips where it may not."""
+    places: list[str] = []
+
+    def mount(*arguments: object) -> None:
+        words = [str(argument) for argument in arguments]
+        done = subprocess.run(["mount", *words], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"mount is not allowed here: {done.stderr.strip()}")
+        if not any("remount" in word for word in words):
+            places.append(words[-1])
+
+    if not LINUX_ROOT:
+        pytest.skip("mounting needs the superuser of Linux")
+    yield mount
+    for place in reversed(places):
+        subprocess.run(["umount", place], check=True)
