@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("tellapart", deadline=None)
+settings.load_profile("tellapart")
 
 if TYPE_CHECKING:
     from tellapart.learn.rungs import Fitted

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tellapart.events import Epoch
-from tellapart.report import LadderRow, ReliabilityBin
+from tellapart.report import LadderRow, ReliabilityBin, advice, charts
 from tellapart.report.charts import LEFT, MAX_POINTS, RIGHT, Plot, curve_plot, ladder_plot, nice_ticks, reliability_plot
 
 SHARES = st.floats(0, 1)
@@ -130,3 +130,15 @@ def test_bins_of_few_pictures_are_hollow_and_no_line_leads_through_them() -> Non
     assert plot is not None
     assert len(plot.lines[1].points) == 2
     assert reliability_plot(bins[1:]) is not None
+
+
+def test_growth_doubles_along_the_axis_and_marks_what_is_forecast():
+    points = [advice.CurvePoint(size, value, value - 0.02, value + 0.02) for size, value in ((100, 0.7), (200, 0.8))]
+    curve = advice.Curve((*points, advice.CurvePoint(400, 0.85, 0.8, 0.9, forecast=True)), n=300)
+    plot = charts.growth_plot(curve)
+    assert plot is not None
+    left, middle, right = (mark.x for mark in plot.marks)
+    assert middle - left == pytest.approx(right - middle)
+    assert [mark.style for mark in plot.marks] == ["", "", "few"]
+    assert "forecast for 400 pictures: 85.0%" in plot.marks[2].title
+    assert charts.growth_plot(advice.Curve(curve.points[1:], n=300)) is None

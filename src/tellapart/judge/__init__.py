@@ -4,6 +4,7 @@ from tellapart.judge.balance import is_unbalanced
 from tellapart.judge.calibrate import fit_temperature, log_softmax
 from tellapart.judge.compare import Comparison, compare
 from tellapart.judge.fit import fit_words
+from tellapart.judge.forecast import Forecast, forecast
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.metrics import ClassMetrics, Metrics, ReliabilityBin, confusion, metrics, per_class, reliability
 from tellapart.judge.novelty import Novelty, pick_reference, spaced
@@ -14,6 +15,7 @@ __all__ = [
     "Answer",
     "ClassMetrics",
     "Comparison",
+    "Forecast",
     "Metrics",
     "Novelty",
     "ReliabilityBin",
@@ -25,6 +27,7 @@ __all__ = [
     "confusion",
     "fit_temperature",
     "fit_words",
+    "forecast",
     "is_unbalanced",
     "log_softmax",
     "metrics",

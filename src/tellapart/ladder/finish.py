@@ -11,10 +11,11 @@ from typing import Any
 
 from tellapart import __version__, files, judge
 from tellapart.data.manifest import Manifest, Split
-from tellapart.errors import OutOfTimeError
+from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Decision, Note, Steps, follow
 from tellapart.judge import Metrics
 from tellapart.ladder.choose import Candidate, Ground
+from tellapart.ladder.coach import Coached, coach
 from tellapart.ladder.deliver import resolved
 from tellapart.ladder.machine import machine
 from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_test
@@ -141,6 +142,7 @@ def _report(
     shown = chosen(said, manifest.counts["used"])
     policy, threads = fitted.preprocess.decode, climbed.threads
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
+    coached = yield from _coached(run, climbed)
     summary = Summary(
         title=run.data.resolve().name,
         data=str(run.data),
@@ -165,6 +167,8 @@ def _report(
         mistakes=tuple(cards[row] for row in shown.mistakes if row in cards),
         examples=tuple(cards[row] for row in shown.examples if row in cards),
         answers=answer_shares(said, cards),
+        curve=coached.curve,
+        advice=coached.advice,
         thresholds=bundle.card.thresholds.model_dump(),
         excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),
         notes=_once([*manifest.notes, *heard.notes, *fitted.notes]),
@@ -177,6 +181,22 @@ def _report(
     files.write_json(run.folder / "report.json", summary.as_json())
     files.write_json(run.folder / "result.json", contract(summary))
     return summary
+
+
+def _coached(run: Run, climbed: Climbed) -> Steps[Coached]:
+    """Return advice, or none where there is no time left for it."""
+    steps = coach(
+        climbed.winner,
+        climbed.looked_at("train"),
+        len(climbed.pictures["train"]),
+        climbed.manifest.classes,
+        climbed.ground.balanced,
+        seed=run.recipe.seed,
+    )
+    try:
+        return (yield from follow(steps, out_of_time(run.clock, lambda: _REPORT_SECONDS)))
+    except InterruptedRunError:
+        return Coached(None, ())
 
 
 def _once(texts: Sequence[str]) -> tuple[str, ...]:

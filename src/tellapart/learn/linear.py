@@ -16,7 +16,7 @@ from tellapart.events import Steps
 from tellapart.learn.linear_solver import Design, DoubleArray, Rows, Solver, one_blas_thread
 from tellapart.learn.rungs import FloatArray, Head, IntArray
 
-__all__ = ["GRID", "LinearFit", "Point", "cross_validate", "fit_linear", "fit_path"]
+__all__ = ["GRID", "LinearFit", "Point", "cross_validate", "fit_linear", "fit_path", "predict_held_out"]
 
 GRID: tuple[float, ...] = tuple(float(10.0 ** (2 - step / 2)) for step in range(17))
 """Penalties from strong to weak: 100 to 1e-6, two to a decade."""
@@ -88,6 +88,33 @@ def cross_validate(
     rows = Rows.of(X, targets, num_classes, folds, weights, views)
     with one_blas_thread():
         return (yield from _each(Design.of(X, rows.weights), rows, penalties))
+
+
+def predict_held_out(
+    X: FloatArray,
+    targets: IntArray,
+    num_classes: int,
+    folds: IntArray,
+    learned: IntArray,
+    penalties: Sequence[float],
+    weights: DoubleArray | None = None,
+) -> Steps[FloatArray]:
+    """Return out-of-fold logits float32 [penalties, n, K] of all pictures by heads that learn from few of them.
+
+    As `cross_validate`, but only the pictures `learned` (int64, sorted) are trained on; those of a fold are predicted
+    by the head that was fitted on the other folds' share of `learned`.
+    """
+    rows = Rows.of(X, targets, num_classes, folds, weights, views=1).only(learned)
+    logits = np.zeros((len(penalties), len(targets), num_classes), dtype=np.float32)
+    with one_blas_thread():
+        solvers = _solvers(Design.of(rows.X, rows.weights), rows)
+        for position, penalty in enumerate(penalties):
+            for solver in solvers:
+                yield from solver.solve(penalty, _LOOSE)
+                for fold, head in solver.heads():
+                    held_out = np.flatnonzero(folds == fold)
+                    logits[position, held_out] = head.logits(X[held_out])
+    return logits
 
 
 def fit_linear(

@@ -196,6 +196,10 @@ class Solver:
         """Return the head of the first (or only) fold."""
         return self._design.head(self._parameters[:, 0, :])
 
+    def heads(self) -> list[tuple[int, Head]]:
+        """Return each fold with the head that was fitted without its pictures."""
+        return [(fold, self._design.head(self._parameters[:, at, :])) for at, fold in enumerate(self._folds)]
+
     def write_held_out(self, logits: FloatArray) -> None:
         """Write the logits of each fold's held-out pictures into [n, K]."""
         of_picture = self._rows.folds[: self._rows.n]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.events import Epoch
+from tellapart.report.advice import Curve
 from tellapart.report.summary import LadderRow, ReliabilityBin
 from tellapart.report.tables import level
 from tellapart.report.words import amount, duration, interval, percent
@@ -263,6 +264,42 @@ def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]
     """Return at most about MAX_POINTS points, evenly taken, with the last one."""
     stride = math.ceil(len(points) / MAX_POINTS)
     return points if stride <= 1 else [*points[:-1:stride], points[-1]]
+
+
+def growth_plot(curve: Curve) -> Plot | None:
+    """Return accuracy against the number of training pictures (doubling along the axis), the forecast hollow."""
+    points = [point for point in curve.points if _finite(point.accuracy) and point.size > 0]
+    known = [point for point in points if not point.forecast]
+    if len(known) < 2:
+        return None
+    y_values = _clipped(nice_ticks(min(point.low for point in points), max(point.high for point in points)))
+    places = [math.log2(point.size) for point in points]
+    frame = _Frame(min(places), max(places), y_values[0], y_values[-1], 260.0)
+    marks = tuple(
+        Mark(
+            frame.x(place),
+            frame.y(point.accuracy),
+            text="",
+            title=f"{'forecast for ' if point.forecast else ''}{amount(point.size)} pictures: "
+            f"{percent(point.accuracy, curve.n)}; 95% interval {interval(point.low, point.high, curve.n)}",
+            style="few" if point.forecast else "",
+            reach=(frame.y(point.low), frame.y(point.high)),
+        )
+        for place, point in zip(places, points, strict=True)
+    )
+    dots = [(mark.x, mark.y) for mark in marks]
+    last = len(known) - 1
+    step = max(1, math.ceil((max(places) - min(places)) / 5))
+    powers = range(math.ceil(min(places)), math.floor(max(places)) + 1, step)
+    return Plot(
+        frame.height,
+        tuple(Tick(frame.x(power), amount(2.0**power)) for power in powers),
+        tuple(Tick(frame.y(value), _share(value)) for value in y_values),
+        "training pictures",
+        (Line("best", tuple(dots[: last + 1])), Line("ideal", tuple(dots[last:]))),
+        marks,
+        floor=frame.height - BOTTOM,
+    )
 
 
 def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:

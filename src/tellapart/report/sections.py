@@ -102,6 +102,11 @@ def _answers(summary: Summary) -> Content | None:
     return {"reliability": plot} if plot or summary.answers else None
 
 
+def _advice(summary: Summary) -> Content | None:
+    plot = charts.growth_plot(summary.curve) if summary.curve else None
+    return {"plot": plot, "advice": summary.advice} if plot or summary.advice else None
+
+
 def _ladder(summary: Summary) -> Content:
     return {"plot": charts.ladder_plot(summary.ladder), "methods": METHODS}
 
@@ -144,6 +149,7 @@ SECTIONS = (
     Section("mistakes", "Confident mistakes", "The result", _mistakes),
     Section("classes", "Class by class", "The result", _classes),
     Section("answers", "Sure and unsure", "The result", _answers),
+    Section("advice", "What would help", "The result", _advice),
     Section("ladder", "The ladder", "How it came about", _ladder),
     Section("splits", "Learned and tested", "How it came about", _splits),
     Section("curves", "Learning curves", "How it came about", _curves),

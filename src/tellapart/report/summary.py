@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tellapart import files
 from tellapart.events import Epoch
 from tellapart.judge.intervals import clopper_pearson
+from tellapart.report.advice import Advice, Curve
 
 __all__ = [
     "VERSION",
@@ -173,6 +174,8 @@ class Summary:
     mistakes: tuple[PictureCard, ...] = ()
     examples: tuple[PictureCard, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
+    curve: Curve | None = None
+    advice: tuple[Advice, ...] = ()
     thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()
