@@ -13,6 +13,7 @@ from PIL import Image
 
 from tellapart import errors
 from tellapart.cli import main
+from tellapart.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tellapart"
@@ -51,6 +52,8 @@ def written(text: str) -> Iterator[tuple[str | None, int]]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):
             name = name_of(node.func)
+            if name == "refused" and isinstance(node.func, ast.Name):
+                continue  # a function that has its code itself
             if name in TAKE_A_CODE and name not in NO_CODE:
                 position = TAKE_A_CODE[name]
                 named = [word.value for word in node.keywords if word.arg == "code"]
@@ -135,7 +138,7 @@ GOLDEN = [
         ["train", "absent"],
         "absent does not exist. Give a folder of pictures, or a table that lists them. [no_data]",
     ),
-    (["trian"], "'trian' is not a verb. Did you mean 'train'? Verbs: train, predict, evaluate, demo. [unknown_verb]"),
+    (["trian"], "'trian' is not a verb. Did you mean 'train'? Verbs: {verbs}. [unknown_verb]"),
     (
         ["train", "set", "--out", "set/run"],
         "--out set/run lies inside the pictures' folder set, where nothing is ever written. Choose a folder outside of "
@@ -189,7 +192,7 @@ def test_a_failure_is_one_line_that_ends_with_its_code(
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines()[-1] == f"tellapart: {said.format(here=tmp_path)}"
+    assert captured.err.splitlines()[-1] == f"tellapart: {said.format(here=tmp_path, verbs=', '.join(VERBS))}"
     assert "Traceback" not in captured.err
     assert {path.name for path in tmp_path.iterdir()} == {"set", "nested", "labels.csv", "recipe.toml", "bad.zip"}
     assert said.rpartition("[")[2][:-1] in sections()
