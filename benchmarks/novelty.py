@@ -28,7 +28,6 @@ from tellapart.judge.separation import Scores, auroc
 from tellapart.learn.embed import embed
 from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
-from tellapart.runtime.predictor import Predictor
 
 BACKBONE = "mobilenetv2_100"
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
@@ -57,7 +56,7 @@ class Shown:
         model = (bundle.path / "model.onnx").read_bytes()
         self.labels = np.array([row.label for row in rows])
         self.embeddings = ended(embed(model, bundle.preprocess, files, digests, cache))
-        self.logits = Predictor(bundle).logits_from(self.embeddings)
+        self.logits = bundle.logits_from(self.embeddings)
         scorer, limits = bundle.reference.novelty(), bundle.card.thresholds
         pairs = zip(self.embeddings, self.logits, strict=True)
         self.novelty = np.array([scorer.score(embedding, logits) for embedding, logits in pairs])

@@ -21,7 +21,7 @@ from tellapart.learn.backbones_export import Graph
 from tellapart.learn.embed import embed, missing
 from tellapart.learn.majority import colour_trunk
 from tellapart.learn.probe import probe
-from tellapart.learn.rungs import Fitted, Pictures
+from tellapart.learn.rungs import Fitted, Head, Pictures
 from tellapart.recipe import Recipe
 
 Run = Callable[..., Any]
@@ -148,6 +148,8 @@ def test_a_second_run_gives_the_same_bits_from_the_cache(
     first, second = (fit(run, colours, photo_pictures, _none(), tmp_path / cache)[0] for cache in ("a", "a"))
     other = fit(run, colours, photo_pictures, _none(), tmp_path / "b")[0]
     for again in (second, other):
+        assert isinstance(again.head, Head)
+        assert isinstance(first.head, Head)
         assert again.head.weight.tobytes() == first.head.weight.tobytes()
         assert again.out_of_fold.logits.tobytes() == first.out_of_fold.logits.tobytes()
 

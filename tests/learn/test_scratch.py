@@ -13,7 +13,7 @@ from tellapart.errors import InterruptedRunError
 from tellapart.events import Decision, Epoch, Event, Progress, Steps
 from tellapart.images import Preprocess, prepare
 from tellapart.learn.mirroring import mirroring
-from tellapart.learn.rungs import Fitted, Pictures
+from tellapart.learn.rungs import Fitted, Head, Pictures
 from tellapart.learn.torch_scratch import scratch
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
@@ -119,6 +119,8 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_threads_that_decode(made
     train, val, fitted, _ = made
     again, _ = run(begun(train, val, threads=1))
     assert again.trunk == fitted.trunk
+    assert isinstance(again.head, Head)
+    assert isinstance(fitted.head, Head)
     assert np.array_equal(again.head.weight, fitted.head.weight)
     assert np.array_equal(again.out_of_fold.logits, fitted.out_of_fold.logits)
 
@@ -181,7 +183,7 @@ def test_an_interruption_gives_the_best_so_far_at_once(made: Made) -> None:
     assert fitted.details["interrupted"] is True
     assert 1 <= len(fitted.epochs) < 6
     assert fitted.out_of_fold.rows.size == 0
-    assert fitted.embeddings["val"].shape == (len(val), len(fitted.head.weight))
+    assert fitted.embeddings["val"].shape == (len(val), fitted.head.shape[0])
 
 
 def test_an_interruption_among_the_folds_keeps_the_folds_that_are_done(made: Made) -> None:

@@ -61,7 +61,7 @@ def test_logits_are_those_of_the_trained_head_on_the_prepared_picture(
     colour = prepare(files[0], bundle.preprocess).mean(axis=(0, 1)) / 255
     np.testing.assert_allclose(embedding, colour, atol=1e-6)
     np.testing.assert_allclose(logits, tiny_fitted.head.tempered(1.5).logits(colour[None])[0], atol=1e-5)
-    np.testing.assert_allclose(Predictor(bundle).logits_from(embedding[None])[0], logits, atol=1e-5)
+    np.testing.assert_allclose(bundle.logits_from(embedding[None])[0], logits, atol=1e-5)
 
 
 def test_label_prob_and_top_agree(bundle: Bundle, files: list[Path]) -> None:

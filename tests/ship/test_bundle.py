@@ -70,6 +70,7 @@ def test_a_bundle_that_answers_otherwise_than_training_is_not_handed_out(
 def test_a_head_with_numbers_that_are_not_finite_is_not_handed_out(
     write_tiny_bundle: Write, tiny_fitted: Fitted, tmp_path: Path
 ) -> None:
+    assert isinstance(tiny_fitted.head, Head)
     broken = dataclasses.replace(tiny_fitted, head=Head(tiny_fitted.head.weight * np.nan, tiny_fitted.head.bias))
     with pytest.raises(GateError) as refused:
         write_tiny_bundle(tmp_path / "bundle", fitted=broken)

@@ -30,6 +30,7 @@ def test_the_graph_gives_logits_of_the_head_beside_what_the_trunk_gave(tiny_fitt
 def test_the_bytes_are_a_function_of_trunk_and_head(tiny_fitted: Fitted) -> None:
     once, again = (compose(tiny_fitted.trunk, tiny_fitted.head, 16) for _ in range(2))
     assert once == again
+    assert isinstance(tiny_fitted.head, Head)
     other = Head(tiny_fitted.head.weight * 2, tiny_fitted.head.bias)
     assert compose(tiny_fitted.trunk, other, 16) != once
 
@@ -76,6 +77,7 @@ def test_the_reader_sees_the_shapes_that_are_declared(tiny_fitted: Fitted) -> No
 
 
 def test_a_head_that_does_not_fit_the_trunk_is_refused(tiny_fitted: Fitted) -> None:
+    assert isinstance(tiny_fitted.head, Head)
     wrong = dataclasses.replace(tiny_fitted.head, weight=np.zeros((5, 2), np.float32))
     with pytest.raises(GateError) as refused:
         compose(tiny_fitted.trunk, wrong, 16)

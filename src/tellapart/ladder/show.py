@@ -69,13 +69,13 @@ class Answered:
 
 def measured(pictures: Pictures, embeddings: FloatArray, predictor: Predictor) -> Measured:
     """Return a split as the bundle sees it, from embeddings float32 [n, D] of the bundle's own graph."""
-    return Measured(pictures, embeddings, judge.softmax(predictor.logits_from(embeddings)))
+    return Measured(pictures, embeddings, judge.softmax(predictor.bundle.logits_from(embeddings)))
 
 
 def answered(found: Measured, predictor: Predictor) -> Answered:
     """Return what the bundle answers to each picture of a split."""
     thresholds, scorer = predictor.bundle.card.thresholds, predictor.bundle.reference.novelty()
-    logits = predictor.logits_from(found.embeddings)
+    logits = predictor.bundle.logits_from(found.embeddings)
     pairs = zip(found.embeddings, logits, strict=True)
     novelty = np.array([scorer.score(embedding, row) for embedding, row in pairs], dtype=np.float64)
     sure = found.probs.max(axis=1)

@@ -1,8 +1,9 @@
-"""What every rung of the ladder gives, whatever made it: a trunk, a linear head, and honest predictions."""
+"""What every rung of the ladder gives, whatever made it: a trunk, a head, and honest predictions."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from tellapart.events import Epoch
 from tellapart.images.preprocess import Preprocess
+from tellapart.runtime.session import Session
 
-__all__ = ["Fitted", "FloatArray", "Head", "IntArray", "OutOfFold", "Pictures"]
+__all__ = ["Fitted", "FloatArray", "GraphHead", "Head", "IntArray", "OutOfFold", "Pictures"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -60,6 +62,59 @@ class Head:
         scale = np.float32(1.0 / temperature)
         return Head(self.weight * scale, self.bias * scale)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The length of an embedding, D, and the number of classes, K."""
+        return self.weight.shape[0], self.weight.shape[1]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number of it is finite."""
+        return bool(np.isfinite(self.weight).all() and np.isfinite(self.bias).all())
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphHead:
+    """A head that is not linear: `graph` is ONNX bytes, `embedding` float32 [N, D] to `logits` float32 [N, K].
+
+    `shape` is (D, K). Operators are those of the default domain and of `ai.onnx.ml`.
+    """
+
+    graph: bytes
+    shape: tuple[int, int]
+
+    def logits(self, embeddings: FloatArray) -> FloatArray:
+        """Return float32 [N, K] from embeddings float32 [N, D], from the runtime that ships."""
+        if not len(embeddings):
+            return np.zeros((0, self.shape[1]), dtype=np.float32)
+        return self._session.run(np.ascontiguousarray(embeddings, dtype=np.float32), ["logits"])["logits"]
+
+    def tempered(self, temperature: float) -> GraphHead:
+        """Return the head whose logits are divided by `temperature` (> 0). Needs the package onnx."""
+        import onnx
+        from onnx import helper, numpy_helper
+
+        model = onnx.load_model_from_string(self.graph)
+        for node in model.graph.node:
+            node.output[:] = ["hot_logits" if name == "logits" else name for name in node.output]
+            node.input[:] = ["hot_logits" if name == "logits" else name for name in node.input]
+        model.graph.initializer.append(numpy_helper.from_array(np.array(temperature, np.float32), "temperature"))
+        model.graph.node.append(helper.make_node("Div", ["hot_logits", "temperature"], ["logits"]))
+        return dataclasses.replace(self, graph=model.SerializeToString(deterministic=True))
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number of it is finite."""
+        import onnx
+        from onnx import numpy_helper
+
+        arrays = onnx.load_model_from_string(self.graph).graph.initializer
+        return all(bool(np.isfinite(numpy_helper.to_array(array)).all()) for array in arrays)
+
+    @functools.cached_property
+    def _session(self) -> Session:
+        return Session(self.graph)
+
 
 @dataclasses.dataclass(frozen=True)
 class OutOfFold:
@@ -77,14 +132,15 @@ class Fitted:
     """A trained rung, before it ships.
 
     `trunk` is an ONNX graph (bytes): input `image` uint8 [N, S, S, 3], outputs `embedding` float32 [N, D] and, where
-    there is one, `feature_map` float32 [N, C, h, w]; normalisation inside. Logits are the head on the embedding.
+    there is one, `feature_map` float32 [N, C, h, w]; normalisation inside. Logits are the head on the embedding: a
+    linear one, except where another shape of it is clearly better.
     `embeddings` holds float32 [n, D] for `train` and `val`, from the runtime that ships, in the manifest's order.
     `held_out` int64 indexes the training rows that the trunk never learned from (all of them for a frozen trunk).
     """
 
     method: str
     trunk: bytes
-    head: Head
+    head: Head | GraphHead
     preprocess: Preprocess
     out_of_fold: OutOfFold
     embeddings: Mapping[str, FloatArray]

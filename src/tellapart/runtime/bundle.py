@@ -48,6 +48,16 @@ class Bundle:
         images, logits = parse_selftest(contents[SELFTEST], self.preprocess.image_size, len(self.classes))
         self.session = Session(self.model)
         _replay(self.session, images, logits)
+        self._head = _head_session(self.reference)
+
+    def logits_from(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits, float32 [N, K], for embeddings float32 [N, D] of this bundle's own model."""
+        weight, bias = self.reference.head_weight, self.reference.head_bias
+        if weight is not None and bias is not None:
+            return np.asarray(embeddings @ weight + bias, dtype=np.float32)
+        if self._head is None or not len(embeddings):
+            return np.zeros((0, len(self.classes)), dtype=np.float32)
+        return self._head.run(np.ascontiguousarray(embeddings, dtype=np.float32), ["logits"])["logits"]
 
 
 def read_card(path: Path) -> Card:
@@ -131,16 +141,25 @@ def _check_graph(facts: onnx_bytes.ModelFacts, card: Card, reference: Reference)
         )
     if names != card.outputs or names[:2] != ("logits", "embedding"):
         raise BundleError("bundle_model", f"The model's outputs are not those of the card: {names[:4]}.", _FRESH)
-    widths = {
-        "the graph": (facts.outputs[0].shape or (None, None))[-1],
-        "the head": reference.head_weight.shape[1],
-        "its priors": len(reference.class_priors),
-    }
-    for what, width in widths.items():
-        if width != num_classes:
-            raise BundleError("bundle_classes", f"The card names {num_classes} classes and {what} has {width}.", _FRESH)
-    if (facts.outputs[1].shape or (None,))[-1] != reference.head_weight.shape[0]:
+    counts = {"the graph": (facts.outputs[0].shape or (None, None))[-1], "its head": reference.shape[1]}
+    for what, count in counts.items():
+        if count != num_classes:
+            raise BundleError("bundle_classes", f"The card names {num_classes} classes and {what} has {count}.", _FRESH)
+    if (facts.outputs[1].shape or (None,))[-1] != reference.shape[0]:
         raise BundleError("bundle_arrays", "The embedding of the graph and the head differ in length.", _FRESH)
+
+
+def _head_session(reference: Reference) -> Session | None:
+    """Return what runs a head that is a graph, once its bytes were looked at; None for a linear head."""
+    if reference.head_graph is None:
+        return None
+    model = reference.head_graph.tobytes()
+    facts = onnx_bytes.inspect_model(model)
+    width, num_classes = reference.shape
+    ends = [(value.name, value.element_type, (value.shape or (None,))[1:]) for value in (*facts.inputs, *facts.outputs)]
+    if ends != [("embedding", 1, (width,)), ("logits", 1, (num_classes,))]:
+        raise BundleError("bundle_model", "The head that is kept beside the model does not fit it.", _FRESH)
+    return Session(model)
 
 
 def _replay(session: Session, images: NDArray[np.uint8], logits: NDArray[np.float32]) -> None:

@@ -90,11 +90,6 @@ class Predictor:
         """Yield (logits float32 [K], embedding float32 [D]) or a Failure for each picture, in order."""
         return map_ordered(self._outputs, sources, self.threads)
 
-    def logits_from(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the bundle's logits, float32 [N, K], for embeddings float32 [N, D] of its own model."""
-        reference = self.bundle.reference
-        return np.asarray(embeddings @ reference.head_weight + reference.head_bias, dtype=np.float32)
-
     def _outputs(self, source: Source) -> tuple[NDArray[np.float32], NDArray[np.float32]] | Failure:
         try:
             image = prepare(Path(source) if isinstance(source, str) else source, self.bundle.preprocess)

@@ -33,6 +33,8 @@ THUMBNAIL_PX = 64
 class Reference:
     """`reference.safetensors`, K classes, D numbers an embedding, M reference pictures.
 
+    The head is linear, `embedding @ head_weight + head_bias`, or else `head_graph` holds it as the bytes of an ONNX
+    model from `embedding` to `logits`; its temperature is folded in.
     `novelty_reference` are centred directions (see `Neighbours`), with `reference_labels` beside them. Novelty is the
     distance to them or, where there are `novelty_methods` (places in `runtime.novelty.METHODS`), a blend of scores.
     Where the bundle keeps pictures, `thumbnails` are JPEG files one after the other, each of which ends at its
@@ -41,8 +43,6 @@ class Reference:
     prepared pixels and channels, in 0..255) of a picture.
     """
 
-    head_weight: NDArray[np.float32]
-    head_bias: NDArray[np.float32]
     novelty_reference: NDArray[np.float16]
     novelty_mean: NDArray[np.float32]
     novelty_quantiles: NDArray[np.float32]
@@ -51,6 +51,9 @@ class Reference:
     embedding_std: NDArray[np.float32]
     class_priors: NDArray[np.float32]
     brightness: NDArray[np.float32]
+    head_weight: NDArray[np.float32] | None = None
+    head_bias: NDArray[np.float32] | None = None
+    head_graph: NDArray[np.uint8] | None = None
     thumbnails: NDArray[np.uint8] | None = None
     thumbnail_ends: NDArray[np.int64] | None = None
     novelty_methods: NDArray[np.int64] | None = None
@@ -60,6 +63,11 @@ class Reference:
     novelty_gaussian_project: NDArray[np.float32] | None = None
     novelty_gaussian_centres: NDArray[np.float32] | None = None
     novelty_gaussian_variance: NDArray[np.float32] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The length of an embedding, D, and the number of classes, K."""
+        return len(self.embedding_mean), len(self.class_priors)
 
     def thumbnail(self, number: int) -> bytes | None:
         """Return the JPEG file of a reference picture, 64 px on its longer side; None where no picture is kept."""
@@ -91,8 +99,6 @@ class Reference:
 
 # Element type and shape: a letter is a length that must be the same wherever it stands.
 _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
-    "head_weight": (np.float32, ("D", "K")),
-    "head_bias": (np.float32, ("K",)),
     "novelty_reference": (np.float16, ("M", "D")),
     "novelty_mean": (np.float32, ("D",)),
     "novelty_quantiles": (np.float32, ("Q",)),
@@ -101,6 +107,9 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
     "embedding_std": (np.float32, ("D",)),
     "class_priors": (np.float32, ("K",)),
     "brightness": (np.float32, (2,)),
+    "head_weight": (np.float32, ("D", "K")),
+    "head_bias": (np.float32, ("K",)),
+    "head_graph": (np.uint8, ("G",)),
     "thumbnails": (np.uint8, ("B",)),
     "thumbnail_ends": (np.int64, ("M",)),
     "novelty_methods": (np.int64, ("J",)),
@@ -113,7 +122,7 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
 }
 _BLEND = frozenset(name for name in _LAYOUT if name in ("novelty_methods", "novelty_centre", "novelty_weight"))
 _GAUSSIAN = frozenset(name for name in _LAYOUT if name.startswith("novelty_gaussian_"))
-_OPTIONAL = frozenset({"thumbnails", "thumbnail_ends"}) | _BLEND | _GAUSSIAN
+_OPTIONAL = frozenset({"head_weight", "head_bias", "head_graph", "thumbnails", "thumbnail_ends"}) | _BLEND | _GAUSSIAN
 _MOST = {"M": MAX_REFERENCES, "Q": MAX_QUANTILES, "J": len(METHODS), "R": MAX_DIRECTIONS}
 
 
@@ -142,6 +151,8 @@ def reference_of(arrays: Mapping[str, NDArray[Any]]) -> Reference:
                 raise _refusal(f"{name} is {list(array.shape)}, which does not fit the others")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise _refusal(f"{name} holds numbers that are not finite")
+    if {"head_weight", "head_bias", "head_graph"} & arrays.keys() not in ({"head_weight", "head_bias"}, {"head_graph"}):
+        raise _refusal("the head is neither a weight with a bias nor a graph")
     labels = arrays["reference_labels"]
     if labels.min() < 0 or labels.max() >= lengths["K"]:
         raise _refusal("reference_labels name classes that are not there")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tellapart import __version__, files
 from tellapart.errors import GateError
-from tellapart.learn.rungs import Fitted, FloatArray, Head, IntArray
+from tellapart.learn.rungs import Fitted, FloatArray, GraphHead, Head, IntArray
 from tellapart.runtime.bundle import Bundle, read_card
 from tellapart.runtime.card import CARD, MODEL, REFERENCE, SELFTEST, Card, Thresholds, seal_card
 from tellapart.runtime.onnx_bytes import inspect_model
@@ -57,13 +57,12 @@ def write_bundle(
     nothing of it is left.
     """
     head = fitted.head.tempered(temperature)
-    if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
+    if not head.finite:
         raise GateError("not_finite", "The trained head holds numbers that are not finite.", "Train again.")
     model = compose(fitted.trunk, head, fitted.preprocess.image_size)
     mean, deviation = _moments(fitted.embeddings["train"])
     arrays: dict[str, NDArray[Any] | None] = {
-        "head_weight": head.weight.astype(np.float32),
-        "head_bias": head.bias.astype(np.float32),
+        **_head_arrays(head),
         **{f"novelty_{name}": array for name, array in novelty.items()},
         "reference_labels": reference_labels.astype(np.int64),
         "embedding_mean": mean,
@@ -124,14 +123,23 @@ def with_metrics(path: Path, metrics: Mapping[str, Mapping[str, Any] | None]) ->
     return card
 
 
+def _head_arrays(head: Head | GraphHead) -> dict[str, NDArray[Any] | None]:
+    if isinstance(head, GraphHead):
+        return {"head_graph": np.frombuffer(head.graph, np.uint8)}
+    return {"head_weight": head.weight.astype(np.float32), "head_bias": head.bias.astype(np.float32)}
+
+
 def _check_parity(
-    bundle: Bundle, trunk: bytes, head: Head, pictures: NDArray[np.uint8], embeddings: FloatArray | None
+    bundle: Bundle, trunk: bytes, head: Head | GraphHead, pictures: NDArray[np.uint8], embeddings: FloatArray | None
 ) -> None:
     """Refuse a bundle whose logits are not those of the trained trunk and head."""
     alone = Session(trunk)
     passed = np.concatenate([alone.run(picture[None], ["embedding"])["embedding"] for picture in pictures])
     got = np.concatenate([bundle.session.run(picture[None], ["logits"])["logits"] for picture in pictures])
-    expected = {"the trunk and the head": head.logits(passed)}
+    expected = {
+        "the trunk and the head": head.logits(passed),
+        "the head that is kept beside it": bundle.logits_from(passed),
+    }
     if embeddings is not None:
         expected["training"] = head.logits(embeddings[: len(pictures)])
     for what, logits in expected.items():

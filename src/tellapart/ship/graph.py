@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tellapart.errors import GateError, MissingExtraError
-from tellapart.learn.rungs import Head
+from tellapart.learn.rungs import GraphHead, Head
 from tellapart.runtime.onnx_bytes import DOMAINS
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ __all__ = ["OUTPUTS", "compose"]
 OUTPUTS = ("logits", "embedding", "feature_map")
 _IR_VERSION = 10  # the newest that onnxruntime 1.21, the oldest allowed, reads
 _PROSE = ("doc_string", "metadata_props", "denotation")  # where exporters leave paths of their machine
+_REPORT = "Please report it."
 _PRODUCER = ("producer_name", "producer_version", "domain", "model_version")
 
 
-def compose(trunk: bytes, head: Head, image_size: int) -> bytes:
+def compose(trunk: bytes, head: Head | GraphHead, image_size: int) -> bytes:
     """Return ONNX bytes: `image` uint8 [n, S, S, 3] to `logits` [n, K], `embedding` [n, D], `feature_map` if any.
 
     `trunk` is as `Fitted` says; `head` is tempered already, so that softmax of the logits is the calibrated
@@ -49,38 +50,59 @@ def compose(trunk: bytes, head: Head, image_size: int) -> bytes:
     model.opset_import.extend(onnx.helper.make_opsetid(domain, opsets[domain]) for domain in sorted(opsets))
     model.graph.name = "tellapart"
     del model.graph.value_info[:]
-    _append_head(model.graph, head)
+    _append_head(model, head)
     _declare(model.graph, head, image_size)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = re.sub(r"\s+", " ", str(error))[:200]
-        raise GateError("graph", f"The model is not a valid ONNX graph ({reason}).", "Please report it.") from None
+        raise GateError("graph", f"The model is not a valid ONNX graph ({reason}).", _REPORT) from None
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
-def _append_head(graph: onnx.GraphProto, head: Head) -> None:
+def _append_head(model: onnx.ModelProto, head: Head | GraphHead) -> None:
+    """Put the head behind the embedding; the names of a graph's own values get a prefix, but for its two ends."""
+    import onnx
     from onnx import helper, numpy_helper
 
+    graph = model.graph
     taken = {name for node in graph.node for name in node.output} | {array.name for array in graph.initializer}
-    for name in ("logits", "head_weight", "head_bias"):
-        if name in taken:
-            raise GateError("graph", f"The trunk has a value named {name}, which the head needs.", "Please report it.")
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(head.weight, np.float32), "head_weight"))
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(head.bias, np.float32), "head_bias"))
-    graph.node.append(helper.make_node("Gemm", ["embedding", "head_weight", "head_bias"], ["logits"], name="head"))
+    if reserved := sorted(name for name in taken if name == "logits" or name.startswith("head_")):
+        raise GateError("graph", f"The trunk has a value named {reserved[0]}, which the head needs.", _REPORT)
+    if isinstance(head, Head):
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(head.weight, np.float32), "head_weight"))
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(head.bias, np.float32), "head_bias"))
+        graph.node.append(helper.make_node("Gemm", ["embedding", "head_weight", "head_bias"], ["logits"], name="head"))
+        return
+    own = onnx.load_model_from_string(head.graph)
+    _strip(own)
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    for opset in own.opset_import:
+        if opsets.setdefault(opset.domain, opset.version) < opset.version:
+            raise GateError("graph", f"The head needs operators of version {opset.version}.", _REPORT)
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, opsets[domain]) for domain in sorted(opsets))
+
+    def renamed(name: str) -> str:
+        return name if name in ("", "embedding", "logits") else f"head_{name}"
+
+    for node in own.graph.node:
+        node.input[:], node.output[:] = map(renamed, list(node.input)), map(renamed, list(node.output))
+        node.name = ""
+        graph.node.append(node)
+    for array in own.graph.initializer:
+        array.name = renamed(array.name)
+        graph.initializer.append(array)
 
 
-def _declare(graph: onnx.GraphProto, head: Head, image_size: int) -> None:
+def _declare(graph: onnx.GraphProto, head: Head | GraphHead, image_size: int) -> None:
     """State the input and the outputs in the contract's order, with the number of pictures free."""
     from onnx import TensorProto, helper
 
     inner = {value.name: [*value.type.tensor_type.shape.dim][1:] for value in graph.output}
-    shapes: dict[str, list[Any]] = {
-        "logits": ["n", head.weight.shape[1]],
-        "embedding": ["n", head.weight.shape[0]],
-    }
+    width, num_classes = head.shape
+    shapes: dict[str, list[Any]] = {"logits": ["n", num_classes], "embedding": ["n", width]}
     if "feature_map" in inner:
         shapes["feature_map"] = ["n", *(size.dim_value if size.dim_value else None for size in inner["feature_map"])]
     del graph.output[:], graph.input[:]
