@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
+import pytest
 from rich.console import Console
 
 from tellapart.report import LadderRow, Summary
 from tellapart.report.terminal import show
+from tellapart.report.verdict import verdict
+from tellapart.report.words import plain
 
 SummaryMaker = Callable[..., Summary]
 
@@ -24,10 +28,38 @@ def test_the_terminal_shows_the_verdict_the_ladder_and_the_next_commands(make_su
     lines = [line.split() for line in text.splitlines()]
     assert "It tells them apart" in text
     assert "accuracy 96.1% on 153 test pictures, 95% interval 91.7 to 98.5%, guessing 50.3%" in text
-    assert ["probe,", "mobilenetv2_100", "7.1", "s", "98%", "0.083", "kept"] in lines
-    assert "left out: the budget leaves 4 s" in text
+    assert ["probe", "mobilenetv2_100", "7.1", "s", "98%", "88", "to", "99%", "0.083", "kept"] in lines
+    assert "\nscratch was left out: the budget leaves 4 s, and it needs 20\n" in text
     assert "  tellapart predict photos-runs/1/bundle new_pictures/\n" in text
     assert "  photos-runs/1/report.html\n" in text
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100])
+def test_it_fits_the_terminal_and_keeps_its_numbers(make_summary: SummaryMaker, width: int) -> None:
+    ladder = (
+        LadderRow("majority", None, 0.04, 440, 0.238, 2.16),
+        LadderRow("finetune", "convnext_tiny.in12k_ft_in1k", 3599.0, 440, 0.903, 0.357, chosen=True),
+        LadderRow("scratch", skipped="the budget leaves 4 s, and it needs 20"),
+    )
+    text = printed(make_summary(ladder=ladder, fit_words="Overfitting: much.", test_openings=2), width, terminal=True)
+    bare = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert all(len(line.rstrip()) <= width for line in bare.splitlines() if not line.startswith("  "))
+    for fact in ("59\u00a0min 59\u00a0s", "90.3%", "87.1 to 92.9%", "kept", "convnext_tiny"):
+        assert fact in bare
+
+
+def test_piped_each_sentence_is_one_line(make_summary: SummaryMaker) -> None:
+    summary = make_summary(n=40, skill=1.0, test_openings=2)
+    said = verdict(summary)
+    lines = printed(summary, width=40).splitlines()
+    assert plain(said.headline) in lines
+    assert f"! {plain(said.cautions[0])}" in lines
+
+
+def test_no_color_is_respected(make_summary: SummaryMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = printed(make_summary(method="majority"), terminal=True)
+    assert not re.search(r"\x1b\[[0-9;]*\b3[0-7]", text)
 
 
 def test_a_command_is_never_broken_over_two_lines(make_summary: SummaryMaker) -> None:

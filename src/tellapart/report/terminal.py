@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tellapart.report.commands import next_commands
 from tellapart.report.summary import LadderRow, Summary
-from tellapart.report.verdict import Score, verdict
+from tellapart.report.verdict import Score, Verdict, verdict
 from tellapart.report.words import amount, duration, interval, metric, percent, plain, visible
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 MAX_CAUTIONS = 3
+# What a whole ladder needs; in less it says less.
+WIDE, NARROW = 80, 72
 _TONES = {"good": "bold green", "fair": "bold yellow", "poor": "bold red"}
 
 
@@ -24,23 +26,33 @@ def show(summary: Summary, console: Console) -> None:
     from rich.text import Text
 
     said = verdict(summary)
+    piped = not console.is_terminal
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style), soft_wrap=piped)
+
     console.print()
-    console.print(Text(plain(said.headline), style=_TONES[said.tone]))
+    line(plain(said.headline), _TONES[said.tone])
     if said.score is not None:
-        console.print(_score_line(said.score), highlight=False, markup=False)
+        line(_score_line(said.score))
     console.print()
-    console.print(_ladder(summary.ladder))
-    for caution in said.cautions[:MAX_CAUTIONS]:
-        console.print(Text(f"! {plain(caution)}", style="yellow"))
-    if len(said.cautions) > MAX_CAUTIONS:
-        console.print(Text(f"! and {len(said.cautions) - MAX_CAUTIONS} more in the report", style="yellow"))
+    console.print(_ladder(summary.ladder, console.width))
+    for row in summary.ladder:
+        if row.skipped is not None:
+            line(f"{visible(row.method)} was left out: {visible(row.skipped)}", "dim")
+    console.print()
+    for caution in _cautions(said):
+        if piped:
+            line(f"! {caution}")
+        else:
+            console.print(_hanging("!", caution, "yellow"))
     if said.cautions:
         console.print()
     for command in next_commands(summary, said):
-        console.print(Text(f"{command.words}:", style="dim"))
+        line(f"{command.words}:", "dim")
         console.print(Text(f"  {visible(command.line)}"), soft_wrap=True)
     if summary.report:
-        console.print(Text("The report, for a browser:", style="dim"))
+        line("The report, for a browser:", "dim")
         console.print(Text(f"  {visible(summary.report)}"), soft_wrap=True)
 
 
@@ -55,27 +67,44 @@ def _score_line(score: Score) -> str:
     return ", ".join(parts)
 
 
-def _ladder(rows: tuple[LadderRow, ...]) -> Table:
+def _cautions(said: Verdict) -> list[str]:
+    more = len(said.cautions) - MAX_CAUTIONS
+    return [plain(caution) for caution in said.cautions[:MAX_CAUTIONS]] + [f"and {more} more in the report"] * (
+        more > 0
+    )
+
+
+def _hanging(sign: str, text: str, style: str) -> Table:
+    """Return a text whose further lines stand below its first word, not below its sign."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text(sign, style=style), Text(text, style=style))
+    return grid
+
+
+def _ladder(rows: tuple[LadderRow, ...], width: int) -> Table:
+    """Return the rungs that were climbed; on a narrow terminal the backbone stands below its rung."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("rung")
-    for name in ("time", "accuracy", "log loss"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    table.add_column("rung", overflow="fold")
+    if width >= NARROW:
+        table.add_column("backbone", overflow="fold")
+    for name in ("time", "accuracy", "95% interval", "log loss")[: 4 if width >= WIDE else 3]:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    table.add_column("")
     for row in rows:
-        name = visible(f"{row.method}, {row.backbone}" if row.backbone else row.method)
         if row.skipped is not None:
-            table.add_row(Text(name), "–", "–", "–", Text(f"left out: {visible(row.skipped)}"), style="dim")
-        else:
-            table.add_row(
-                Text(name),
-                duration(row.seconds),
-                percent(row.accuracy, row.n),
-                metric(row.log_loss),
-                Text("kept" if row.chosen else visible(row.words)),
-                style="bold" if row.chosen else "",
-            )
+            continue
+        names = [visible(row.method), visible(row.backbone or "")]
+        cells = names if width >= NARROW else ["\n".join(filter(None, names))]
+        cells += [duration(row.seconds), percent(row.accuracy, row.n)]
+        cells += [interval(*(row.interval or (None, None)), row.n)]
+        cells += [metric(row.log_loss)] if width >= WIDE else []
+        cells += ["kept" if row.chosen else ""]
+        table.add_row(*map(Text, cells), style="bold" if row.chosen else "")
     return table
