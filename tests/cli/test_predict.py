@@ -50,9 +50,9 @@ def test_a_line_for_each_picture(tellapart, answers: list[Answer]) -> None:
     ran = tellapart("predict", "bundle", "a.jpg")
     assert ran.code == 0
     assert ran.out.splitlines() == [
-        "a.jpg: ants 97.3 %",
-        "b.jpg: unsure, perhaps ants 60.0 %",
-        "c.jpg: unknown, nearest ants 50.0 %",
+        "a.jpg: ants 97.3%",
+        "b.jpg: unsure, perhaps ants 60.0%",
+        "c.jpg: unknown, nearest ants 50.0%",
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_bad_file_is_told_on_standard_error(tellapart, answers: list[Answer]) 
     ran = tellapart("predict", "bundle", "x")
     assert ran.code == 0
     assert ran.err == "b\\x1b.jpg: The picture ends too early.\n"
-    assert ran.out == "c.jpg: ants 97.3 %\n"
+    assert ran.out == "c.jpg: ants 97.3%\n"
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--csv", "-"]])

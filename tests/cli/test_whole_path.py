@@ -124,7 +124,7 @@ def test_evaluate_prints_the_metrics_object(tellapart, here: Path, tiny_bundle: 
 def test_evaluate_shows_tables(tellapart, here: Path, tiny_bundle: Path) -> None:
     ran = tellapart("evaluate", tiny_bundle, "photos")
     assert ran.code == 0
-    assert "100.0 % of 48 pictures" in ran.out
+    assert "100.0% of 48 pictures" in ran.out
     assert "true class, called:" in ran.out
 
 

@@ -107,7 +107,7 @@ def test_the_sentence_has_the_numbers_and_the_names() -> None:
     targets, first, second = _two_models(np.random.default_rng(3), 2000)
     got = compare(targets, first, second, balanced=True, names=("probe", "scratch"))
     assert got.words == (
-        f"The log loss of probe minus that of scratch is {got.difference:+.3f} (95 % interval {got.low:+.3f} to "
+        f"The log loss of probe minus that of scratch is {got.difference:+.3f} (95% interval {got.low:+.3f} to "
         f"{got.high:+.3f}) on 2,000 pictures, each class counting equally: better."
     )
     assert got.better

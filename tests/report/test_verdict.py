@@ -180,3 +180,24 @@ def test_commands_give_a_shell_exactly_the_paths_that_were_meant(make_summary: S
     assert predict[:3] == ["tellapart", "predict", "my runs/$(rm -rf ~)'/bundle"]
     assert evaluate[:3] == ["tellapart", "evaluate", "my runs/$(rm -rf ~)'/bundle"]
     assert train[:3] == ["tellapart", "train", "./-odd `name`"]
+
+
+def test_uneven_classes_are_named_with_their_numbers(make_summary: SummaryMaker) -> None:
+    def rows(*counts: int) -> SplitReport:
+        named = zip("ab", counts, strict=True)
+        return SplitReport(
+            {"n": sum(counts)}, tuple(ClassRow(label, n, n, 0.9, 0.9, 0.8, 1.0, 0.9) for label, n in named)
+        )
+
+    splits = make_summary().splits
+    uneven = verdict(make_summary(splits={**splits, "train": rows(500, 12)})).cautions
+    assert any("500 pictures of" in plain(said) and "12 of" in plain(said) for said in uneven)
+    even = verdict(make_summary(splits={**splits, "train": rows(40, 12)})).cautions
+    assert not any("uneven" in said for said in even)
+
+
+def test_a_number_of_two_pictures_is_not_knowable(make_summary: SummaryMaker) -> None:
+    few, many = verdict(make_summary(n=2)).score, verdict(make_summary(n=153)).score
+    assert few is not None
+    assert many is not None
+    assert (few.knowable, many.knowable) == (False, True)

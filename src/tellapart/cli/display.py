@@ -12,8 +12,10 @@ from tellapart.cli.output import printable
 from tellapart.events import Decision, Epoch, Event, Note, Progress, RungEnded, StageBegan, StageEnded
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+    from rich.text import Text
 
 __all__ = ["PlainLines", "following", "told"]
 
@@ -127,16 +129,24 @@ class PlainLines:
 
 
 class _OnTerminal:
-    """A bar for each stage under way, gone when it ends; lines above it for what lasts."""
+    """A bar for each stage under way, gone when it ends; lines above it for what lasts.
+
+    A bar of something that never began as a stage goes when the next stage begins or ends.
+    """
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._begun: set[str] = set()
         self._stages = _Stages()
 
     def __call__(self, event: Event) -> None:
         ended = None
+        if isinstance(event, StageBegan | StageEnded):
+            for stray in self._tasks.keys() - self._begun:
+                self._remove(stray)
         if isinstance(event, StageBegan):
+            self._begun.add(event.stage)
             self._task(event.stage)
         elif isinstance(event, Progress):
             rate = f"{event.unit}{_rate(event, self._stages.see(event, time.monotonic()))}"
@@ -144,20 +154,32 @@ class _OnTerminal:
             return
         elif isinstance(event, StageEnded):
             ended = self._stages.end(event.stage)
-            task = self._tasks.pop(event.stage, None)
-            if task is not None:
-                self._bars.remove_task(task)
+            self._begun.discard(event.stage)
+            self._remove(event.stage)
         line = told(event, ended)
         if line is not None:
             warned = isinstance(event, Note) and event.level == "warning"
             lasting = isinstance(event, RungEnded | Note)
             style = "yellow" if warned else None if lasting else "dim"
-            self._bars.console.print(printable(line), style=style, markup=False, highlight=False)
+            self._bars.console.print(_hanging(self._bars.console, printable(line), style or ""))
 
     def _task(self, stage: str) -> TaskID:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(printable(stage), total=None, rate="")
         return self._tasks[stage]
+
+    def _remove(self, stage: str) -> None:
+        task = self._tasks.pop(stage, None)
+        if task is not None:
+            self._bars.remove_task(task)
+
+
+def _hanging(console: Console, line: str, style: str) -> Text:
+    """Return a line broken for the terminal, its further lines indented by four columns."""
+    from rich.text import Text
+
+    parts = Text(line, style=style).wrap(console, max(20, console.width - 4))
+    return Text("\n    ").join(parts)
 
 
 def _plain(value: Any) -> str:
@@ -178,4 +200,4 @@ def _rate(event: Progress, seconds: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}%"

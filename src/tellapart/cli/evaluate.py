@@ -58,7 +58,7 @@ def _show(result: EvaluateResult, console: Console) -> None:
     numbers = result.as_json()
     interval = ""
     if numbers.get("accuracy_low") is not None:
-        interval = f"  (95 % interval {_percent(numbers['accuracy_low'])} to {_percent(numbers['accuracy_high'])})"
+        interval = f"  (95% interval {_percent(numbers['accuracy_low'])} to {_percent(numbers['accuracy_high'])})"
     summary = Table(box=None, show_header=False, pad_edge=False)
     summary.add_row("accuracy", f"{_percent(numbers['accuracy'])} of {numbers['n']:,} pictures{interval}")
     summary.add_row("balanced accuracy", _percent(numbers["balanced_accuracy"]))
@@ -91,7 +91,7 @@ def _show(result: EvaluateResult, console: Console) -> None:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+    return "-" if value is None else f"{100 * value:.1f}%"
 
 
 def _number(value: float | None) -> str:

@@ -89,7 +89,7 @@ def _sentence(line: dict[str, Any]) -> str:
     path = printable(line["path"])
     if "error" in line:
         return f"{path}: {printable(line['error']['message'])}\n"
-    label = f"{printable(line['label'])} {100 * line['prob']:.1f} %"
+    label = f"{printable(line['label'])} {100 * line['prob']:.1f}%"
     said = {"label": label, "unsure": f"unsure, perhaps {label}", "unknown": f"unknown, nearest {label}"}
     return f"{path}: {said[line['answer']]}\n"
 

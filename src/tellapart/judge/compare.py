@@ -92,7 +92,7 @@ def _words(names: tuple[str, str], difference: float, low: float, high: float, n
     verdict = "better" if high < 0.0 else "worse" if low > 0.0 else "no clear difference"
     return (
         f"The log loss of {challenger} minus that of {champion} is {difference:+.3f} "
-        f"(95 % interval {low:+.3f} to {high:+.3f}) on {over}: {verdict}."
+        f"(95% interval {low:+.3f} to {high:+.3f}) on {over}: {verdict}."
     )
 
 

@@ -33,7 +33,7 @@ def fit_words(train: Metrics | None, val: Metrics | None, test: Metrics | None) 
     )
     if low > 0.0 and gap >= WORTH_NAMING:
         return (
-            f"Overfitting: {numbers}, {_points(gap)} less (95 % interval {_points(low)} to {_points(high)}). "
+            f"Overfitting: {numbers}, {_points(gap)} less (95% interval {_points(low)} to {_points(high)}). "
             "More pictures or stronger augmentation would help."
         )
     if learned[1][1] < LEARNED:

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MAX_MATRIX_CLASSES = 30
-MAX_PAIRS = 25
+MAX_PAIRS = 15
 LEVELS = 9
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 MAX_CAUTIONS = 3
-# What a whole ladder needs; in less it says less.
-WIDE, NARROW = 80, 72
+# Columns that the numbers of the ladder take, and those of its log loss.
+NUMBERS, LOG_LOSS = 41, 10
 _TONES = {"good": "bold green", "fair": "bold yellow", "poor": "bold red"}
 
 
@@ -85,26 +85,28 @@ def _hanging(sign: str, text: str, style: str) -> Table:
 
 
 def _ladder(rows: tuple[LadderRow, ...], width: int) -> Table:
-    """Return the rungs that were climbed; on a narrow terminal the backbone stands below its rung."""
+    """Return the rungs that were climbed; where that is too wide, without log loss, and the backbone below its rung."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    climbed = [row for row in rows if row.skipped is None]
+    rungs = [visible(row.method) for row in climbed]
+    backbones = [visible(row.backbone or "") for row in climbed]
+    apart = NUMBERS + max(map(len, [*rungs, ""])) + max(map(len, [*backbones, ""])) + 2
+    losses, beside = apart + LOG_LOSS <= width, apart <= width and any(backbones)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     table.add_column("rung", overflow="fold")
-    if width >= NARROW:
-        table.add_column("backbone", overflow="fold")
-    for name in ("time", "accuracy", "95% interval", "log loss")[: 4 if width >= WIDE else 3]:
+    if beside:
+        table.add_column("backbone", no_wrap=True)
+    for name in ("time", "accuracy", "95% interval", *["log loss"] * losses):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
-    for row in rows:
-        if row.skipped is not None:
-            continue
-        names = [visible(row.method), visible(row.backbone or "")]
-        cells = names if width >= NARROW else ["\n".join(filter(None, names))]
-        cells += [duration(row.seconds), percent(row.accuracy, row.n)]
-        cells += [interval(*(row.interval or (None, None)), row.n)]
-        cells += [metric(row.log_loss)] if width >= WIDE else []
+    for row, rung, backbone in zip(climbed, rungs, backbones, strict=True):
+        cells = [rung, backbone] if beside else ["\n".join(filter(None, (rung, backbone)))]
+        low, high = row.interval or (None, None)
+        cells += [duration(row.seconds), percent(row.accuracy, row.n), interval(low, high, row.n)]
+        cells += [metric(row.log_loss)] * losses
         cells += ["kept" if row.chosen else ""]
         table.add_row(*map(Text, cells), style="bold" if row.chosen else "")
     return table

@@ -20,6 +20,9 @@ FEW_PICTURES = 100
 FEW_OF_A_CLASS = 10
 WIDE_INTERVAL = 0.10
 MISCALIBRATED = 0.05
+UNEVEN = 5.0
+# An interval so wide that the number in its middle says nothing.
+UNKNOWABLE = 0.3
 # How `judge.fit_words` begins where it names a fault.
 OVERFITTING, UNDERFITTING = "Overfitting:", "Underfitting:"
 
@@ -35,6 +38,11 @@ class Score:
     n: int
     chance: float | None
     split: str
+
+    @property
+    def knowable(self) -> bool:
+        """Whether the interval is narrow enough for the number itself to be worth showing large."""
+        return self.low is None or self.high is None or self.high - self.low <= UNKNOWABLE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +179,7 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
     said += _fit(summary, found)
     said += _weak_classes(summary)
     said += _held_back(summary)
+    said += _uneven(summary)
     used, excluded = summary.counts.get("used", 0), summary.counts.get("excluded", 0)
     if excluded > 0.05 * (used + excluded):
         said.append(
@@ -220,6 +229,19 @@ def _weak_classes(summary: Summary) -> list[str]:
         which = "1 class has" if thin == 1 else f"{amount(thin)} classes have"
         said.append(f"{which} fewer than {FEW_OF_A_CLASS} pictures to measure on: numbers of so few say little.")
     return said
+
+
+def _uneven(summary: Summary) -> list[str]:
+    rows = summary.splits["train"].per_class if "train" in summary.splits else ()
+    if len(rows) < 2:
+        return []
+    most, least = max(rows, key=lambda row: row.n), min(rows, key=lambda row: row.n)
+    if most.n < UNEVEN * max(1, least.n):
+        return []
+    return [
+        f"The classes are uneven: it learned from {amount(most.n)} pictures of {quoted(most.label)} and "
+        f"{amount(least.n)} of {quoted(least.label)}, and knows the rare ones less well."
+    ]
 
 
 def _taken_for(split: SplitReport, classes: tuple[str, ...], label: str) -> str:
