@@ -26,6 +26,7 @@ __all__ = [
     "Plot",
     "Tick",
     "curve_plot",
+    "growth_plot",
     "heat_map",
     "ladder_plot",
     "nice_ticks",
