@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ settings.load_profile("tellapart")
 if TYPE_CHECKING:
     from tellapart.learn.rungs import Fitted
     from tellapart.runtime import Bundle
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -128,3 +131,24 @@ def write_tiny_bundle(tiny_fitted: Fitted) -> Callable[..., Bundle]:
 def tiny_bundle(write_tiny_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a bundle that answers `photos`. Not to be changed: copy it first."""
     return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle").path
+
+
+@pytest.fixture(scope="session")
+def hymenoptera() -> list[bytes]:
+    """Give the files of 398 photos of ants and bees."""
+    return _members("hymenoptera.tar", every=1)
+
+
+@pytest.fixture(scope="session")
+def clothing() -> list[bytes]:
+    """Give the files of every twentieth of 3,781 photos of clothes."""
+    return _members("clothing_small_320.tar", every=20)
+
+
+def _members(archive: str, every: int) -> list[bytes]:
+    path = SHARED / "data" / archive
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    with tarfile.open(path) as tar:
+        files = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)[::every]
+        return [opened.read() for member in files if (opened := tar.extractfile(member)) is not None]

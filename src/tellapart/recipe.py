@@ -35,6 +35,7 @@ DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "
 
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
 _NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
+_NEAR = "Keep pictures that are nearly the same in one split: unless a class is full of them (auto), always, or never."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -89,6 +90,7 @@ class DataOptions(_Section):
     unlabelled: Literal["skip", "stop"] = Field("skip", description="What pictures beside the class folders are to do.")
     previous: str | None = Field(None, description="Run or manifest.jsonl whose pictures keep their split.")
     corrections: str | None = Field(None, description="The corrections.csv of check: keep, relabel or drop pictures.")
+    near_duplicates: Literal["auto", "on", "off"] = Field("auto", description=_NEAR)
     resize: Literal["auto", "crop", "pad", "squash"] = Field("auto", description="How a picture becomes square.")
     background: Colour = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
     max_pixels: int = Field(50_000_000, ge=64, description="Pictures with more pixels are excluded, undecoded.")

@@ -16,9 +16,11 @@ __all__ = ["Assigned", "Picture", "assign", "carved_shares", "read_previous"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
-    """A usable picture. `identity` is equal for equal pixels; `given` and `group` are what the data set says.
+    """A usable picture. `given` and `group` are what the data set says.
 
-    `series` is equal for pictures of one burst or film."""
+    `identity` is equal for equal pixels, `near` for pictures that are nearly the same, `series` for those of one burst
+    or film; None where there is no other.
+    """
 
     path: str
     label: str
@@ -27,6 +29,7 @@ class Picture:
     given: Split | None = None
     group: str | None = None
     series: int | None = None
+    near: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def assign(
             (
                 "warning",
                 f"{bridging} new picture(s) were set aside: each belongs to older pictures of two splits "
-                "(same pixels or group), so neither split could have it.",
+                "(the same or nearly the same picture, or group), so neither split could have it.",
             )
         )
     notes += _leaks(splits, groups)
@@ -142,6 +145,8 @@ def _keys(picture: Picture, old: _Old | None) -> list[tuple[str, str]]:
         keys.append(("group", picture.group))
     if picture.series is not None:
         keys.append(("series", str(picture.series)))
+    if picture.near is not None:
+        keys.append(("near", picture.near))
     if old is not None and picture.sha256 in old.group:
         keys.append(("before", old.group[picture.sha256]))
     return keys
@@ -163,8 +168,8 @@ def _leaks(splits: Sequence[Split | None], groups: Sequence[str]) -> list[tuple[
             notes.append(
                 (
                     "warning",
-                    f"{count} picture(s) of the {later} split are in {' or '.join(earlier)} too (same bytes, pixels or "
-                    "group): its numbers will look better than they are.",
+                    f"{count} picture(s) of the {later} split are in {' or '.join(earlier)} too (the same or nearly "
+                    "the same picture, or group): its numbers will look better than they are.",
                 )
             )
     return notes

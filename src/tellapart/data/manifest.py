@@ -59,7 +59,8 @@ class Manifest:
     `classes` is sorted; a picture's class index is the index of its label there. `given` are the splits that came
     with the data and were kept; `notes` are sentences for the user; `facts` are values that later parts need:
     `all_grey` (bool), `aspects` (longer over shorter side: median and 95th percentile), `shorter_side` (least and
-    median, in pixels), `sixteen_bit_scale`; they are described at `data.policy.set_facts`. `source` is what `root` is
+    median, in pixels), `sixteen_bit_scale`, described at `data.policy.set_facts`; and `near_duplicates`, described at
+    `data.near_groups.NearGroups.facts`, where they were looked for. `source` is what `root` is
     called to a person: of an archive, paths are those of members below `source`, and `root` is where it lies unpacked.
     `kept` are the paths of pictures that the user has looked at and wants as they are.
     """

@@ -18,6 +18,8 @@ from tellapart.data.identity import identities
 from tellapart.data.layout import list_folder
 from tellapart.data.listing import Entry, Listing, is_picture, shown, some
 from tellapart.data.manifest import SPLITS, Excluded, Manifest, Row, Split
+from tellapart.data.near import Near, near_duplicates
+from tellapart.data.near_groups import NearGroups, near_groups
 from tellapart.data.policy import set_facts
 from tellapart.data.series import find_series, neighbours
 from tellapart.data.table import fits, list_table
@@ -82,9 +84,15 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
     names = yield from identities(
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )
+    near = None
     if purpose != "evaluate":
+        if recipe.data.near_duplicates != "off":
+            files = [listing.root / entry.path for entry in used.entries]
+            near = yield from near_duplicates(files, names, used.facts, policy, cache, threads)
         used.series = yield from _series(listing, used, recipe, policy, cache)
-    manifest, notes = _assemble(listing, used, names, excluded, recipe, previous, purpose)
+    manifest, notes, alike = _assemble(listing, used, names, near, excluded, recipe, previous, purpose)
+    if alike is not None and alike.near.candidates:
+        yield alike.decision()
     manifest = dataclasses.replace(manifest, kept=tuple(corrected.kept), notes=(*manifest.notes, *corrected.notes()))
     for text in corrected.notes():
         yield Note("info", text)
@@ -190,11 +198,12 @@ def _assemble(
     listing: Listing,
     used: _Used,
     names: Sequence[str],
+    near: Near | None,
     excluded: list[Excluded],
     recipe: Recipe,
     previous: Manifest | None,
     purpose: Purpose,
-) -> tuple[Manifest, list[tuple[str, str]]]:
+) -> tuple[Manifest, list[tuple[str, str]], NearGroups | None]:
     notes = list(listing.notes)
     keep = _without_conflicts(used, names, excluded, notes)
     given: tuple[Split, ...] = ()
@@ -216,12 +225,17 @@ def _assemble(
     ]
     if not pictures:
         raise _nothing_usable(listing, excluded)
+    alike = None
     if purpose == "evaluate":
         pictures = [dataclasses.replace(picture, given=picture.given or "test") for picture in pictures]
         assigned = assign(pictures, SPLITS, recipe.seed, 0.0, 0.0)
     else:
         if purpose == "train":
             _check_classes(pictures, given)
+        if near is not None:
+            labels = [picture.label for picture in pictures]
+            alike = near_groups(near, keep, labels, recipe.data.near_duplicates == "on")
+            pictures = alike.joined(pictures)
         assigned = assign(pictures, given, recipe.seed, recipe.data.val, recipe.data.test, previous)
     rows: list[Row] = []
     facts: list[PictureFacts] = []
@@ -236,6 +250,12 @@ def _assemble(
             rows.append(Row(picture.path, picture.label, split, group, fact.sha256, fact.width, fact.height, *stamp))
             facts.append(fact)
     notes += assigned.notes
+    told = dict(set_facts(facts, [row.split for row in rows]))
+    if used.series is not None:
+        told["series_together"] = True
+    if alike is not None:
+        notes += alike.notes(pictures, rows)
+        told["near_duplicates"] = alike.facts(pictures, rows)
     notes += _class_notes(listing, rows, excluded)
     if purpose == "train":
         _check_training(rows)
@@ -246,13 +266,10 @@ def _assemble(
         excluded=tuple(sorted(excluded, key=lambda item: item.path)),
         given=given,
         notes=tuple(text for _, text in notes),
-        facts={
-            **set_facts(facts, [row.split for row in rows]),
-            **({"series_together": True} if used.series is not None else {}),
-        },
+        facts=told,
         source=listing.name,
     )
-    return manifest, notes
+    return manifest, notes, alike
 
 
 def _without_conflicts(
