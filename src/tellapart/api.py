@@ -83,12 +83,16 @@ class EvaluateResult:
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """What `check` gives: `findings`, the worst first, `notes` on what could not be looked at, what `fix` left out."""
+    """What `check` gives: `findings`, the worst first, and `notes` on what could not be looked at.
+
+    `page` is where the suspects are shown, None where that could not be written; `fixed` says what `fix` left out.
+    """
 
     counts: dict[str, int]
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    page: Path | None = None
     fixed: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -259,6 +263,7 @@ def evaluate(
 def check(
     data: str | Path,
     *,
+    out: str | Path | None = None,
     fix: str | Path | None = None,
     recipe: Recipe | None = None,
     watch: Watch | None = None,
@@ -267,7 +272,8 @@ def check(
 ) -> CheckResult:
     """Look for what is wrong with labelled pictures: broken, twice, leaking, mislabelled, odd. Nothing is changed.
 
-    `data` is what `train` takes, and so are `options`. `fix` is a .csv file to write what should be trained
+    `data` is what `train` takes, and so are `options`. `out` is the folder of the page, `check.html` (default: one
+    beside `data`); `fix` is a .csv file to write what should be trained
     on. Raises InputError (DataError) for what cannot be read.
 
     >>> import tellapart
@@ -284,8 +290,11 @@ def check(
     by_exception()
     chosen = Recipe.of(recipe, **options)
     clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
-    found = finish(steps(Path(data), chosen, clock, None if fix is None else Path(fix)), watch)
-    return CheckResult(found.manifest.counts, found.manifest.classes, found.findings, found.notes, found.fixed)
+    places = None if out is None else Path(out), None if fix is None else Path(fix)
+    found = finish(steps(Path(data), chosen, clock, *places), watch)
+    return CheckResult(
+        found.manifest.counts, found.manifest.classes, found.findings, found.notes, found.page, found.fixed
+    )
 
 
 def demo(

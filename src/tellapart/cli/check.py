@@ -32,6 +32,10 @@ def _check(
         typer.Argument(metavar="DATA", help="Labelled pictures, in any form that train takes.", show_default=False),
     ],
     *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for check.html; by default DATA-check beside DATA."),
+    ] = None,
     fix: Annotated[
         Path | None,
         typer.Option("--fix", metavar="FILE.csv", help="Write a table of what to train on, without what is amiss."),
@@ -47,7 +51,7 @@ def _check(
     spent = seconds_since_process_creation()
     with results_only() as stream:
         with following() as watch:
-            result = api.check(data, fix=fix, watch=watch, spent_already=spent, **options)
+            result = api.check(data, out=out, fix=fix, watch=watch, spent_already=spent, **options)
         if as_json:
             stream.write(json_line(result.as_json()))
         else:
@@ -80,6 +84,6 @@ def _show(result: CheckResult, console: Console) -> None:
             console.print(Text(f"  and {len(finding.rows) - _SHOWN:,} more", style="dim"))
         console.print(Text(printable(finding.fix)), soft_wrap=True)
     console.print()
-    for text in (*result.notes, result.fixed):
+    for text in (*result.notes, result.fixed, result.page and f"Pictures and buttons: {result.page}"):
         if text:
             console.print(Text(printable(text)), soft_wrap=True)

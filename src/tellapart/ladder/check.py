@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellapart import judge
-from tellapart.data.audit import REGISTRY, Evidence, Finding, worst_first
+from tellapart import __version__, files, judge
+from tellapart.data.audit import Evidence, Finding
 from tellapart.data.audit.cleaned import clean, refuse_place, write_cleaned
 from tellapart.data.audit.gather import gather_evidence
 from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.data.policy import resize_policy
 from tellapart.data.scan import decode_policy, scan
-from tellapart.errors import MissingExtraError
-from tellapart.events import Note, Progress, Steps
+from tellapart.errors import InputError, MissingExtraError
+from tellapart.events import Note, Steps
 from tellapart.images import Preprocess, default_threads
+from tellapart.ladder.audited import run_checks
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.evaluate import cache_or_temporary
+from tellapart.ladder.folder import beside
+from tellapart.ladder.reduce import reduced
 from tellapart.ladder.run import Run, count_files, pictures_of, stage
 from tellapart.ladder.rungs import Rungs
+from tellapart.ladder.suspects import found
 from tellapart.learn.backbones import Weights, default_backbone, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
 from tellapart.learn.embed import embed
@@ -29,11 +34,12 @@ from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import fit_linear
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.recipe import Recipe
+from tellapart.report import CheckPage, render_check
 
-__all__ = ["Checked", "check", "findings_of", "reduced"]
+__all__ = ["Checked", "check"]
 
-_WIDTH = 64
-_SAMPLE = 4_000
+# Of each finding the page shows so many pictures, and leaves the rest to a table.
+_SHOWN = 60
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,26 +49,71 @@ class Checked:
     manifest: Manifest
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    page: Path | None = None
     fixed: str | None = None
 
 
-def check(data: Path, recipe: Recipe, clock: Clock, fix: Path | None = None) -> Steps[Checked]:
-    """Look at every picture of `data` with every check; write a cleaned table to `fix`.
+def check(data: Path, recipe: Recipe, clock: Clock, out: Path | None = None, fix: Path | None = None) -> Steps[Checked]:
+    """Look at every picture of `data` with every check; write `check.html` into `out` and a cleaned table to `fix`.
 
-    Raises DataError when there is nothing to look at, InputError when a place may not be written to.
+    Raises DataError when there is nothing to look at, InputError when a place may not be written to. Where `out` is not
+    given it is beside `data`, and then a page that cannot be written is a note.
     """
     if fix is not None:
         refuse_place(fix, data)
+    if out is not None:
+        _refuse_folder(out, data)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
-        found = yield from _looked(data, recipe, cache, clock)
+        looked = yield from _looked(data, recipe, cache, clock)
+        page, notes = yield from _page(data, recipe, cache, clock, looked, out)
         fixed = None
         if fix is not None:
-            cleaned = clean(found.manifest, found.findings)
-            below = write_cleaned(found.manifest, cleaned, fix)
+            cleaned = clean(looked.manifest, looked.findings)
+            below = write_cleaned(looked.manifest, cleaned, fix)
             fixed = f"{fix}: {cleaned.summary}"
             if not below:
                 fixed += " Its paths are absolute; train reads a table that lies in a folder above its pictures."
-    return dataclasses.replace(found, fixed=fixed)
+    return dataclasses.replace(looked, page=page, fixed=fixed, notes=notes)
+
+
+def _refuse_folder(out: Path, data: Path) -> None:
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise InputError(
+            "out_inside_data",
+            f"--out {out} lies inside the pictures' folder {data}, where nothing is ever written.",
+            "Choose a folder outside of it.",
+        )
+    if out.exists() and not out.is_dir():
+        raise InputError("out_not_a_folder", f"--out {out} is a file.", "Choose a folder that is new or empty.")
+
+
+def _page(
+    data: Path, recipe: Recipe, cache: Path, clock: Clock, looked: Checked, out: Path | None
+) -> Steps[tuple[Path | None, tuple[str, ...]]]:
+    """Write the page; return where it is, and the notes with one more where it could not be written."""
+    threads, policy = recipe.fit.threads or default_threads(), decode_policy(recipe)
+    shown = yield from found(looked.findings, looked.manifest, policy, _SHOWN, threads, cache, clock)
+    page = CheckPage(
+        title=data.resolve().name,
+        data=str(data),
+        classes=looked.manifest.classes,
+        counts=looked.manifest.counts,
+        findings=shown,
+        notes=(*looked.manifest.notes, *looked.notes),
+        created=datetime.now(UTC),
+        tellapart=__version__,
+    )
+    folder = beside(data, "check") if out is None else out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_text(folder / "check.html", render_check(page))
+    except OSError as error:
+        if out is not None:
+            raise InputError(
+                "cannot_write", f"--out {out} cannot be written ({error.strerror}).", "Name another folder."
+            ) from None
+        return None, (*looked.notes, f"The page was not written: {folder} cannot be ({error.strerror}).")
+    return folder / "check.html", looked.notes
 
 
 def _looked(data: Path, recipe: Recipe, cache: Path, clock: Clock) -> Steps[Checked]:
@@ -83,37 +134,15 @@ def _looked(data: Path, recipe: Recipe, cache: Path, clock: Clock) -> Steps[Chec
     try:
         manifest = yield from scan(data, recipe, cache, purpose="check")
         threads = recipe.fit.threads or default_threads()
-        evidence = yield from stage("audit", gather_evidence(manifest, decode_policy(recipe), cache, threads))
+        evidence = yield from stage("check", gather_evidence(manifest, decode_policy(recipe), cache, threads))
         evidence = yield from _seen(run, manifest, evidence, export, threads, notes)
     finally:
         if export is not None:
             export.close()
     for text in notes:
         yield Note("info", text)
-    findings = yield from stage("audit", findings_of(evidence))
+    findings = yield from stage("check", run_checks(evidence))
     return Checked(manifest, findings, tuple(notes))
-
-
-def findings_of(evidence: Evidence) -> Steps[tuple[Finding, ...]]:
-    """Run every check and return what they found, the worst first."""
-    found = []
-    for done, one in enumerate(REGISTRY.values(), 1):
-        finding = one(evidence)
-        if finding is not None:
-            found.append(finding)
-        yield Progress("audit", done, len(REGISTRY), "checks")
-    return worst_first(found)
-
-
-def reduced(embeddings: FloatArray, width: int = _WIDTH) -> FloatArray:
-    """Return float32 [N, at most `width`]: the directions in which a sample of the embeddings varies most."""
-    if len(embeddings) <= 2 or embeddings.shape[1] <= width:
-        return embeddings
-    sample = embeddings[:: max(1, -(-len(embeddings) // _SAMPLE))].astype(np.float64)
-    middle = sample.mean(axis=0)
-    centred = sample - middle
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    return np.asarray((embeddings - middle.astype(np.float32)) @ vectors[:, -width:].astype(np.float32))
 
 
 def _weights(run: Run) -> Steps[Weights | None]:
@@ -139,7 +168,7 @@ def _seen(
         evidence = dataclasses.replace(evidence, by_colour=True)
     predicted, probs = yield from _predicted(evidence, rows, embeddings, run.recipe.seed)
     return dataclasses.replace(
-        evidence, embedded=rows, embeddings=reduced(embeddings), predicted=predicted, probs=probs
+        evidence, embedded=rows, embeddings=reduced([embeddings])[0], predicted=predicted, probs=probs
     )
 
 

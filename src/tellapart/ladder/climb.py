@@ -19,6 +19,7 @@ from tellapart.data.manifest import Manifest
 from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError, TellapartError
 from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
 from tellapart.images import DecodePolicy, Preprocess, default_threads
+from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
@@ -60,6 +61,7 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         yield Decision("ladder", list(chosen.climbed), _reasons(chosen))
         preprocess = yield from _preprocess(run, manifest)
         threads = run.recipe.fit.threads or default_threads()
+        looked = yield from first_look(run, manifest, threads)
         rungs = Rungs(run, manifest, pictures_of(manifest), preprocess, export, threads)
         climbed = yield from _best(run, rungs, chosen)
     finally:
@@ -67,6 +69,7 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
             export.close()
     if climbed is None:
         return None
+    climbed = dataclasses.replace(climbed, looked=looked)
     files.write_json(run.folder / "resolved.json", resolved(run, climbed.winner))
     return (yield from follow(finish(run, climbed, heard), lambda _: None, deaf=True))
 

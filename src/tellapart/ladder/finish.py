@@ -13,7 +13,9 @@ from tellapart import __version__, files, judge
 from tellapart.data.manifest import Manifest, Split
 from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Decision, Note, Steps, follow
+from tellapart.images import DecodePolicy
 from tellapart.judge import Metrics
+from tellapart.ladder.audited import Looked, second_look
 from tellapart.ladder.choose import Candidate, Ground
 from tellapart.ladder.coach import Coached, coach
 from tellapart.ladder.deliver import resolved
@@ -22,9 +24,10 @@ from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_tes
 from tellapart.ladder.pictured import chosen, pictured
 from tellapart.ladder.run import Heard, Run, out_of_time, stage
 from tellapart.ladder.show import Measured, answer_shares, answered, measured, split_report
+from tellapart.ladder.suspects import found
 from tellapart.learn.embed import embed, missing
 from tellapart.learn.rungs import FloatArray, Pictures
-from tellapart.report import LadderRow, SplitReport, Summary, render
+from tellapart.report import Found, LadderRow, SplitReport, Summary, render
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
 from tellapart.ship import with_metrics
@@ -36,6 +39,7 @@ _REPORT_SECONDS = 1.5
 # What shipping and measuring need besides, for a bundle and for each picture, while the machine is slow.
 _SHIP_SECONDS = 2.5
 _SHIP_SECONDS_PER_PICTURE = 0.0006
+_SUSPECTS = 8  # pictures of a finding that the report shows
 _NO_TEST_PICTURES = "none of the budget was left to open the test split"
 
 
@@ -50,6 +54,7 @@ class Climbed:
     bundle: Bundle
     ladder: tuple[LadderRow, ...]
     threads: int
+    looked: Looked | None = None
 
     def looked_at(self, split: Split) -> Pictures:
         """Return the pictures of a split that the winner had the time to look at."""
@@ -143,6 +148,7 @@ def _report(
     policy, threads = fitted.preprocess.decode, climbed.threads
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
     coached = yield from _coached(run, climbed)
+    audited = yield from _audited(run, climbed, seen, policy)
     summary = Summary(
         title=run.data.resolve().name,
         data=str(run.data),
@@ -167,6 +173,7 @@ def _report(
         mistakes=tuple(cards[row] for row in shown.mistakes if row in cards),
         examples=tuple(cards[row] for row in shown.examples if row in cards),
         answers=answer_shares(said, cards),
+        findings=audited,
         curve=coached.curve,
         advice=coached.advice,
         thresholds=bundle.card.thresholds.model_dump(),
@@ -197,6 +204,21 @@ def _coached(run: Run, climbed: Climbed) -> Steps[Coached]:
         return (yield from follow(steps, out_of_time(run.clock, lambda: _REPORT_SECONDS)))
     except InterruptedRunError:
         return Coached(None, ())
+
+
+def _audited(
+    run: Run, climbed: Climbed, seen: Mapping[str, Measured], policy: DecodePolicy
+) -> Steps[tuple[Found, ...]]:
+    """Return what the audit found, with thumbnails of the first suspects, as far as there is time."""
+    if climbed.looked is None:
+        return ()
+    steps = second_look(run, climbed.looked, climbed.winner, seen, _REPORT_SECONDS)
+    findings = yield from follow(steps, lambda _: None)
+    return (
+        yield from found(
+            findings, climbed.manifest, policy, _SUSPECTS, climbed.threads, run.cache, run.clock, _REPORT_SECONDS
+        )
+    )
 
 
 def _once(texts: Sequence[str]) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFo
     if not data.exists():
         raise DataError("no_data", f"{data} does not exist.", "Give a folder of pictures, or a table that lists them.")
     if out is None:
-        fresh = _numbered(_beside(data), recipe)
+        fresh = _numbered(beside(data, "runs"), recipe)
         return RunFolder(fresh, data, fresh=True, lock=_locked(fresh))
     if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise DataError(
@@ -110,10 +110,11 @@ def _locked(folder: Path) -> Lock | None:
     )
 
 
-def _beside(data: Path) -> Path:
+def beside(data: Path, what: str) -> Path:
+    """Return the folder beside a data set for `what` is made of it: photos-runs, photos-check."""
     plain = data if data.name not in ("", "..") else data.resolve()
     name = plain.name if data.is_dir() else plain.name.partition(".")[0] or plain.name
-    return plain.parent / f"{name}-runs"
+    return plain.parent / f"{name}-{what}"
 
 
 def _numbered(parent: Path, recipe: Recipe) -> Path:

@@ -1,5 +1,7 @@
 """The page a person reads."""
 
+from tellapart.report.check_page import CheckPage, render_check
+from tellapart.report.found import Found, FoundPicture
 from tellapart.report.render import render
 from tellapart.report.summary import (
     AnswerName,
@@ -16,7 +18,10 @@ from tellapart.report.verdict import Verdict, verdict
 __all__ = [
     "AnswerName",
     "AnswerShare",
+    "CheckPage",
     "ClassRow",
+    "Found",
+    "FoundPicture",
     "LadderRow",
     "PictureCard",
     "ReliabilityBin",
@@ -24,5 +29,6 @@ __all__ = [
     "Summary",
     "Verdict",
     "render",
+    "render_check",
     "verdict",
 ]

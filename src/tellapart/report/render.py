@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.resources
 import itertools
+import json
 import math
 from typing import Any
 
@@ -23,34 +24,30 @@ from tellapart.report.pictures import Embedded
 from tellapart.report.sections import SECTIONS
 from tellapart.report.summary import Summary
 
-__all__ = ["render"]
+__all__ = ["STYLES", "asset", "environment", "policy_of", "render"]
 
 STYLES = ("style.css", "figures.css", "print.css")
 
 
 def render(summary: Summary) -> str:
     """Return the page as HTML. It can be encoded as UTF-8 and is under 5 MB whatever the number of pictures."""
-    style, script = "\n".join(map(_asset, STYLES)), _asset("script.js")
-    policy = (
-        "default-src 'none'; img-src data:; "
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
+    style, script = "\n".join(map(asset, STYLES)), asset("script.js")
     embedded = Embedded()
     for card in summary.mistakes:  # what a full page may lack is not these
         embedded.place(card.jpeg)
-    environment = _environment()
+    templates = environment()
     index = {label: position for position, label in enumerate(summary.classes)}
-    macros: Any = environment.get_template("macros.j2").make_module({"embedded": embedded, "index": index})
+    macros: Any = templates.get_template("macros.j2").make_module({"embedded": embedded, "index": index})
     parts: dict[str, list[dict[str, Any]]] = {}
     for section in SECTIONS:
         content = section.content(summary)
         if content is not None:
-            body = environment.get_template(f"{section.id}.j2").render(s=summary, m=macros, **content)
+            body = templates.get_template(f"{section.id}.j2").render(s=summary, m=macros, **content)
             shown = {"id": section.id, "word": section.word, "body": markupsafe.Markup(body)}
             parts.setdefault(section.part, []).append(shown)
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         s=summary,
-        policy=policy,
+        policy=policy_of(style, script),
         style=markupsafe.Markup(style),
         script=markupsafe.Markup(script),
         parts=parts,
@@ -58,9 +55,18 @@ def render(summary: Summary) -> str:
     )
 
 
+def policy_of(style: str, script: str) -> str:
+    """Return the content security policy of a page: this style, this script, pictures in it, nothing else."""
+    return (
+        "default-src 'none'; img-src data:; "
+        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
 @functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Return where templates come from: everything that they show is made visible, then escaped."""
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("tellapart.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -68,7 +74,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    templates.filters.update(
         pairs=itertools.pairwise,
         pct=words.percent,
         span=lambda ends, n=None: words.interval(ends[0], ends[1], n),
@@ -80,8 +86,9 @@ def _environment() -> jinja2.Environment:
         text=tables.as_text,
         short=lambda name, longest: words.shortened(str(name), longest),
         drawable=_drawable,
+        tojson_ascii=json.dumps,
     )
-    return environment
+    return templates
 
 
 def _shown(value: Any) -> Any:
@@ -112,7 +119,8 @@ def _drawable(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a style sheet or a script of ours."""
     text = importlib.resources.files("tellapart.report").joinpath("templates", name).read_text(encoding="utf-8")
     return text.strip()
 

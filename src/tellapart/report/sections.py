@@ -125,6 +125,10 @@ def _decisions(summary: Summary) -> Content | None:
     return {} if summary.decisions else None
 
 
+def _findings(summary: Summary) -> Content | None:
+    return {"findings": summary.findings} if summary.findings else None
+
+
 def _data(summary: Summary) -> Content:
     return {
         "notes": summary.notes[:MAX_NOTES],
@@ -154,6 +158,7 @@ SECTIONS = (
     Section("splits", "Learned and tested", "How it came about", _splits),
     Section("curves", "Learning curves", "How it came about", _curves),
     Section("decisions", "Decisions", "How it came about", _decisions),
+    Section("findings", "What is amiss", "What it stands on", _findings),
     Section("data", "The pictures", "What it stands on", _data),
     Section("run", "The run", "What it stands on", _run),
 )

@@ -17,6 +17,7 @@ from tellapart import files
 from tellapart.events import Epoch
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.report.advice import Advice, Curve
+from tellapart.report.found import Found
 
 __all__ = [
     "VERSION",
@@ -174,6 +175,7 @@ class Summary:
     mistakes: tuple[PictureCard, ...] = ()
     examples: tuple[PictureCard, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
+    findings: tuple[Found, ...] = ()
     curve: Curve | None = None
     advice: tuple[Advice, ...] = ()
     thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -223,6 +225,7 @@ class Summary:
             "created": self.created.astimezone(UTC).isoformat(timespec="seconds"),
             "headline_split": self.headline_split,
             "details": {name: _split_json(split) for name, split in self.splits.items()},
+            "findings": [found.as_json() for found in self.findings],
             "excluded": [{"path": path, "code": code, "note": note} for path, code, note in self.excluded],
             "decisions": [{"name": name, "value": value, "evidence": why} for name, value, why in self.decisions],
             "stages": [{"stage": stage, "seconds": seconds} for stage, seconds in self.stages],

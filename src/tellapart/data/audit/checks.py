@@ -20,7 +20,7 @@ from tellapart.data.audit.split_leak import split_leak
 from tellapart.data.audit.split_shift import split_shift
 from tellapart.data.audit.unreadable import unreadable
 
-__all__ = ["REGISTRY", "audit", "worst_first"]
+__all__ = ["BY_SIGHT", "REGISTRY", "audit", "worst_first"]
 
 REGISTRY: Mapping[CheckName, Callable[[Evidence], Finding | None]] = {
     "unreadable": unreadable,
@@ -37,6 +37,10 @@ REGISTRY: Mapping[CheckName, Callable[[Evidence], Finding | None]] = {
     "shortcut": shortcut,
     "split_shift": split_shift,
 }
+
+
+# These say more, or speak at all, once there are embeddings and predictions.
+BY_SIGHT: tuple[CheckName, ...] = ("split_leak", "label_suspect", "outlier", "confusable_classes", "split_shift")
 
 
 def audit(evidence: Evidence) -> Iterator[Finding | None]:

@@ -23,16 +23,16 @@ Floats = NDArray[np.float64]
 class Evidence:
     """The pictures of one data set. `n` of them are labelled and decode, and every array has an entry for each.
 
-    `targets` int64 index `classes`. `splits` are those the pictures are in; `given` are the splits that came with the
-    data. Equal numbers of int64 `identities` mean equal pixels; of `near`, nearly the same picture; of `series`, one
-    burst, one film or one value of the group column; of `groups`, pictures that are kept in one split. `grey`: no
-    colour anywhere. `measures` are records of `images.measure.MEASURES`. `thumbnails` uint8 [n, 8, 8, 3].
-
-    `kept` are rows that the user has looked at and wants as they are: the checks are silent about them.
+    `targets` int64 index `classes`. `splits` are those the pictures came in, or are in where they came in none;
+    `assigned` those they are in now; `given` are the splits that came with the data. Equal numbers of int64
+    `identities` mean equal pixels; of `near`, nearly the same picture; of `series`, one burst or film; of `groups`,
+    pictures that are kept in one split; `series_kept` says that series are. `grey`: no colour anywhere. `measures` are
+    records of `images.measure.MEASURES`. `thumbnails` uint8 [n, 8, 8, 3]. `excluded` are the files left out. `kept` are
+    rows that the user has looked at and wants as they are: the checks are silent about them.
 
     What a network says is of some pictures alone: `embeddings` float32 [m, D] of the rows `embedded`, and `probs`
-    float64 [p, K] of the rows `predicted`, by models that did not see them; `by_colour`: there
-    was no network, and colours stand for embeddings. `excluded` are the files left out.
+    float64 [p, K] of the rows `predicted`, by models that did not see them. `by_colour`: there was no network, and
+    colours stand for embeddings.
     """
 
     paths: Sequence[str]
@@ -48,6 +48,7 @@ class Evidence:
     grey: NDArray[np.bool_]
     measures: NDArray[np.void]
     thumbnails: NDArray[np.uint8]
+    assigned: Sequence[Split] = ()
     given: tuple[Split, ...] = ()
     by_colour: bool = False
     series_kept: bool = False

@@ -54,6 +54,7 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
         grey=np.array([fact.grey for fact in facts], dtype=bool),
         measures=measured,
         thumbnails=small,
+        assigned=[row.split for row in rows],
         given=manifest.given,
         excluded=manifest.excluded,
         kept=frozenset(row for row, path in enumerate(paths) if path in kept),
