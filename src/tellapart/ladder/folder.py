@@ -16,7 +16,7 @@ from tellapart.errors import DataError, RecipeError
 from tellapart.locks import Lock, claim
 from tellapart.recipe import Recipe
 
-__all__ = ["RunFolder", "prepare"]
+__all__ = ["RunFolder", "beside", "prepare"]
 
 _LOCK = "lock"
 _OURS = ("recipe.json", "events.jsonl")
