@@ -20,9 +20,10 @@ from tellapart.recipe import Recipe
 if TYPE_CHECKING:
     from tellapart.data.audit import Finding
     from tellapart.driving import Signals
+    from tellapart.judge import RiskPoint
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.folder import RunFolder
-    from tellapart.report.summary import SplitReport, Summary
+    from tellapart.report.summary import AnswerShare, SplitReport, Summary
     from tellapart.runtime.predictor import Failure, Prediction
 
 __all__ = ["CheckResult", "EvaluateResult", "TrainResult", "Watch", "check", "demo", "evaluate", "predict", "train"]
@@ -61,14 +62,19 @@ class TrainResult:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateResult:
-    """What `evaluate` gives: the numbers of one set of labelled pictures, and `notes` for the reader."""
+    """What `evaluate` gives: the numbers of one set of labelled pictures, and `notes` for the reader.
+
+    `answers` tells how often each answer is given and is right, `risk` how right answers are when fewer are given.
+    """
 
     split: SplitReport
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    answers: tuple[AnswerShare, ...] = ()
+    risk: tuple[RiskPoint, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the metrics object of the JSON contract with `per_class` and `confusion` beside."""
+        """Return the metrics object of the JSON contract with `per_class`, `confusion` and the answers beside."""
         from tellapart.files import finite
 
         confusion = self.split.confusion
@@ -76,6 +82,8 @@ class EvaluateResult:
             **self.split.metrics,
             "per_class": [dataclasses.asdict(row) for row in self.split.per_class],
             "confusion": [] if confusion is None else confusion.tolist(),
+            "answers": [share.as_json() for share in self.answers],
+            "risk_coverage": [dataclasses.asdict(point) for point in self.risk],
         }
         plain: dict[str, Any] = finite(content)
         return plain
@@ -257,7 +265,7 @@ def evaluate(
     onnxruntime_module()
     by_exception()
     found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options)), watch)
-    return EvaluateResult(found.split, found.classes, found.notes)
+    return EvaluateResult(found.split, found.classes, found.notes, found.answers, found.risk)
 
 
 def check(

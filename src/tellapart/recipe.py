@@ -16,6 +16,7 @@ from tellapart.errors import RecipeError, did_you_mean
 
 __all__ = [
     "DEFAULT_BUDGET_SECONDS",
+    "AnswerOptions",
     "AugmentOptions",
     "DataOptions",
     "Effort",
@@ -122,6 +123,15 @@ class AugmentOptions(_Section):
     flip: Literal["auto", "on", "off"] = Field("auto", description="Mirror pictures left to right.")
 
 
+class AnswerOptions(_Section):
+    """When a picture is answered with a class. One wish at the most; 95% right answers where there is none."""
+
+    target_precision: float | None = Field(
+        None, gt=0.0, lt=1.0, description="Share of the answers that is to be right."
+    )
+    target_coverage: float | None = Field(None, gt=0.0, lt=1.0, description="Share of the pictures to be answered.")
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One leaf of the recipe: `section.name`, its type, default, choices (for a Literal) and one line of help."""
@@ -145,6 +155,7 @@ class Recipe(_Section):
     model: ModelOptions = ModelOptions()
     fit: FitOptions = FitOptions()
     augment: AugmentOptions = AugmentOptions()
+    answers: AnswerOptions = AnswerOptions()
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Everything random is a function of it.")
 
     @classmethod
@@ -179,9 +190,13 @@ class Recipe(_Section):
     def parse(cls, nested: Mapping[str, Any]) -> Recipe:
         """Return a recipe from nested values, as `recipe.json` holds them. Raises RecipeError naming every fault."""
         try:
-            return cls.model_validate(nested)
+            recipe = cls.model_validate(nested)
         except ValidationError as error:
             raise RecipeError("bad_option", _explain(cls, error), "Change it and run again.") from None
+        if recipe.answers.target_precision is not None and recipe.answers.target_coverage is not None:
+            words = "--target-precision and --target-coverage cannot both be given: each sets the same threshold."
+            raise RecipeError("two_targets", words, "Leave one of them out.")
+        return recipe
 
     @property
     def budget_seconds(self) -> float:

@@ -116,7 +116,9 @@ def test_a_name_that_is_no_text_is_printed_by_every_encoding(here: Path, tiny_bu
 def test_evaluate_prints_the_metrics_object(tellapart, here: Path, tiny_bundle: Path) -> None:
     ran = tellapart("evaluate", tiny_bundle, "photos", "--json")
     assert ran.code == 0
-    assert set(ran.json) == METRICS | {"per_class", "confusion"}
+    assert set(ran.json) == METRICS | {"per_class", "confusion", "answers", "risk_coverage"}
+    assert [(one["answer"], one["n"]) for one in ran.json["answers"]] == [("label", 48), ("unsure", 0), ("unknown", 0)]
+    assert ran.json["risk_coverage"][-1]["share"] == 1.0
     assert ran.json["accuracy"] == 1.0
     assert ran.json["confusion"] == [[24, 0], [0, 24]]
 
@@ -126,6 +128,7 @@ def test_evaluate_shows_tables(tellapart, here: Path, tiny_bundle: Path) -> None
     assert ran.code == 0
     assert "100.0% of 48 pictures" in ran.out
     assert "true class, called:" in ran.out
+    assert "unsure" in ran.out
 
 
 @pytest.mark.parametrize(

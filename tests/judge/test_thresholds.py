@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,15 +145,18 @@ def test_thresholds_fit_into_the_card_of_a_bundle() -> None:
     assert {name: getattr(stored, name) for name in got.as_json()} == got.as_json()
 
 
-def test_thresholds_survive_json_and_broken_ones_are_refused() -> None:
-    got = choose_thresholds(*_calibrated(np.random.default_rng(0), 200, 3.0))
-    stored = json.loads(json.dumps(got.as_json()))
-    assert Thresholds.from_json(stored) == got
-    for name, value in (("min_prob", "high"), ("min_prob", 1.5), ("n", -1), ("reached", 1), ("max_novelty", None)):
-        with pytest.raises(ValueError, match=name):
-            Thresholds.from_json(stored | {name: value})
-    with pytest.raises(ValueError, match="fields"):
-        Thresholds.from_json({"min_prob": 0.5})
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.995])
+@pytest.mark.parametrize("n", [40, 400])
+def test_the_share_asked_for_is_answered_of_new_pictures(n: int, share: float) -> None:
+    rng = np.random.default_rng(n)
+    answered = []
+    for _ in range(300):
+        chosen = choose_thresholds(*_calibrated(rng, n, 3.0), target_coverage=share)
+        _, fresh = _calibrated(rng, 400, 3.0)
+        novelty = rng.random(400)  # of pictures like the training ones
+        answered.append(np.mean([one == "label" for one in answers(fresh, novelty, chosen)]))
+        assert (chosen.target_precision, chosen.target_coverage, chosen.reached) == (None, share, True)
+    assert share - 0.005 <= np.mean(answered) <= share + 2 / n + 0.01
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -1.0, 2.0])

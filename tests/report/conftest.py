@@ -130,6 +130,7 @@ def make(classes: tuple[str, ...] = ("ants", "bees"), n: int = 153, skill: float
             answer_share("unsure", right[~sure], len(right)),
             AnswerShare("unknown", 0, 0.0, None),
         ),
+        "risk": judge.risk_coverage(targets, probs, np.zeros(len(targets)), 0.99),
         "thresholds": {"min_prob": 0.7, "max_novelty": 0.99, "target_precision": 0.95},
         "excluded": (("bees/empty.jpg", "empty", "The file has no bytes."), ("x.txt", "not_an_image", "It is text.")),
         "notes": ("2 pictures are byte-identical; they stay in one split.",),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tellapart.events import Epoch
+from tellapart.judge import RiskPoint
 from tellapart.report import LadderRow, ReliabilityBin, advice, charts
 from tellapart.report.charts import LEFT, MAX_POINTS, RIGHT, Plot, curve_plot, ladder_plot, nice_ticks, reliability_plot
 
@@ -142,3 +143,16 @@ def test_growth_doubles_along_the_axis_and_marks_what_is_forecast():
     assert [mark.style for mark in plot.marks] == ["", "", "few"]
     assert "forecast for 400 pictures: 85.0%" in plot.marks[2].title
     assert charts.growth_plot(advice.Curve(curve.points[1:], n=300)) is None
+
+
+def test_the_point_where_the_model_stops_lies_on_the_risk_coverage_curve() -> None:
+    points = [RiskPoint(0.9, 0.25, 1.0), RiskPoint(0.7, 0.5, 0.96), RiskPoint(0.4, 1.0, 0.8)]
+    plot = charts.risk_plot(points, 0.6)
+    assert plot is not None
+    [mark] = plot.marks
+    assert (mark.x, mark.y) == plot.lines[0].points[1]
+    assert "50% answered, 96% of them right" in mark.title.replace(".0%", "%")
+    assert charts.risk_plot(points[:1], 0.6) is None
+    nothing = charts.risk_plot(points, 0.95)
+    assert nothing is not None
+    assert nothing.marks == ()

@@ -56,9 +56,7 @@ def _show(result: EvaluateResult, console: Console) -> None:
     from rich.text import Text
 
     numbers = result.as_json()
-    interval = ""
-    if numbers.get("accuracy_low") is not None:
-        interval = f"  (95% interval {_percent(numbers['accuracy_low'])} to {_percent(numbers['accuracy_high'])})"
+    interval = f"  (95% interval {_interval(numbers)})" if numbers.get("accuracy_low") is not None else ""
     summary = Table(box=None, show_header=False, pad_edge=False)
     summary.add_row("accuracy", f"{_percent(numbers['accuracy'])} of {numbers['n']:,} pictures{interval}")
     summary.add_row("balanced accuracy", _percent(numbers["balanced_accuracy"]))
@@ -66,6 +64,15 @@ def _show(result: EvaluateResult, console: Console) -> None:
     summary.add_row("log loss", _number(numbers["log_loss"]))
     summary.add_row("calibration error", _percent(numbers["ece"]))
     console.print(summary)
+
+    answers = Table(
+        "answer", "pictures", "share", "right", "95% interval", box=None, pad_edge=False, header_style="bold"
+    )
+    for row in numbers["answers"]:
+        name = "a class" if row["answer"] == "label" else row["answer"]
+        answers.add_row(name, f"{row['n']:,}", _percent(row["share"]), _percent(row["accuracy"]), _interval(row))
+    console.print()
+    console.print(answers)
 
     per_class = Table("class", "pictures", "precision", "recall", "F1", box=None, pad_edge=False, header_style="bold")
     for row in numbers["per_class"]:
@@ -88,6 +95,11 @@ def _show(result: EvaluateResult, console: Console) -> None:
     for note in result.notes:
         console.print()
         console.print(printable(note), markup=False, highlight=False)
+
+
+def _interval(numbers: dict[str, Any]) -> str:
+    low, high = numbers["accuracy_low"], numbers["accuracy_high"]
+    return "-" if low is None else f"{_percent(low)} to {_percent(high)}"
 
 
 def _percent(value: float | None) -> str:

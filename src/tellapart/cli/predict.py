@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ from tellapart.cli.table import HEADER, csv_line, table_file
 from tellapart.errors import InputError
 
 __all__ = ["predict"]
+
+MOST_NAMED = 3
 
 
 def predict(
@@ -66,7 +69,7 @@ def predict(
                 table.flush()
             if csv != "-":
                 (sys.stderr if "error" in line and not as_json else out).write(
-                    json_line(line) if as_json else _sentence(line)
+                    json_line(line) if as_json else _sentence(line, getattr(result, "candidates", ()))
                 )
                 out.flush()
             if "error" in line:
@@ -85,12 +88,14 @@ def predict(
     return 0
 
 
-def _sentence(line: dict[str, Any]) -> str:
+def _sentence(line: dict[str, Any], candidates: Sequence[str]) -> str:
     path = printable(line["path"])
     if "error" in line:
         return f"{path}: {printable(line['error']['message'])}\n"
     label = f"{printable(line['label'])} {100 * line['prob']:.1f}%"
-    said = {"label": label, "unsure": f"unsure, perhaps {label}", "unknown": f"unknown, nearest {label}"}
+    others = candidates[1:] if len(candidates) <= MOST_NAMED else ()
+    perhaps = " or ".join([label, *map(printable, others)])
+    said = {"label": label, "unsure": f"unsure, perhaps {perhaps}", "unknown": f"unknown, nearest {label}"}
     return f"{path}: {said[line['answer']]}\n"
 
 

@@ -3,11 +3,13 @@
 from tellapart.judge.balance import is_unbalanced
 from tellapart.judge.calibrate import fit_temperature, log_softmax
 from tellapart.judge.compare import Comparison, compare
+from tellapart.judge.conformal import conformal_mass
 from tellapart.judge.fit import fit_words
 from tellapart.judge.forecast import Forecast, forecast
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.metrics import ClassMetrics, Metrics, ReliabilityBin, confusion, metrics, per_class, reliability
 from tellapart.judge.novelty import Novelty, pick_reference, spaced
+from tellapart.judge.risk import RiskPoint, risk_coverage
 from tellapart.judge.thresholds import Thresholds, answers, choose_thresholds
 from tellapart.runtime.answers import Answer, softmax
 
@@ -19,11 +21,13 @@ __all__ = [
     "Metrics",
     "Novelty",
     "ReliabilityBin",
+    "RiskPoint",
     "Thresholds",
     "answers",
     "choose_thresholds",
     "clopper_pearson",
     "compare",
+    "conformal_mass",
     "confusion",
     "fit_temperature",
     "fit_words",
@@ -34,6 +38,7 @@ __all__ = [
     "per_class",
     "pick_reference",
     "reliability",
+    "risk_coverage",
     "softmax",
     "spaced",
 ]

@@ -19,6 +19,8 @@ from tellapart.ship import write_bundle
 
 __all__ = ["deliver", "earlier_stands", "resolved"]
 
+_USUAL_PRECISION = 0.95
+
 
 def earlier_stands(run: Run, manifest: Manifest, winner: Candidate, ground: Ground) -> bool:
     """Return whether a resumed run already holds a measured bundle that is at least as good on validation."""
@@ -42,7 +44,13 @@ def deliver(
     """Write `bundle/` for the best rung so far, in place of an earlier one; return it, opened and verified."""
     train, classes = pictures["train"].take(winner.rows["train"]), manifest.classes
     fitted = winner.fitted
-    chosen = judge.choose_thresholds(train.targets[fitted.out_of_fold.rows], winner.out_of_fold_probs())
+    wish = run.recipe.answers
+    chosen = judge.choose_thresholds(
+        train.targets[fitted.out_of_fold.rows],
+        winner.out_of_fold_probs(),
+        wish.target_precision or _USUAL_PRECISION,
+        wish.target_coverage,
+    )
     yield Decision(
         "thresholds", {"min_prob": chosen.min_prob, "max_novelty": chosen.max_novelty}, _why_thresholds(chosen)
     )
@@ -73,6 +81,8 @@ def _why_thresholds(chosen: judge.Thresholds) -> str:
         f"of {chosen.n:,} out-of-fold predictions the {chosen.coverage:.0%} that would be answered are right "
         f"{chosen.precision:.1%} of the time"
     )
+    if chosen.target_coverage is not None:
+        return f"{words}; {chosen.target_coverage:.0%} were to be answered"
     return words if chosen.reached else f"{words}; {chosen.target_precision:.0%} could not be shown"
 
 

@@ -17,11 +17,12 @@ from tellapart.data.scan import scan
 from tellapart.errors import DataError, did_you_mean
 from tellapart.events import Note, Progress, Steps
 from tellapart.images import default_threads
+from tellapart.judge import RiskPoint
 from tellapart.ladder.run import stage
-from tellapart.ladder.show import measured, split_report
+from tellapart.ladder.show import answer_shares, answered, measured, risk, split_report
 from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.recipe import Recipe
-from tellapart.report import SplitReport
+from tellapart.report import AnswerShare, SplitReport
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Failure, Predictor
 
@@ -30,11 +31,13 @@ __all__ = ["Evaluation", "cache_or_temporary", "evaluate"]
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Numbers of a bundle on labelled pictures, its classes, and what the reader should know."""
+    """Numbers of a bundle on labelled pictures, its classes, its answers, and what the reader should know."""
 
     split: SplitReport
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    answers: tuple[AnswerShare, ...]
+    risk: tuple[RiskPoint, ...]
 
 
 def evaluate(path: Path, data: Path, recipe: Recipe) -> Steps[Evaluation]:
@@ -80,8 +83,10 @@ def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe) ->
         tuple(row.group for row in kept),
         np.array([index[row.label] for row in kept], dtype=np.int64),
     )
-    split = split_report(measured(pictures, embeddings, predictor), bundle.classes)
-    return Evaluation(split, bundle.classes, tuple(notes))
+    found = measured(pictures, embeddings, predictor)
+    told = answered(found, predictor)
+    curve = risk(told, bundle.card.thresholds.max_novelty)
+    return Evaluation(split_report(found, bundle.classes), bundle.classes, tuple(notes), answer_shares(told, {}), curve)
 
 
 @contextlib.contextmanager

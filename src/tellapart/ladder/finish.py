@@ -23,7 +23,7 @@ from tellapart.ladder.machine import machine
 from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_test
 from tellapart.ladder.pictured import chosen, pictured
 from tellapart.ladder.run import Heard, Run, out_of_time, stage
-from tellapart.ladder.show import Measured, answer_shares, answered, measured, split_report
+from tellapart.ladder.show import Measured, answer_shares, answered, measured, risk, split_report
 from tellapart.ladder.suspects import found
 from tellapart.learn.embed import embed, missing
 from tellapart.learn.rungs import FloatArray, Pictures
@@ -176,6 +176,7 @@ def _report(
         findings=audited,
         curve=coached.curve,
         advice=coached.advice,
+        risk=risk(said, bundle.card.thresholds.max_novelty),
         thresholds=bundle.card.thresholds.model_dump(),
         excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),
         notes=_once([*manifest.notes, *heard.notes, *fitted.notes]),

@@ -27,6 +27,7 @@ __all__ = [
     "card",
     "evenly",
     "measured",
+    "risk",
     "split_report",
 ]
 
@@ -109,6 +110,11 @@ def answer_shares(said: Answered, cards: Mapping[int, PictureCard]) -> tuple[Ans
         examples = tuple(cards[row] for row in evenly(given, MOST_OF_AN_ANSWER) if row in cards)
         shares.append(AnswerShare(kind, count, count / max(1, len(said.answers)), accuracy, examples))
     return tuple(shares)
+
+
+def risk(said: Answered, max_novelty: float) -> tuple[judge.RiskPoint, ...]:
+    """Return how right the answers are when fewer are given."""
+    return judge.risk_coverage(said.found.pictures.targets, said.found.probs, said.novelty, max_novelty)
 
 
 def card(said: Answered, row: int, jpeg: bytes, manifest: Manifest) -> PictureCard:

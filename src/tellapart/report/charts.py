@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.events import Epoch
+from tellapart.judge.risk import RiskPoint
 from tellapart.report.advice import Curve
 from tellapart.report.summary import LadderRow, ReliabilityBin
 from tellapart.report.tables import level
@@ -31,6 +32,7 @@ __all__ = [
     "ladder_plot",
     "nice_ticks",
     "reliability_plot",
+    "risk_plot",
 ]
 
 LEFT, RIGHT = 0.12, 0.965
@@ -331,6 +333,37 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
             Line("ideal", ((frame.x(0), frame.y(0)), (frame.x(1), frame.y(1)))),
             Line("val", tuple((mark.x, mark.y) for mark in marks if mark.style != "few")),
         ),
+        marks,
+        floor=frame.height - BOTTOM,
+    )
+
+
+def risk_plot(points: Sequence[RiskPoint], min_prob: float | None) -> Plot | None:
+    """Return how often answers are right against how many are given, with the point chosen; None for one point."""
+    if len(points) < 2:
+        return None
+    low = min(point.accuracy for point in points)
+    y_ticks = _clipped(nice_ticks(min(low, 0.99), 1.0))
+    frame = _Frame(0.0, 1.0, y_ticks[0], y_ticks[-1], 280.0)
+    chosen = [point for point in points if min_prob is not None and point.min_prob >= min_prob][-1:]
+    marks = tuple(
+        Mark(
+            frame.x(point.share),
+            frame.y(point.accuracy),
+            text="chosen",
+            title=f"chosen: {percent(point.share)} answered, {percent(point.accuracy)} of them right",
+            anchor="end" if point.share > 0.5 else "start",
+            label_x=frame.x(point.share) + (-0.02 if point.share > 0.5 else 0.02),
+            label_y=frame.y(point.accuracy) + 18.0,
+        )
+        for point in chosen
+    )
+    return Plot(
+        frame.height,
+        tuple(Tick(frame.x(value), _share(value)) for value in (0.0, 0.25, 0.5, 0.75, 1.0)),
+        tuple(Tick(frame.y(value), _share(value)) for value in y_ticks),
+        "share of the pictures answered",
+        (Line("val", tuple((frame.x(point.share), frame.y(point.accuracy)) for point in points)),),
         marks,
         floor=frame.height - BOTTOM,
     )

@@ -99,7 +99,9 @@ def _classes(summary: Summary) -> Content | None:
 
 def _answers(summary: Summary) -> Content | None:
     plot = charts.reliability_plot(summary.headline.reliability) if summary.headline else None
-    return {"reliability": plot} if plot or summary.answers else None
+    min_prob = summary.thresholds.get("min_prob")
+    risk = charts.risk_plot(summary.risk, min_prob if isinstance(min_prob, float) else None)
+    return {"reliability": plot, "risk": risk} if plot or summary.answers else None
 
 
 def _advice(summary: Summary) -> Content | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tellapart import files
 from tellapart.events import Epoch
 from tellapart.judge.intervals import clopper_pearson
+from tellapart.judge.risk import RiskPoint
 from tellapart.report.advice import Advice, Curve
 from tellapart.report.found import Found
 
@@ -141,15 +142,26 @@ class AnswerShare:
     accuracy: float | None = None
     examples: tuple[PictureCard, ...] = ()
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of `accuracy`, or None where there is nothing to base one on."""
+        return None if self.accuracy is None else clopper_pearson(round(self.accuracy * self.n), self.n)
+
+    def as_json(self) -> dict[str, float | int | str | None]:
+        """Return what `evaluate --json` holds of it."""
+        low, high = self.interval or (None, None)
+        numbers = {"n": self.n, "share": self.share, "accuracy": self.accuracy}
+        return {"answer": self.answer, **numbers, "accuracy_low": low, "accuracy_high": high}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
     """One finished run.
 
     `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first), `examples` (other
-    pictures, for what stands behind a count) and `answers` are of `headline_split`. `balanced` makes balanced accuracy
-    the headline. `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes, platform, python,
-    packages {name: version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them.
+    pictures, for what stands behind a count), `answers` and `risk` are of `headline_split`. `balanced` makes balanced
+    accuracy the headline. `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes, platform,
+    python, packages {name: version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them.
     """
 
     title: str
@@ -178,6 +190,7 @@ class Summary:
     findings: tuple[Found, ...] = ()
     curve: Curve | None = None
     advice: tuple[Advice, ...] = ()
+    risk: tuple[RiskPoint, ...] = ()
     thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()

@@ -40,7 +40,8 @@ class Thresholds(BaseModel):
     """A picture is answered with its label when its top probability and its novelty are within these.
 
     What they were chosen for and on comes along: the target, and on `n` held-out pictures the share answered
-    (`coverage`), the share of those that was right (`precision`), and whether that was enough (`reached`).
+    (`coverage`), the share of those that was right (`precision`), and whether that was enough (`reached`). Sets of the
+    likeliest classes that add up to `set_mass` hold the true one with probability `set_coverage`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +54,8 @@ class Thresholds(BaseModel):
     precision: float | None = Field(None, ge=0.0, le=1.0)
     n: int | None = Field(None, ge=0)
     reached: bool | None = None
+    set_mass: float | None = Field(None, ge=0.0, le=1.0)
+    set_coverage: float | None = Field(None, ge=0.0, le=1.0)
 
 
 class Card(BaseModel):

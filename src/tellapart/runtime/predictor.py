@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tellapart.errors import PictureError
 from tellapart.images import default_threads, map_ordered, prepare
-from tellapart.runtime.answers import Answer, answer, softmax
+from tellapart.runtime.answers import Answer, answer, candidates, softmax
 from tellapart.runtime.bundle import Bundle
 
 __all__ = ["Failure", "Prediction", "Predictor", "Source"]
@@ -29,8 +29,10 @@ class Prediction:
 
     `label` is the likeliest class and `prob` its calibrated probability; `probs` float64 [K] in the bundle's order of
     classes; `embedding` float32 [D]; `novelty` in [0, 1] is the share of held-out training pictures less novel;
-    `top` are at most five (label, prob), likeliest first. `path` is None for a picture given as bytes. `file` is where
-    its bytes are when that is another place: `path` of a member of an archive begins with the archive's.
+    `top` are at most five (label, prob), likeliest first; `candidates` are the likeliest classes, as many as it takes
+    to hold the true one as often as the card's `set_coverage` says (none where the card does not say). `path` is None
+    for a picture given as bytes. `file` is where its bytes are when that is another place: `path` of a member of an
+    archive begins with the archive's.
     """
 
     path: str | None
@@ -42,6 +44,7 @@ class Prediction:
     answer: Answer
     top: tuple[tuple[str, float], ...]
     file: str | None = None
+    candidates: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `predict --json` prints; a number that is not finite is None."""
@@ -112,7 +115,9 @@ class Predictor:
         label, prob = top[0]
         novelty = self._novelty.score(embedding, logits)
         said = answer(prob, novelty, thresholds.min_prob, thresholds.max_novelty)
-        return Prediction(_name(source), label, prob, probs, embedding, novelty, said, top)
+        mass = thresholds.set_mass
+        likely = () if mass is None else tuple(classes[index] for index in candidates(probs, mass).tolist())
+        return Prediction(_name(source), label, prob, probs, embedding, novelty, said, top, candidates=likely)
 
 
 def _name(source: Source) -> str | None:
