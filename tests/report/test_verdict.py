@@ -201,3 +201,5 @@ def test_a_number_of_two_pictures_is_not_knowable(make_summary: SummaryMaker) ->
     assert few is not None
     assert many is not None
     assert (few.knowable, many.knowable) == (False, True)
+    said = verdict(make_summary(splits={"test": one_split(9, 10, 0.555, 0.997)}))
+    assert said.headline == "It is better than guessing; how much better, 10 pictures cannot tell."

@@ -29,7 +29,7 @@ AT_LEAST = 96
 _LARGE_PX, _SMALL_PX = 224, 128
 _VERSION = 1  # part of the cache's key: raise it when a thumbnail would come out differently
 # Writing the page and its files takes so long; thumbnails that the budget has no time for are left out.
-_SECONDS_TO_WRITE = 0.7
+_SECONDS_TO_WRITE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

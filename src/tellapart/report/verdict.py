@@ -118,6 +118,8 @@ def _headline(summary: Summary, found: Score, tone: Tone) -> str:
         return "Do not use it: nothing that was tried beat always guessing the most common class."
     if tone == "poor":
         return "Do not rely on it: it is not shown to be better than guessing."
+    if not found.knowable:
+        return f"It is better than guessing; how much better, {amount(found.n)} pictures cannot tell."
     kind = {"test": "new pictures", "val": "validation pictures", "train": "training pictures"}[found.split]
     if summary.balanced:
         share = f"averaged over the classes, it names {_in_a_hundred(found.value)} {kind} right"
