@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -129,7 +130,7 @@ def test_bins_of_few_pictures_are_hollow_and_no_line_leads_through_them() -> Non
     bins = [ReliabilityBin(0.5, 0.6, 40, 0.55, 0.6), ReliabilityBin(0.6, 0.7, 2, 0.65, 0.0)]
     plot = reliability_plot([*bins, ReliabilityBin(0.9, 1.0, 60, 0.95, 0.9)])
     assert plot is not None
-    assert len(plot.lines[1].points) == 2
+    assert len(plot.lines[-1].points) == 2
     assert reliability_plot(bins[1:]) is not None
 
 
@@ -143,6 +144,18 @@ def test_growth_doubles_along_the_axis_and_marks_what_is_forecast():
     assert [mark.style for mark in plot.marks] == ["", "", "few"]
     assert "forecast for 400 pictures: 85.0%" in plot.marks[2].title
     assert charts.growth_plot(advice.Curve(curve.points[1:], n=300)) is None
+
+
+def test_probabilities_before_calibration_are_a_line_of_their_own() -> None:
+    bins = [ReliabilityBin(low / 10, low / 10 + 0.1, 50, low / 10 + 0.05, low / 10 + 0.05) for low in range(5, 10)]
+    before = [dataclasses.replace(part, accuracy=(part.accuracy or 0.0) - 0.1) for part in bins]
+    plot = reliability_plot(bins, before)
+    assert plot is not None
+    _, faint, now = plot.lines
+    assert [x for x, _ in faint.points] == [x for x, _ in now.points]
+    assert all(
+        low > high for (_, low), (_, high) in zip(faint.points, now.points, strict=True)
+    )  # heights run downwards
 
 
 def test_the_point_where_the_model_stops_lies_on_the_risk_coverage_curve() -> None:

@@ -86,7 +86,13 @@ def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe) ->
     found = measured(pictures, embeddings, predictor)
     told = answered(found, predictor)
     curve = risk(told, bundle.card.thresholds.max_novelty)
-    return Evaluation(split_report(found, bundle.classes), bundle.classes, tuple(notes), answer_shares(told, {}), curve)
+    return Evaluation(
+        split_report(found, bundle.classes, bundle.card.temperature),
+        bundle.classes,
+        tuple(notes),
+        answer_shares(told, {}),
+        curve,
+    )
 
 
 @contextlib.contextmanager

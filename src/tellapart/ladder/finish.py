@@ -83,7 +83,9 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
     elif not len(climbed.pictures["val"]):
         seen["train"] = _out_of_fold(climbed)
         yield Note("warning", "There is no validation or test split: all numbers are out-of-fold predictions.")
-    reports = {split: split_report(found, climbed.manifest.classes) for split, found in seen.items()}
+    reports = {
+        split: split_report(found, climbed.manifest.classes, bundle.card.temperature) for split, found in seen.items()
+    }
     with_metrics(
         bundle.path, {split: dict(reports[split].metrics) if split in reports else None for split in ("val", "test")}
     )

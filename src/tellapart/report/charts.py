@@ -305,9 +305,12 @@ def growth_plot(curve: Curve) -> Plot | None:
     )
 
 
-def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
-    """Return how often answers of one probability are right, against that probability; None without a picture."""
-    usable = [b for b in bins if b.n and _finite(b.confidence) and _finite(b.accuracy)]
+def reliability_plot(bins: Sequence[ReliabilityBin], before: Sequence[ReliabilityBin] = ()) -> Plot | None:
+    """Return how often answers of one probability are right, against that probability; None without a picture.
+
+    A faint line is `before` calibration.
+    """
+    usable, earlier = _usable(bins), [b for b in _usable(before) if b.n >= 10]
     if not usable:
         return None
     frame = _Frame(0.0, 1.0, 0.0, 1.0, 280.0)
@@ -331,11 +334,16 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot | None:
         "probability it gave",
         (
             Line("ideal", ((frame.x(0), frame.y(0)), (frame.x(1), frame.y(1)))),
+            Line("best", tuple((frame.x(b.confidence or 0.0), frame.y(b.accuracy or 0.0)) for b in earlier)),
             Line("val", tuple((mark.x, mark.y) for mark in marks if mark.style != "few")),
         ),
         marks,
         floor=frame.height - BOTTOM,
     )
+
+
+def _usable(bins: Sequence[ReliabilityBin]) -> list[ReliabilityBin]:
+    return [b for b in bins if b.n and _finite(b.confidence) and _finite(b.accuracy)]
 
 
 def risk_plot(points: Sequence[RiskPoint], min_prob: float | None) -> Plot | None:

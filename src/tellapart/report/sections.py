@@ -98,10 +98,11 @@ def _classes(summary: Summary) -> Content | None:
 
 
 def _answers(summary: Summary) -> Content | None:
-    plot = charts.reliability_plot(summary.headline.reliability) if summary.headline else None
+    split = summary.headline
+    plot = charts.reliability_plot(split.reliability, split.reliability_before) if split else None
     min_prob = summary.thresholds.get("min_prob")
     risk = charts.risk_plot(summary.risk, min_prob if isinstance(min_prob, float) else None)
-    return {"reliability": plot, "risk": risk} if plot or summary.answers else None
+    return {"reliability": plot, "risk": risk, "split": split} if plot or summary.answers else None
 
 
 def _advice(summary: Summary) -> Content | None:

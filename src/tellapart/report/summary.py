@@ -94,12 +94,17 @@ class ReliabilityBin:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SplitReport:
-    """Numbers of one split. `metrics` holds the keys of the JSON contract; `confusion` int [K, K], row: true class."""
+    """Numbers of one split. `metrics` holds the keys of the JSON contract; `confusion` int [K, K], row: true class.
+
+    `reliability_before` and `ece_before` are of the probabilities as they were before the temperature set them right.
+    """
 
     metrics: Mapping[str, float | int | None]
     per_class: tuple[ClassRow, ...] = ()
     confusion: NDArray[np.int64] | None = None
     reliability: tuple[ReliabilityBin, ...] = ()
+    reliability_before: tuple[ReliabilityBin, ...] = ()
+    ece_before: float | None = None
 
     @property
     def n(self) -> int:
@@ -261,6 +266,8 @@ def _split_json(split: SplitReport) -> dict[str, Any]:
         "per_class": [dataclasses.asdict(row) for row in split.per_class],
         "confusion": split.confusion,
         "reliability": [dataclasses.asdict(bin_) for bin_ in split.reliability],
+        "reliability_before": [dataclasses.asdict(bin_) for bin_ in split.reliability_before],
+        "ece_before": split.ece_before,
     }
 
 
