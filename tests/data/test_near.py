@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance
 
 from tellapart.data import near as near_module
+from tellapart.data.audit import audit
+from tellapart.data.audit.gather import gather_evidence
 from tellapart.data.candidates import candidates
 from tellapart.data.digits import write_digits
 from tellapart.data.facts import PictureFacts, gather
 from tellapart.data.near import Near, near_duplicates
-from tellapart.data.scan import decode_policy
+from tellapart.data.scan import decode_policy, scan
 from tellapart.events import Steps
 from tellapart.recipe import Recipe
 
@@ -303,6 +305,22 @@ def test_a_class_full_of_pairs_is_left_alone_unless_asked_for(tmp_path: Path, sc
     assert any("a (40 of 60)" in note and "--near-duplicates on" in note for note in manifest.notes)
     forced = scan_of(tmp_path / "set", near_duplicates="on")
     assert len({row.group for row in forced.rows}) == 80
+
+
+def test_check_names_near_duplicates_and_near_leaks(tmp_path: Path) -> None:
+    places = {f"train/{'ab'[n % 2]}/{n:02d}.png": scene(n) for n in range(40)}
+    places |= {f"test/{'ab'[n % 2]}/{n:02d}.png": scene(100 + n) for n in range(10)}
+    places |= {f"test/{'ab'[n % 2]}/leak{n}.jpg": again(scene(n)) for n in range(3)} | {
+        "test/b/odd.jpg": again(scene(30))
+    }
+    root = write_set(tmp_path / "set", places)
+    manifest = result(scan(root, Recipe(), tmp_path / "cache", "check"))
+    evidence = result(gather_evidence(manifest, decode_policy(Recipe()), tmp_path / "cache", 2))
+    findings = {finding.check: {row.path for row in finding.rows} for finding in audit(evidence) if finding is not None}
+    copies = {f"{n:02d}.png" for n in range(3)} | {f"leak{n}.jpg" for n in range(3)} | {"30.png", "odd.jpg"}
+    assert {Path(path).name for path in findings["near_duplicate"]} == copies
+    assert {Path(path).name for path in findings["split_leak"]} == {f"leak{n}.jpg" for n in range(3)} | {"odd.jpg"}
+    assert {Path(path).name for path in findings["identical_in_two_classes"]} == {"30.png", "odd.jpg"}
 
 
 def test_new_copies_of_old_pictures_keep_their_split(tmp_path: Path, scan_of: Scan) -> None:
