@@ -17,6 +17,8 @@ _STEPS = 3
 _FURTHEST = 0.08  # how far an edge may move beyond the picture's own, as a share of the side
 _LONGEST_STEP = 0.04
 _BLOCK_PX = 4
+_BLACK, _WHITE = 5, 250
+_LEAST_OPEN = 0.2
 # Binomial smoothing, so that what a resize or a codec does to single pixels counts for little.
 _PLACES = np.arange(SIDE_PX)
 _OFF = np.abs(_PLACES[:, None] - _PLACES[None]).clip(0, 2)
@@ -31,13 +33,14 @@ def differences(
     """Return how far each of `others` differs from its one, float32 [n], and how far it does in the worst place.
 
     Thumbnails are uint8 [n, 32, 32, 3]; the search begins at `WINDOWS[windows]`. A window on the one is moved and
-    stretched, and its levels follow a parabola (one for all channels, an offset for each), until it fits the other.
-    What is left is given as a share of the other's own contrast: 0 is the same, 1 nothing in common; over all, and for
-    the worst of 64 blocks. Source: S. Baker, I. Matthews, "Lucas-Kanade 20 Years On", IJCV 56 (2004), additive.
+    stretched, and its levels follow a parabola (one for all channels, an offset for each) up to black and white, until
+    it fits the other. What is left is given as a share of the other's own contrast: 0 is the same, 1 nothing in common;
+    over all, and for the worst of 64 blocks.
+    Source: S. Baker, I. Matthews, "Lucas-Kanade 20 Years On", IJCV 56 (2004), additive.
     """
     plain, target = _smoothed(ones), _smoothed(others)
-    target = _centred(target)
-    energy = np.maximum(_dot(target, target), 1e-3)
+    own = _centred(target)
+    energy = np.maximum(_dot(own, own), 1e-3)
     edges = np.array(WINDOWS, dtype=np.float32)[windows]
     best = np.full(len(plain), np.inf, dtype=np.float32)
     worst = best.copy()
@@ -73,13 +76,19 @@ def _smoothed(thumbnails: NDArray[np.uint8]) -> FloatArray:
 
 
 def _resampled(planes: FloatArray, edges: FloatArray) -> FloatArray:
-    """Return what each window (left, top, right, bottom) shows, stretched to 32 x 32; beyond an edge, the edge."""
+    """Return what each window (left, top, right, bottom) shows, stretched to 32 x 32; beyond an edge, the edge.
+
+    Cubic, because straight lines between pixels blur, and a crop would differ by that. Source: R. Keys, IEEE TASSP 29
+    (1981) 1153-1160, with a = -1/2.
+    """
 
     def rows(low: FloatArray, high: FloatArray) -> FloatArray:
         places = SIDE_PX * (low[:, None] + _ALONG * (high - low)[:, None]) - 0.5
-        places = places.clip(0, SIDE_PX - 1)[:, :, None]
-        hat: FloatArray = np.maximum(0.0, 1.0 - np.abs(places - _PLACES.astype(np.float32)))
-        return hat
+        off = np.abs(places.clip(0, SIDE_PX - 1)[:, :, None] - _PLACES.astype(np.float32))
+        near, far = (1.5 * off - 2.5) * off**2 + 1, ((2.5 - 0.5 * off) * off - 4) * off + 2
+        weights = np.where(off < 1, near, np.where(off < 2, far, 0))
+        whole: FloatArray = weights / weights.sum(axis=2, keepdims=True)
+        return whole
 
     left, top, right, bottom = edges.T
     resampled: FloatArray = rows(top, bottom)[:, None] @ planes @ rows(left, right).transpose(0, 2, 1)[:, None]
@@ -87,15 +96,30 @@ def _resampled(planes: FloatArray, edges: FloatArray) -> FloatArray:
 
 
 def _relit(seen: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the gain, [n], and what is left of the target after the best parabola of what is seen, [n, 3, 32, 32]."""
-    flat = _centred(seen)
-    bent = _centred(((seen - seen.mean(axis=(1, 2, 3), keepdims=True)) / 128) ** 2)
-    energy = np.maximum(_dot(flat, flat), 1e-3)
-    gain = _dot(flat, target) / energy
-    rest = target - _by(gain, flat)
-    bent = bent - _by(_dot(bent, flat) / energy, flat)
-    rest = rest - _by(_dot(bent, rest) / np.maximum(_dot(bent, bent), 1e-3), bent)
-    return gain, rest
+    """Return the gain, [n], and what is left of the target after the best parabola of what is seen, [n, 3, 32, 32].
+
+    Where the target is black or white its light was cut off: the parabola is fitted without, and cut off there too.
+    """
+    weights = ((target > _BLACK) & (target < _WHITE)).astype(np.float32)
+    weights[weights.mean(axis=(1, 2, 3)) < _LEAST_OPEN] = 1.0
+    counts = np.maximum(weights.sum(axis=(2, 3), keepdims=True), 1.0)
+
+    def centre(planes: FloatArray) -> FloatArray:
+        mean: FloatArray = (planes * weights).sum(axis=(2, 3), keepdims=True) / counts
+        return mean
+
+    aim = centre(target)
+    flat = seen - centre(seen)
+    bent = ((seen - seen.mean(axis=(1, 2, 3), keepdims=True)) / 128) ** 2
+    bent -= centre(bent)
+    held = weights * flat
+    energy = np.maximum(_dot(held, flat), 1e-3)
+    gain = _dot(held, target - aim) / energy
+    bent -= _by(_dot(held, bent) / energy, flat)
+    held = weights * bent
+    bend = _dot(held, target - aim) / np.maximum(_dot(held, bent), 1e-3)
+    told = aim + _by(gain, flat) + _by(bend, bent)
+    return gain, target - told.clip(0, 255)
 
 
 def _moved(edges: FloatArray, seen: FloatArray, rest: FloatArray, gain: FloatArray) -> FloatArray:

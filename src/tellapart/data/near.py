@@ -26,21 +26,24 @@ from tellapart.images import DecodePolicy, Pixels, map_ordered
 
 __all__ = ["Near", "near_duplicates"]
 
-_VERSION = 1  # part of the cache's key: raise it when other pairs would be found
+_VERSION = 2  # part of the cache's key: raise it when other pairs would be found
 # A pair is confirmed under a third of what the third nearest stranger leaves for the closest tenth of the pictures (the
 # first two may be copies), and under `_MOST` in any set. In 3,781 photos of clothes, many of them shirts on one cloth,
-# that is 0.115, and the first two shirts that are not one leave 0.12; in 5,000 of CIFAR-10 0.18, where strangers begin
-# at 0.35; in 1,797 digits 0.06, where they begin at 0.08. Planted copies leave 0.01 to 0.13 (90 of 100, any kind).
-_SHARE = 0.3
+# that is 0.119, and one pair of shirts leaves 0.115; in 5,000 of CIFAR-10 0.197, and what leaves less are copies; in
+# 1,797 digits 0.064, and none leave less than 0.12. Planted copies leave 0.01 to 0.11 (nine of ten of each kind).
+_SHARE = 1 / 3
 _MOST = 0.2
 _NEIGHBOUR = 3
 _QUANTILE = 0.1
 # What is left in the worst of 64 blocks may be this many times as much: a small thing that is there in one alone.
-_WORST = 3.0
+_WORST = 3.5
 _SAMPLE = 300
 _LEAST_CONTRAST = 4.0  # in levels: what is flat looks like all else that is flat
+_AGAIN = 3.0
 _CHUNK = 512
 _BATCH = 32
+
+_Laid = tuple[Pixels, Pixels, NDArray[np.intp]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,20 +119,37 @@ def _found(pictures: _Pictures, hashes: NDArray[np.uint64], threads: int) -> Ste
     pairs = yield from candidates(hashes, threads)
     if not len(pairs):
         return _Found([], 0, None)
-    spread = yield from _spread(pictures, threads)
-    threshold = min(_MOST, _SHARE * spread)
-    confirmed = []
+    threshold = min(_MOST, _SHARE * (yield from _spread(pictures, hashes, threads)))
+    # A crop is a window on its picture, and not the other way: first from the side that the hashes tell. What was cut
+    # off at white is like what was not, and not the other way: then from the other side.
+    turn = _bits(hashes, pairs[:, ::-1]).min(axis=1) < _bits(hashes, pairs).min(axis=1)
+    pairs[turn] = pairs[turn, ::-1]
+    left, near = yield from _measured(pictures, hashes, pairs, threshold, threads)
+    again = np.flatnonzero(~near & (left < _AGAIN * threshold))
+    left[again], near[again] = yield from _measured(pictures, hashes, pairs[again, ::-1], threshold, threads)
+    confirmed = np.flatnonzero(near)
+    ends = [
+        (min(one, other), max(one, other), round(difference, 4))
+        for (one, other), difference in zip(pairs[confirmed].tolist(), left[confirmed].tolist(), strict=True)
+    ]
+    return _Found(ends, len(pairs), round(threshold, 4))
+
+
+def _measured(
+    pictures: _Pictures, hashes: NDArray[np.uint64], pairs: NDArray[np.intp], threshold: float, threads: int
+) -> Steps[tuple[FloatArray, NDArray[np.bool_]]]:
+    """Return what each first picture leaves of the second, float32 [m], and whether that confirms the pair."""
+    left, near = np.zeros(len(pairs), dtype=np.float32), np.zeros(len(pairs), dtype=bool)
     at = 0
-    for left, worst in map_ordered(_compared, _laid(pictures, pairs), threads):
-        for index in np.flatnonzero((left < threshold) & (worst < _WORST * threshold)).tolist():
-            one, other, _ = pairs[at + index].tolist()
-            confirmed.append((one, other, round(float(left[index]), 4)))
-        at += len(left)
+    for difference, worst in map_ordered(_compared, _laid(pictures, hashes, pairs), threads):
+        part = slice(at, at + len(difference))
+        left[part], near[part] = difference, (difference < threshold) & (worst < _WORST * threshold)
+        at += len(difference)
         yield Progress("scan", at, len(pairs), "look-alikes")
-    return _Found(confirmed, len(pairs), round(threshold, 4))
+    return left, near
 
 
-def _spread(pictures: _Pictures, threads: int) -> Steps[float]:
+def _spread(pictures: _Pictures, hashes: NDArray[np.uint64], threads: int) -> Steps[float]:
     """Return what the third nearest picture leaves, for the closest tenth of a sample; the nearest by a coarse look."""
     total = len(pictures.digests)
     sample = np.unique(np.linspace(0, total - 1, min(total, _SAMPLE)).astype(int))
@@ -147,22 +167,29 @@ def _spread(pictures: _Pictures, threads: int) -> Steps[float]:
         likeness = np.take_along_axis(likeness, best, axis=1)
         nearest = np.take_along_axis(nearest, best, axis=1)
         yield Progress("scan", int(part[-1]) + 1, total, "look-alikes")
-    pairs = np.stack([np.repeat(sample, count), nearest.ravel(), np.zeros(nearest.size, dtype=np.intp)], axis=1)
-    left = np.concatenate([left for left, _ in map_ordered(_compared, _laid(pictures, pairs), threads)])
+    pairs = np.stack([np.repeat(sample, count), nearest.ravel()], axis=1)
+    left, _ = yield from _measured(pictures, hashes, pairs, 0.0, threads)
     return float(np.quantile(left.reshape(-1, count).max(axis=1), _QUANTILE))
 
 
-def _laid(pictures: _Pictures, pairs: NDArray[np.intp]) -> Iterator[tuple[Pixels, Pixels, NDArray[np.intp]]]:
-    """Yield the thumbnails of pairs (one, other, window), a few pairs at a time."""
+def _laid(pictures: _Pictures, hashes: NDArray[np.uint64], pairs: NDArray[np.intp]) -> Iterator[_Laid]:
+    """Yield the thumbnails of pairs, a few at a time, and the window on the first that is most like the second."""
     for start in range(0, len(pairs), _CHUNK):
         part = pairs[start : start + _CHUNK]
-        unique, places = np.unique(part[:, :2], return_inverse=True)
+        windows = _bits(hashes, part).argmin(axis=1)
+        unique, places = np.unique(part, return_inverse=True)
         small = pictures.thumbnails(unique.tolist())
         places = places.reshape(-1, 2)
         for at in range(0, len(part), _BATCH):
             ones, others = small[places[at : at + _BATCH, 0]], small[places[at : at + _BATCH, 1]]
-            yield ones, others, part[at : at + _BATCH, 2]
+            yield ones, others, windows[at : at + _BATCH]
 
 
-def _compared(laid: tuple[Pixels, Pixels, NDArray[np.intp]]) -> tuple[FloatArray, FloatArray]:
+def _bits(hashes: NDArray[np.uint64], pairs: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Return uint8 [m, 7]: in how many bits each window on the first differs from all of the second."""
+    bits: NDArray[np.uint8] = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1], :1])
+    return bits
+
+
+def _compared(laid: _Laid) -> tuple[FloatArray, FloatArray]:
     return differences(*laid)
