@@ -20,7 +20,7 @@ __all__ = ["check"]
 
 OPTIONS = (
     *("val", "test", "path_column", "label_column", "split_column", "group_column", "group_series", "skip_missing"),
-    *("nested", "unlabelled", "corrections", "background", "max_pixels", "min_side"),
+    *("nested", "unlabelled", "corrections", "near_duplicates", "background", "max_pixels", "min_side"),
     *("backbone", "image_size", "budget", "threads", "seed"),
 )
 _SHOWN = 5
