@@ -29,7 +29,7 @@ __all__ = [
     "parse_duration",
 ]
 
-Method = Literal["auto", "majority", "probe", "scratch"]
+Method = Literal["auto", "majority", "classical", "probe", "scratch"]
 Effort = Literal["quick", "balanced", "best"]
 
 DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}

@@ -97,7 +97,7 @@ def test_without_a_validation_split_no_number_is_of_pictures_that_were_learned_f
     assert run.result["val"] is run.result["test"] is None
     assert [rung["val"] for rung in run.result["ladder"]] == [None]
     assert run.summary is not None
-    assert any("out-of-fold" in note for note in run.summary.notes)
+    assert any("left out in turn" in note for note in run.summary.notes)
 
 
 def test_a_device_that_cannot_be_used_is_refused(photos: Path, tmp_path: Path) -> None:

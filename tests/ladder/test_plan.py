@@ -35,12 +35,20 @@ def test_few_photos_with_weights_get_the_probe_alone() -> None:
 
 def test_a_run_without_weights_gets_a_network_of_its_own_and_says_why() -> None:
     chosen = plan(dataclasses.replace(FACTS, weights=None, no_weights="no pretrained weights were found"))
-    assert chosen.climbed == ("majority", "scratch")
+    assert chosen.climbed == ("majority", "classical", "scratch")
     assert next(rung.why for rung in chosen.rungs if rung.method == "probe") == "no pretrained weights were found"
 
 
+def test_without_weights_features_by_hand_come_first_and_alone_where_pictures_are_few() -> None:
+    for effort in ("quick", "balanced", "best"):
+        assert climbed(weights=None, effort=effort, num_train=60) == ("majority", "classical")
+    assert climbed(weights=None, num_train=60, method="scratch") == ("majority", "scratch")
+    assert climbed(method="classical") == ("majority", "classical")
+
+
 def test_many_pictures_or_tiny_ones_are_worth_a_network_of_their_own_beside_the_probe() -> None:
-    assert climbed(num_train=5_000) == climbed(median_side_px=28) == ("majority", "probe", "scratch")
+    assert climbed(num_train=5_000) == ("majority", "probe", "scratch")
+    assert climbed(median_side_px=28) == ("majority", "classical", "probe", "scratch")
     assert climbed(num_train=5_000, effort="quick") == ("majority", "probe")
 
 
@@ -80,7 +88,7 @@ def test_every_rung_is_climbed_or_left_out_with_a_reason(
         can_train_networks=torch,
     )
     chosen = plan(facts)
-    assert [rung.method for rung in chosen.rungs] == ["majority", "probe", "scratch"]
+    assert [rung.method for rung in chosen.rungs] == ["majority", "classical", "probe", "scratch"]
     assert all(rung.why for rung in chosen.rungs)
     assert chosen == plan(facts)
     assert chosen.climbed[0] == "majority"

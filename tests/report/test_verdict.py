@@ -76,7 +76,7 @@ def test_without_a_test_split_it_says_that_validation_chose_the_model(make_summa
 def test_with_nothing_held_out_it_says_that_the_numbers_say_almost_nothing(make_summary: SummaryMaker) -> None:
     said = judged(make_summary, splits={"train": one_split(154, 154, 0.97, 1.0)})
     assert said.tone == "fair"
-    assert "Nothing was held out" in said.cautions[0]
+    assert "Nothing was set apart" in said.cautions[0]
     none = judged(make_summary, splits={})
     assert (none.tone, none.score) == ("poor", None)
     assert "no verdict" in none.headline

@@ -11,7 +11,9 @@ from tellapart.data.groups import components
 from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.data.split import Group, place
 
-__all__ = ["Assigned", "Picture", "assign", "carved_shares", "read_previous"]
+__all__ = ["Assigned", "Picture", "assign", "carved_shares", "read_previous", "too_few_to_set_apart"]
+
+_ENOUGH_TO_SET_APART = 8  # pictures of a class, on average: with fewer, one in a test split says nothing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +55,17 @@ def carved_shares(given: Sequence[Split], val: float, test: float) -> tuple[floa
     what there is to be. Shares are of the pictures that are carved, not of all.
     """
     return (0.0 if "val" in given else val, 0.0 if "val" in given or "test" in given else test)
+
+
+def too_few_to_set_apart(pictures: Sequence[Picture]) -> str:
+    """Return why no picture is set apart for validation and test, where classes have so few; else nothing."""
+    counts = Counter(picture.label for picture in pictures)
+    if sum(counts.values()) >= _ENOUGH_TO_SET_APART * len(counts):
+        return ""
+    return (
+        f"{len(pictures)} picture(s) in {len(counts)} classes are too few to set some apart: all are learned from, and "
+        "numbers are of pictures left out in turn, by models that had not seen them."
+    )
 
 
 def assign(

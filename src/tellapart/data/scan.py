@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tellapart.data.archive import Unpacked, is_archive, unpacked
-from tellapart.data.assign import Picture, assign, read_previous
+from tellapart.data.assign import Picture, assign, read_previous, too_few_to_set_apart
 from tellapart.data.corrections import Corrected
 from tellapart.data.disk import Stamp, stamps
 from tellapart.data.facts import PictureFacts, Refusal, gather
@@ -29,7 +29,7 @@ from tellapart.data.walk import walk
 from tellapart.errors import DataError, RecipeError
 from tellapart.events import Decision, Note, StageBegan, StageEnded, Steps
 from tellapart.images import DecodePolicy, default_threads
-from tellapart.recipe import Recipe
+from tellapart.recipe import DataOptions, Recipe
 
 __all__ = ["Purpose", "decode_policy", "scan"]
 
@@ -236,7 +236,13 @@ def _assemble(
             labels = [picture.label for picture in pictures]
             alike = near_groups(near, keep, labels, recipe.data.near_duplicates == "on")
             pictures = alike.joined(pictures)
-        assigned = assign(pictures, given, recipe.seed, recipe.data.val, recipe.data.test, previous)
+        val, test = recipe.data.val, recipe.data.test
+        wanted = (val, test) != (DataOptions().val, DataOptions().test)
+        fresh = purpose == "train" and not given and previous is None and not wanted
+        if fresh and (few := too_few_to_set_apart(pictures)):
+            val, test = 0.0, 0.0
+            notes.append(("warning", few))
+        assigned = assign(pictures, given, recipe.seed, val, test, previous)
     rows: list[Row] = []
     facts: list[PictureFacts] = []
     for index, picture, split, group in zip(keep, pictures, assigned.splits, assigned.groups, strict=True):

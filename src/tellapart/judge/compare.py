@@ -41,7 +41,8 @@ def compare(
     """Compare two models' probabilities [N, K] on the same pictures, with true classes int [N].
 
     `balanced` gives each class present the same weight. The challenger is `better` when the whole interval is below
-    0; with `against_majority`, when the difference is, since anything that beats guessing is usable. Losses are
+    0; with `against_majority`, when the difference is, since anything that beats guessing is usable, and when there is
+    no picture to tell by, since what looks at pictures is more likely to be of use than what does not. Losses are
     clipped at 16.1 nats a row (`PROB_FLOOR`), so that one row cannot decide alone. `names` are used in `words`.
 
     The interval is Student's on paired differences; balanced, on the mean of class means, with the Welch-Satterthwaite
@@ -55,7 +56,8 @@ def compare(
         raise ValueError(f"both models must predict the same classes, got {challenger.shape} and {champion.shape}")
     n = len(targets)
     if n == 0:
-        return Comparison(False, 0.0, -math.inf, math.inf, 0, f"There were no pictures to compare {_listed(names)} on.")
+        words = f"There were no pictures to compare {_listed(names)} on."
+        return Comparison(against_majority, 0.0, -math.inf, math.inf, 0, words)
     gaps = row_losses(targets, challenger) - row_losses(targets, champion)
     strata = [gaps[targets == index] for index in np.unique(targets)] if balanced else [gaps]
     difference, low, high = _interval(strata)

@@ -133,6 +133,7 @@ def _facts(run: Run, manifest: Manifest, weights: Weights | None, export: Export
         no_weights=why_no_weights(run.recipe.model.backbone),
         graph_cached=export is not None and export.cached,
         can_train_networks=find_spec("torch") is not None,
+        can_train_classical=find_spec("sklearn") is not None and find_spec("onnx") is not None,
     )
 
 

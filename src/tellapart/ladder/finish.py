@@ -82,7 +82,10 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
         seen["test"] = measured(*test, predictor)
     elif not len(climbed.pictures["val"]):
         seen["train"] = _out_of_fold(climbed)
-        yield Note("warning", "There is no validation or test split: all numbers are out-of-fold predictions.")
+        words = (
+            "all numbers are of pictures left out in turn" if len(seen["train"].pictures) else "there are no numbers"
+        )
+        yield Note("warning", f"No picture was set apart for validation or test: {words}.")
     reports = {
         split: split_report(found, climbed.manifest.classes, bundle.card.temperature) for split, found in seen.items()
     }
@@ -142,7 +145,8 @@ def _report(
 ) -> Steps[Summary]:
     began = time.monotonic()
     bundle, manifest, fitted = predictor.bundle, climbed.manifest, climbed.winner.fitted
-    headline = next(seen[split] for split in ("test", "val", "train") if split in seen and len(seen[split].pictures))
+    there = (seen[split] for split in ("test", "val", "train") if split in seen and len(seen[split].pictures))
+    headline = next(there, seen["train"])
     numbers: dict[str, Metrics | None] = {split: found.metrics for split, found in seen.items()}
     fingerprint = fingerprint_of_test(manifest.where(split="test"))
     said = answered(headline, predictor)

@@ -14,11 +14,15 @@ __all__ = ["Facts", "Plan", "Rung", "plan"]
 _EXPORT_SECONDS = 15.0
 _PROBE_SECONDS = 3.0
 _SCRATCH_SECONDS = 20.0
+_CLASSICAL_SECONDS = 4.0
+_CLASSICAL_SECONDS_PER_PICTURE = 0.004
 
 # With pretrained weights at hand a network from nothing is worth its time where there is much to learn from, or where
 # the pictures are so small that a backbone made for photographs sees them only enlarged.
 _MANY_PICTURES = 2_000
 _SMALL_SIDE_PX = 64
+# Without pretrained weights, features made by hand beat a network of our own below so many pictures.
+_FEW_FOR_A_NETWORK = 300
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Facts:
     no_weights: str
     graph_cached: bool
     can_train_networks: bool
+    can_train_classical: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ class Plan:
 
 def plan(facts: Facts) -> Plan:
     """Return the plan. Raises RecipeError when a method was asked for by name and cannot be had."""
-    rungs = (Rung("majority", True, "the mark that anything useful must beat"), _probe(facts), _scratch(facts))
+    mark = Rung("majority", True, "the mark that anything useful must beat")
+    rungs = (mark, _classical(facts), _probe(facts), _scratch(facts))
     if facts.method == "auto":
         return Plan(rungs)
     for rung in rungs:
@@ -79,6 +85,24 @@ def plan(facts: Facts) -> Plan:
     )
 
 
+def _classical(facts: Facts) -> Rung:
+    if not facts.can_train_classical:
+        return Rung("classical", False, 'it needs the extra [train]: pip install "tellapart[train]"')
+    needed = _CLASSICAL_SECONDS + _CLASSICAL_SECONDS_PER_PICTURE * min(facts.num_train, _MANY_PICTURES)
+    if short := _too_short(facts, needed):
+        return Rung("classical", False, short)
+    if facts.method == "classical":
+        return Rung("classical", True, "--method classical was asked for")
+    if facts.weights is None:
+        return Rung("classical", True, "there are no pretrained weights, and features made by hand need none")
+    if facts.effort == "quick":
+        return Rung("classical", False, "--effort quick ends with the probe where there are pretrained weights")
+    if facts.median_side_px > _SMALL_SIDE_PX:
+        why = "on photographs, pretrained features are better than those made by hand"
+        return Rung("classical", False, why)
+    return Rung("classical", True, f"pictures of {facts.median_side_px} px may suit features made by hand")
+
+
 def _probe(facts: Facts) -> Rung:
     if facts.weights is None:
         return Rung("probe", False, facts.no_weights)
@@ -93,6 +117,9 @@ def _scratch(facts: Facts) -> Rung:
         return Rung("scratch", False, short)
     if facts.method == "scratch":
         return Rung("scratch", True, "--method scratch was asked for")
+    if facts.weights is None and facts.num_train < _FEW_FOR_A_NETWORK:
+        why = f"{facts.num_train:,} training pictures are too few for a network from nothing to beat features by hand"
+        return Rung("scratch", False, why)
     if facts.weights is None:
         return Rung("scratch", True, "there are no pretrained weights to start from")
     if facts.effort == "quick":

@@ -17,7 +17,9 @@ from tellapart.ladder.run import Run
 from tellapart.learn.ahead import Ahead, Squares
 from tellapart.learn.backbones import find_weights
 from tellapart.learn.backbones_export import Export, Graph, start_export
+from tellapart.learn.classical import classical, seen_by_hand
 from tellapart.learn.embed import embed, measure_rate, missing
+from tellapart.learn.features import features
 from tellapart.learn.majority import majority
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, IntArray, Pictures
@@ -29,6 +31,7 @@ _FIT_SECONDS_PER_LOGIT = 3e-4
 _FIT_SHARE = 0.25
 _WORTH_ADDING = 0.05  # of the pictures left out: for fewer, embedding goes no further
 _LOOKED_AT_BY_MAJORITY = 4_000
+_FEW_BY_HAND = 2_000  # pictures: features of fewer are a matter of seconds
 _MAJORITY_SECONDS_PER_PICTURE = 0.01
 
 
@@ -70,7 +73,7 @@ class Rungs:
         """
         if method == "probe":
             return self._probe(backbone)
-        return {"majority": self._majority, "scratch": self._scratch}[method]()
+        return {"majority": self._majority, "classical": self._classical, "scratch": self._scratch}[method]()
 
     def _all(self) -> dict[Split, IntArray]:
         return {split: np.arange(len(found), dtype=np.int64) for split, found in self.pictures.items()}
@@ -87,6 +90,45 @@ class Rungs:
         num_classes, cache = len(self.manifest.classes), self.run.cache
         fitted = yield from majority(train, val, num_classes, self.preprocess, self.run.recipe, cache, look=look)
         return Made(fitted, rows)
+
+    def _classical(self) -> Steps[Made]:
+        grey = bool(self.manifest.facts.get("all_grey"))
+        rows, cost = yield from self._affordable_by_hand(grey)
+        fitted = yield from classical(
+            self.pictures["train"].take(rows["train"]),
+            self.pictures["val"].take(rows["val"]),
+            len(self.manifest.classes),
+            self.preprocess,
+            self.run.recipe,
+            self.run.cache,
+            self._left,
+            shorter_px=self._shorter_px,
+            grey=grey,
+            threads=self.threads,
+        )
+        return Made(fitted, rows, cost)
+
+    def _affordable_by_hand(self, grey: bool) -> Steps[tuple[dict[Split, IntArray], float]]:
+        """Return the pictures whose features half of the time pays for, and the seconds that one takes."""
+        total = sum(map(len, self.pictures.values()))
+        if total < _FEW_BY_HAND:
+            return self._all(), 0.0
+        preprocess = seen_by_hand(self.preprocess, self._shorter_px, self.run.recipe)
+        graph, _ = features(preprocess.image_size, grey)
+        cost = yield from measure_rate(graph, preprocess, self.pictures["train"].files[:8], self.threads)
+        most = int(0.5 * max(0.0, self._left()) / cost)
+        if most >= total:
+            return self._all(), cost
+        rows = thinned(self.pictures, max(3 * len(self.manifest.classes), most))
+        words = f"{total:,} pictures at {1000 * cost:.1f} ms each are more than half of the budget pays for"
+        yield Decision("pictures_for_classical", sum(map(len, rows.values())), words)
+        return rows, cost
+
+    @property
+    def _shorter_px(self) -> int:
+        sides = self.manifest.facts["shorter_side"]
+        assert isinstance(sides, list | tuple)
+        return int(sides[-1])
 
     def _probe(self, backbone: str | None) -> Steps[Made]:
         seen = yield from self.looked_at(backbone)
@@ -192,8 +234,6 @@ class Rungs:
         from tellapart.learn.torch_scratch import scratch
 
         train, val = self.pictures["train"], self.pictures["val"]
-        sides = self.manifest.facts["shorter_side"]
-        assert isinstance(sides, list | tuple)
         fitted = yield from scratch(
             train,
             val,
@@ -201,7 +241,7 @@ class Rungs:
             self.preprocess,
             self.run.recipe,
             self._left,
-            shorter_px=int(sides[-1]),
+            shorter_px=self._shorter_px,
             grey=bool(self.manifest.facts.get("all_grey")),
             num_later=len(self.pictures["test"]),
         )

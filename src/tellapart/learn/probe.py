@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tellapart import judge
 from tellapart.errors import OutOfTimeError
 from tellapart.events import Decision, Note, Steps
 from tellapart.images import Preprocess, default_threads
@@ -19,6 +18,7 @@ from tellapart.learn import embed
 from tellapart.learn.backbones_export import Graph
 from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import fit_linear
+from tellapart.learn.linear_head import class_weights, linear_head, mirrored_views_help
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures
 from tellapart.recipe import Recipe
 
@@ -59,14 +59,15 @@ def probe(
     views = yield from source.embed(train, into=both[: len(train)])
     of_val = yield from source.embed(val)
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
-    weights = yield from _class_weights(train.targets, num_classes)
+    weights = yield from class_weights(train.targets, num_classes)
     began = time.monotonic()
-    fitted = yield from fit_linear(views, train.targets, num_classes, folds, weights, seed=recipe.seed)
-    flip = False
+    fitted = yield from linear_head(views, train.targets, num_classes, folds, weights, recipe.seed)
+    flip, regression = False, fitted.penalty > 0
     try:
-        flip = yield from _flip(
-            source, train, views, folds, weights, num_classes, recipe, seconds_left, time.monotonic() - began
-        )
+        if regression:
+            flip = yield from _flip(
+                source, train, views, folds, weights, num_classes, recipe, seconds_left, time.monotonic() - began
+            )
         if flip:
             yield from source.embed(train, flip=True, into=both[len(train) :])
             fitted = yield from fit_linear(both, train.targets, num_classes, folds, weights, views=2, seed=recipe.seed)
@@ -77,7 +78,8 @@ def probe(
     if fitted.sweep:
         best = min(point.log_loss for point in fitted.sweep)
         words = f"the lowest out-of-fold log loss, {best:.4f}, of {len(fitted.sweep)} penalties"
-    yield Decision("penalty", fitted.penalty, words)
+    if regression:
+        yield Decision("penalty", fitted.penalty, words)
     return Fitted(
         method="probe",
         trunk=graph.model,
@@ -89,7 +91,7 @@ def probe(
         backbone=graph.name,
         licence=graph.licence,
         details={
-            "penalty": fitted.penalty,
+            **({"penalty": fitted.penalty} if regression else {"head": "class_means"}),
             "sweep": [[point.penalty, point.log_loss] for point in fitted.sweep],
             "flip": flip,
             "class_weights": weights is not None,
@@ -163,20 +165,6 @@ def _seems_to_have_a_card() -> bool:
     return Path("/dev/nvidia0").exists() or Path("C:/Windows/System32/nvcuda.dll").exists()
 
 
-def _class_weights(targets: IntArray, num_classes: int) -> Steps[NDArray[np.float64] | None]:
-    """Return a weight for each picture, float64 [N], so that classes count alike; None where they nearly do already."""
-    counts = np.bincount(targets, minlength=num_classes)
-    present = counts[counts > 0]
-    ratio = present.max() / present.min()
-    words = f"the largest class has {ratio:.1f} times the pictures of the smallest"
-    if not judge.is_unbalanced(counts):
-        yield Decision("class_weights", "none", words)
-        return None
-    yield Decision("class_weights", "inverse_frequency", words)
-    each = len(targets) / (len(present) * np.maximum(counts, 1))
-    return np.asarray(each[targets], dtype=np.float64)
-
-
 def _flip(
     source: _Source,
     train: Pictures,
@@ -205,7 +193,7 @@ def _flip(
     mirrored = yield from source.embed(part, flip=True)
     cost = (time.monotonic() - began) / max(1, absent)
     sample_weights = None if weights is None else weights[sample]
-    helps, words = yield from _flip_helps(
+    helps, words = yield from mirrored_views_help(
         views[sample], mirrored, part.targets, folds[sample], sample_weights, num_classes, recipe.seed
     )
     if helps and seconds_left is not None:
@@ -216,37 +204,6 @@ def _flip(
             words += f" Yet {still:,} more would take about {still * cost:.0f} s, and {max(0.0, left):.0f} s are left."
     yield Decision("flip", helps, words)
     return helps
-
-
-def _flip_helps(
-    plain: FloatArray,
-    mirrored: FloatArray,
-    targets: IntArray,
-    folds: IntArray,
-    weights: NDArray[np.float64] | None,
-    num_classes: int,
-    seed: int,
-) -> Steps[tuple[bool, str]]:
-    """Cross-validate with and without mirrored views on the same pictures and folds; compare log losses in pairs.
-
-    They help when the mean difference is more than a standard error below zero: twice the time for nothing is a loss.
-    """
-    without = yield from fit_linear(plain, targets, num_classes, folds, weights, seed=seed)
-    both = np.concatenate([plain, mirrored])
-    with_them = yield from fit_linear(both, targets, num_classes, folds, weights, views=2, seed=seed)
-    if not len(without.rows):
-        return False, "too few pictures for folds"
-    comparison = judge.compare(
-        targets[without.rows],
-        judge.softmax(with_them.out_of_fold),
-        judge.softmax(without.out_of_fold),
-        balanced=weights is not None,
-        names=("mirrored views added", "pictures as they are"),
-    )
-    standard_error = (comparison.high - comparison.low) / 4
-    helps = comparison.difference < -standard_error
-    verdict = "more than a standard error better: added" if helps else "less than a standard error better: left out"
-    return helps, f"{comparison.words} Mirrored views are {verdict}."
 
 
 def _sample(pictures: Pictures, size: int) -> IntArray:

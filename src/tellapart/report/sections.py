@@ -30,7 +30,7 @@ METHODS = {
     "finetune": "a pretrained network, trained further",
     "scratch": "a small network, trained from nothing",
 }
-KINDS: Mapping[SplitName, str] = {"test": "test", "val": "validation", "train": "training"}
+KINDS: Mapping[SplitName, str] = {"test": "test", "val": "validation", "train": "left-out"}
 
 Content = dict[str, Any]
 

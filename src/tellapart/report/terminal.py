@@ -57,7 +57,7 @@ def show(summary: Summary, console: Console) -> None:
 
 
 def _score_line(score: Score) -> str:
-    kind = {"test": "test", "val": "validation", "train": "training"}[score.split]
+    kind = {"test": "test", "val": "validation", "train": "left-out"}[score.split]
     parts = [f"{score.name} {percent(score.value, score.n)} on {amount(score.n)} {kind} pictures"]
     between = interval(score.low, score.high, score.n)
     if between:

@@ -120,7 +120,7 @@ def _headline(summary: Summary, found: Score, tone: Tone) -> str:
         return "Do not rely on it: it is not shown to be better than guessing."
     if not found.knowable:
         return f"It is better than guessing; how much better, {amount(found.n)} pictures cannot tell."
-    kind = {"test": "new pictures", "val": "validation pictures", "train": "training pictures"}[found.split]
+    kind = {"test": "new pictures", "val": "validation pictures", "train": "left-out pictures"}[found.split]
     if summary.balanced:
         share = f"averaged over the classes, it names {_in_a_hundred(found.value)} {kind} right"
     else:
@@ -137,15 +137,26 @@ def _in_a_hundred(value: float) -> str:
 def _sure(summary: Summary, found: Score) -> tuple[str, ...]:
     between = interval(found.low, found.high, found.n)
     range_ = f"; 95% interval {between}" if between else ""
-    kind = {"test": "test pictures it never saw", "val": "validation pictures", "train": "training pictures"}[
-        found.split
-    ]
+    kinds = {"test": "test pictures it never saw", "val": "validation pictures", "train": "pictures left out in turn"}
+    kind = kinds[found.split]
     name = found.name.capitalize()
     sentences = [f"{name} is {percent(found.value, found.n)} on {amount(found.n)} {kind}{range_}."]
     if found.chance is not None:
         guess = "Guessing" if summary.balanced else "Always guessing the most common class"
         sentences.append(f"{guess} would get {percent(found.chance, found.n)}.")
-    return (*sentences, *_calibration(summary.headline))
+    return (*sentences, *_by_hand(summary), *_calibration(summary.headline))
+
+
+def _by_hand(summary: Summary) -> tuple[str, ...]:
+    """Say so where features made by hand were kept before networks, or stood in for them, and why."""
+    if summary.method != "classical":
+        return ()
+    networks = [row for row in summary.ladder if row.method in ("probe", "finetune", "scratch")]
+    tried = [row for row in networks if row.skipped is None]
+    if tried:
+        return (f"Features made by hand were kept before a network. {tried[-1].words}",)
+    why = f" Left out was {networks[-1].method}: {networks[-1].skipped}." if networks else ""
+    return (f"It works by features made by hand, without a network.{why}",)
 
 
 def _calibration(split: SplitReport | None) -> tuple[str, ...]:
@@ -168,7 +179,10 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
             "so expect a little less."
         )
     elif found.split == "train":
-        said.append("Nothing was held out: these numbers are of the pictures it learned from, and say almost nothing.")
+        said.append(
+            "Nothing was set apart to test on: each picture was named by a model that had not seen it, and the model "
+            "that ships has learned from all of them. Measure it on new pictures before you rely on it."
+        )
     elif summary.test_openings > 1:
         said.append(
             f"The test split has been opened {_times(summary.test_openings)}: "

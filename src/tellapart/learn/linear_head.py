@@ -1,0 +1,97 @@
+"""The linear head of frozen features: logistic regression, or class means where a class has a handful of pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart import judge
+from tellapart.events import Decision, Steps
+from tellapart.learn.linear import LinearFit, fit_linear
+from tellapart.learn.prototype import FEW, fit_prototypes
+from tellapart.learn.rungs import FloatArray, IntArray
+
+__all__ = ["class_weights", "linear_head", "mirrored_views_help"]
+
+
+def class_weights(targets: IntArray, num_classes: int) -> Steps[NDArray[np.float64] | None]:
+    """Return a weight for each picture, float64 [N], so that classes count alike; None where they nearly do already."""
+    counts = np.bincount(targets, minlength=num_classes)
+    present = counts[counts > 0]
+    ratio = present.max() / present.min()
+    words = f"the largest class has {ratio:.1f} times the pictures of the smallest"
+    if not judge.is_unbalanced(counts):
+        yield Decision("class_weights", "none", words)
+        return None
+    yield Decision("class_weights", "inverse_frequency", words)
+    each = len(targets) / (len(present) * np.maximum(counts, 1))
+    return np.asarray(each[targets], dtype=np.float64)
+
+
+def linear_head(
+    X: FloatArray,
+    targets: IntArray,
+    num_classes: int,
+    folds: IntArray,
+    weights: NDArray[np.float64] | None,
+    seed: int = 0,
+) -> Steps[LinearFit]:
+    """Return logistic regression on features float32 [n, D] or, where it does no better out of fold, class means.
+
+    Class means are asked only where the smallest class has fewer than eight pictures: there a regression sees so few
+    that leaving one out tips it towards the other classes. Without predictions out of fold they are taken.
+    """
+    fitted = yield from fit_linear(X, targets, num_classes, folds, weights, seed=seed)
+    counts = np.bincount(targets, minlength=num_classes)
+    if counts[counts > 0].min() >= FEW:
+        return fitted
+    means = fit_prototypes(X, targets, num_classes, folds)
+    if not len(means.rows):
+        yield Decision("head", "class_means", "a class of one picture leaves nothing to compare heads on")
+        return means
+    truth = targets[means.rows]
+
+    def loss(logits: FloatArray) -> float:
+        scaled = logits / np.float32(judge.fit_temperature(logits, truth))
+        return float(-judge.log_softmax(scaled)[np.arange(len(truth)), truth].mean())
+
+    of_means, of_regression = loss(means.out_of_fold), loss(fitted.out_of_fold)
+    better = of_means <= of_regression
+    yield Decision(
+        "head",
+        "class_means" if better else "logistic_regression",
+        f"log loss of {len(truth)} predictions out of fold: {of_means:.3f} by class means, {of_regression:.3f} by "
+        "logistic regression",
+    )
+    return means if better else fitted
+
+
+def mirrored_views_help(
+    plain: FloatArray,
+    mirrored: FloatArray,
+    targets: IntArray,
+    folds: IntArray,
+    weights: NDArray[np.float64] | None,
+    num_classes: int,
+    seed: int,
+) -> Steps[tuple[bool, str]]:
+    """Cross-validate with and without mirrored views on the same pictures and folds; compare log losses in pairs.
+
+    They help when the mean difference is more than a standard error below zero: twice the time for nothing is a loss.
+    """
+    without = yield from fit_linear(plain, targets, num_classes, folds, weights, seed=seed)
+    both = np.concatenate([plain, mirrored])
+    with_them = yield from fit_linear(both, targets, num_classes, folds, weights, views=2, seed=seed)
+    if not len(without.rows):
+        return False, "too few pictures for folds"
+    comparison = judge.compare(
+        targets[without.rows],
+        judge.softmax(with_them.out_of_fold),
+        judge.softmax(without.out_of_fold),
+        balanced=weights is not None,
+        names=("mirrored views added", "pictures as they are"),
+    )
+    standard_error = (comparison.high - comparison.low) / 4
+    helps = comparison.difference < -standard_error
+    verdict = "more than a standard error better: added" if helps else "less than a standard error better: left out"
+    return helps, f"{comparison.words} Mirrored views are {verdict}."

@@ -1,0 +1,60 @@
+"""From one picture a class upwards a run ends in a bundle that predicts, and says how little its numbers say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tellapart
+
+TINTS = ((200, 60, 40), (40, 90, 200), (60, 190, 80), (180, 180, 60), (150, 60, 170))
+
+
+def folder(place: Path, num_classes: int, each: int) -> Path:
+    """Textured squares, each class with a colour of its own."""
+    for label in range(num_classes):
+        (place / f"class_{label}").mkdir(parents=True)
+        for number in range(each):
+            noise = np.random.default_rng([label, number]).integers(-40, 40, (64, 80, 3))
+            pixels = np.clip(np.array(TINTS[label]) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(place / f"class_{label}" / f"{number}.png")
+    return place
+
+
+@pytest.mark.parametrize(("num_classes", "each"), [(2, 1), (2, 2), (2, 3), (5, 1), (5, 2), (3, 5)])
+def test_a_handful_of_pictures_becomes_a_bundle(tmp_path, monkeypatch, num_classes, each):
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    data = folder(tmp_path / "few", num_classes, each)
+    run = tellapart.train(data, out=tmp_path / "run", effort="quick")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["method"] == "classical"
+    assert report["counts"]["train"] == num_classes * each
+    assert report["val"] is None
+    assert report["test"] is None
+    said = [answer.as_json()["label"] for answer in tellapart.predict(run.bundle, [data])]
+    assert said == [f"class_{label}" for label in range(num_classes) for _ in range(each)]
+    page = (tmp_path / "run" / "report.html").read_text()
+    if each == 1:
+        assert report["headline_split"] is None
+        assert "no picture was held out" in page
+    else:
+        left_out = report["train"]
+        assert left_out["n"] == num_classes * each
+        assert left_out["accuracy_high"] - left_out["accuracy_low"] > 0.1
+        assert "Nothing was set apart to test on" in page
+
+
+def test_splits_that_are_given_are_kept_however_few(tmp_path, monkeypatch):
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for split in ("train", "test"):
+        folder(tmp_path / "few" / split, 2, 3)
+    run = tellapart.train(tmp_path / "few", out=tmp_path / "run", effort="quick", val=0.0)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["counts"]["train"] > 0
+    assert Path(run.bundle).is_dir()
