@@ -45,7 +45,7 @@ def test_case(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     data = case.build(tmp_path / "in")
     before = state(tmp_path / "in")
     run = tmp_path / "run"
-    code, told = ran(capsys, "train", data, "--out", run, "--method", "majority", "--budget", "60s", *case.options)
+    code, told = ran(capsys, "train", data, "--out", run, "--method", "majority", "--budget", "9h", *case.options)
     assert state(tmp_path / "in") == before
     assert not [name for name in state(tmp_path) if name.endswith((".tmp", ".part", ".old", ".lock"))]
     if case.stop is not None:
@@ -162,10 +162,10 @@ def test_case_65_data_and_home_may_be_read_only(
     for name in ("TELLAPART_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    code, told = ran(capsys, "train", root, "--out", tmp_path / "run", "--method", "majority", "--budget", "60s")
+    code, told = ran(capsys, "train", root, "--out", tmp_path / "run", "--method", "majority", "--budget", "9h")
     assert code == 0
     code, _ = ran(capsys, "evaluate", told["bundle"], root)
     assert code == 0
     assert list((tmp_path / "home").iterdir()) == []
-    code, told = ran(capsys, "train", root, "--out", root / "run", "--method", "majority")  # case 66
+    code, told = ran(capsys, "train", root, "--out", root / "run", "--budget", "9h")  # case 66
     assert (code, told["error"]["code"]) == (2, "out_inside_data")

@@ -18,16 +18,16 @@ from .conftest import Mount, state
 from .trees import picture
 
 VERBS: dict[str, list[str]] = {
-    "train": ["train", "{data}", "--method", "majority", "--budget", "60s", "--out", "{out}/run"],
-    "train --resume": ["train", "{data}", "--method", "majority", "--budget", "60s", "--out", "{out}/run", "--resume"],
-    "train archive": ["train", "{archive}", "--method", "majority", "--budget", "60s", "--out", "{out}/run"],
+    "train": ["train", "{data}", "--method", "majority", "--budget", "9h", "--out", "{out}/run"],
+    "train --resume": ["train", "{data}", "--method", "majority", "--budget", "9h", "--out", "{out}/run", "--resume"],
+    "train archive": ["train", "{archive}", "--method", "majority", "--budget", "9h", "--out", "{out}/run"],
     "check": ["check", "{data}"],
     "evaluate": ["evaluate", "{bundle}", "{data}"],
     "predict": ["predict", "{bundle}", "{data}", "--csv", "{out}/a.csv", "--sort-into", "{out}/sorted"],
     "predict archive": ["predict", "{bundle}", "{archive}"],
-    "demo": ["demo", "--method", "majority", "--out", "{out}/demo"],
-    "train in the data": ["train", "{data}", "--out", "{data}/run"],
-    "train on a part": ["train", "{data}/photos/ants", "--out", "{out}/run"],
+    "demo": ["demo", "--method", "majority", "--budget", "9h", "--out", "{out}/demo"],
+    "train in the data": ["train", "{data}", "--budget", "9h", "--out", "{data}/run"],
+    "train on a part": ["train", "{data}/photos/ants", "--budget", "9h", "--out", "{out}/run"],
     "evaluate on others": ["evaluate", "{bundle}", "{data}/strange"],
     "predict into the data": ["predict", "{bundle}", "{data}", "--sort-into", "{data}/photos"],
     "predict over a picture": ["predict", "{bundle}", "{data}", "--csv", "{data}/photos/ants/00.png"],
