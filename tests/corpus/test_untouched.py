@@ -21,7 +21,7 @@ VERBS: dict[str, list[str]] = {
     "train": ["train", "{data}", "--method", "majority", "--budget", "9h", "--out", "{out}/run"],
     "train --resume": ["train", "{data}", "--method", "majority", "--budget", "9h", "--out", "{out}/run", "--resume"],
     "train archive": ["train", "{archive}", "--method", "majority", "--budget", "9h", "--out", "{out}/run"],
-    "check": ["check", "{data}"],
+    "check": ["check", "{data}", "--budget", "9h", "--out", "{out}/check"],
     "evaluate": ["evaluate", "{bundle}", "{data}"],
     "predict": ["predict", "{bundle}", "{data}", "--csv", "{out}/a.csv", "--sort-into", "{out}/sorted"],
     "predict archive": ["predict", "{bundle}", "{archive}"],

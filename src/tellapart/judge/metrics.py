@@ -14,9 +14,20 @@ from numpy.typing import NDArray
 from tellapart.judge.arrays import Floats, Ints, checked_rows, row_losses
 from tellapart.judge.intervals import clopper_pearson, mean_interval, mean_of_proportions
 
-__all__ = ["ClassMetrics", "Metrics", "ReliabilityBin", "confusion", "metrics", "per_class", "reliability"]
+__all__ = [
+    "MOST_CONFUSED",
+    "ClassMetrics",
+    "Metrics",
+    "ReliabilityBin",
+    "confusion",
+    "metrics",
+    "per_class",
+    "reliability",
+]
 
 ECE_BINS = 15
+
+MOST_CONFUSED = 1000  # classes: a confusion table of more has too many cells for memory, files and readers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,8 +118,7 @@ def metrics(targets: Ints, probs: Floats) -> Metrics:
     n = len(targets)
     if n == 0:
         return Metrics(0, None, None, None, None, None, None, None)
-    table = confusion(targets, probs.argmax(axis=1), probs.shape[1])
-    hits, true, predicted = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
+    hits, true, predicted = _counts(targets, probs)
     recalls = [(int(hit), int(count)) for hit, count in zip(hits, true, strict=True) if count]
     # F1 = 2 J / (1 + J) with J the Jaccard index: hits among the pictures that are or were said to be of the class.
     overlaps = [(int(hit), int(union)) for hit, union in zip(hits, true + predicted - hits, strict=True) if union]
@@ -142,10 +152,9 @@ def per_class(targets: Ints, probs: Floats, classes: Sequence[str]) -> tuple[Cla
     targets, probs = checked_rows(targets, probs)
     if len(classes) != probs.shape[1]:
         raise ValueError(f"classes must name the {probs.shape[1]} columns of probs, got {len(classes)}")
-    table = confusion(targets, probs.argmax(axis=1), len(classes))
     rows = []
-    for index, label in enumerate(classes):
-        hits, n, predicted = int(table[index, index]), int(table[index].sum()), int(table[:, index].sum())
+    for label, *counted in zip(classes, *_counts(targets, probs), strict=True):
+        hits, n, predicted = map(int, counted)
         precision_low, precision_high = _pair(clopper_pearson(hits, predicted))
         recall_low, recall_high = _pair(clopper_pearson(hits, n))
         rows.append(
@@ -163,6 +172,14 @@ def per_class(targets: Ints, probs: Floats, classes: Sequence[str]) -> tuple[Cla
             )
         )
     return tuple(rows)
+
+
+def _counts(targets: Ints, probs: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return, for each class, how many pictures were rightly called it, are of it, were called it: int64 [K] each."""
+    called, num_classes = probs.argmax(axis=1), probs.shape[1]
+    parts = (targets[called == targets], targets, called)
+    hits, true, predicted = (np.bincount(part, minlength=num_classes).astype(np.int64) for part in parts)
+    return hits, true, predicted
 
 
 def confusion(targets: Ints, predicted: Ints, num_classes: int) -> NDArray[np.int64]:
