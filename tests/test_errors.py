@@ -30,7 +30,14 @@ TAKE_A_CODE = {
 # Where a code is handed on that was written down elsewhere.
 HANDED_ON = {
     *("api.py", "data/archive_members.py", "data/facts.py", "data/manifest.py", "data/scan.py", "driving.py"),
-    *("images/examine.py", "images/guard.py", "images/header.py", "learn/backbones_export.py", "learn/embed.py"),
+    *(
+        "images/examine.py",
+        "images/guard.py",
+        "images/guarded.py",
+        "images/header.py",
+        "learn/backbones_export.py",
+        "learn/embed.py",
+    ),
     *(
         "runtime/onnx_bytes.py",
         "runtime/sources.py",

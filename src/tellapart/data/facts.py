@@ -21,13 +21,13 @@ from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, map_ordered
 from tellapart.images.examine import PictureFacts, Refusal, pack, parted, unpack
 from tellapart.images.guard import Answer, Guard, memory_for
+from tellapart.images.guarded import MAX_FILE_BYTES
 from tellapart.images.sniff import HEAD_BYTES, sniff
 
 __all__ = ["VERSION", "PictureFacts", "Refusal", "gather", "read_file", "space_key"]
 
 VERSION = 2
 
-_MAX_FILE_BYTES = 1 << 30
 _BATCH = 16
 _HELD_BYTES = 8 << 20
 _KEPT_AT_ONCE = 512
@@ -94,8 +94,8 @@ def _read(path: str) -> bytes | Refusal:
         if len(content) < HEAD_BYTES or sniff(content) is None:
             return content
         size = os.fstat(file.fileno()).st_size
-        if size > _MAX_FILE_BYTES:
-            return Refusal("too_many_bytes", f"It has {size:,} bytes; the most is {_MAX_FILE_BYTES:,}.")
+        if size > MAX_FILE_BYTES:
+            return Refusal("too_many_bytes", f"It has {size:,} bytes; the most is {MAX_FILE_BYTES:,}.")
         return content + file.readall()
 
 

@@ -1,6 +1,7 @@
 """The one decode and the one resize."""
 
 from tellapart.images.decode import Pixels, decode, sixteen_bit_peak
+from tellapart.images.guarded import decode_guarded, prepare_guarded
 from tellapart.images.header import Header, read_header
 from tellapart.images.parallel import default_threads, map_ordered
 from tellapart.images.preprocess import DecodePolicy, Preprocess
@@ -15,9 +16,11 @@ __all__ = [
     "Preprocess",
     "at_least_for",
     "decode",
+    "decode_guarded",
     "default_threads",
     "map_ordered",
     "prepare",
+    "prepare_guarded",
     "read_header",
     "resize",
     "sixteen_bit_peak",

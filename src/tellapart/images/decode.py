@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 from tellapart.images.header import Header, opened
 from tellapart.images.preprocess import DecodePolicy
 
-__all__ = ["Box", "Pixels", "decode", "sixteen_bit_peak", "upright"]
+__all__ = ["Box", "Pixels", "decode", "decoded", "sixteen_bit_peak", "upright"]
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -45,8 +45,13 @@ def decode(
     `truncated`, `corrupt`, `too_small`, `extreme_aspect`, `too_many_pixels`, `decode_oom`, `permission`, `unreadable`.
     """
     with opened(source, policy) as (picture, header, _):
-        flat, _ = upright(picture, header, at_least_px, policy)
-        return np.array(flat if flat.mode == "RGB" else flat.convert("RGB"))
+        return decoded(picture, header, at_least_px, policy)
+
+
+def decoded(picture: ImageFile.ImageFile, header: Header, at_least_px: int | None, policy: DecodePolicy) -> Pixels:
+    """Return what `decode` does of a picture that is `opened`. What Pillow raises comes through."""
+    flat, _ = upright(picture, header, at_least_px, policy)
+    return np.array(flat if flat.mode == "RGB" else flat.convert("RGB"))
 
 
 def sixteen_bit_peak(source: Path | bytes, policy: DecodePolicy = DecodePolicy()) -> int | None:  # noqa: B008 (frozen)

@@ -18,7 +18,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -322,6 +321,8 @@ def _scratch_file() -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         with contextlib.suppress(OSError):
             return os.fdopen(os.memfd_create("tellapart-noise"), "w+b", buffering=0)
+    import tempfile  # what it imports in turn is for such systems alone
+
     return tempfile.TemporaryFile(buffering=0)
 
 

@@ -29,7 +29,7 @@ from tellapart.images import structure
 from tellapart.images.preprocess import DecodePolicy
 from tellapart.images.sniff import FORMATS, HEAD_BYTES, Format, sniff, stranger
 
-__all__ = ["Header", "opened", "read_header"]
+__all__ = ["Header", "opened", "read_header", "shown_name"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def opened(source: Path | bytes, policy: DecodePolicy) -> Iterator[tuple[ImageFi
 
     Whatever goes wrong here or inside the block is raised as PictureError; no other Exception comes out.
     """
-    name = _name(source)
+    name = shown_name(source)
     with contextlib.closing(_file(source, name)) as file:
         format: Format | None = None
         try:
@@ -155,7 +155,8 @@ def _read(format: Format, file: BinaryIO) -> ImageFile.ImageFile:
         return PngImagePlugin.PngImageFile(io.BytesIO(mended))
 
 
-def _name(source: Path | bytes) -> str:
+def shown_name(source: Path | bytes) -> str:
+    """Return what messages call a picture: the name of its file, fit for a line, or `The picture`."""
     if isinstance(source, bytes):
         return "The picture"
     # Names are hostile input: a line break or a control sequence in one must not break a line of a log.

@@ -70,6 +70,12 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Preprocess:
+        """Return the preprocessing whose `dataclasses.asdict`, perhaps through JSON, is `values`."""
+        pairs = {"mean": tuple(values["mean"]), "std": tuple(values["std"])}
+        return cls(**{**values, **pairs, "decode": DecodePolicy.of(values["decode"])})
+
     def __post_init__(self) -> None:
         _in_range("image_size", self.image_size, 8, 4096)
         if self.at_least_px is not None:

@@ -6,13 +6,13 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tellapart.images.decode import Box, Pixels, upright
-from tellapart.images.header import opened
+from tellapart.images.header import Header, opened
 from tellapart.images.preprocess import Preprocess
 
-__all__ = ["at_least_for", "prepare", "resize", "thumbnail_jpeg"]
+__all__ = ["at_least_for", "prepare", "prepared", "resize", "thumbnail_jpeg"]
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -38,9 +38,14 @@ def prepare(source: Path | bytes, preprocess: Preprocess) -> Pixels:
     Raises PictureError, as `decode` does.
     """
     with opened(source, preprocess.decode) as (picture, header, _):
-        flat, box = upright(picture, header, preprocess.at_least_px, preprocess.decode)
-        square = _square(flat, box, preprocess)
-        return np.array(square if square.mode == "RGB" else square.convert("RGB"))
+        return prepared(picture, header, preprocess)
+
+
+def prepared(picture: ImageFile.ImageFile, header: Header, preprocess: Preprocess) -> Pixels:
+    """Return what `prepare` does of a picture that is `opened`. What Pillow raises comes through."""
+    flat, box = upright(picture, header, preprocess.at_least_px, preprocess.decode)
+    square = _square(flat, box, preprocess)
+    return np.array(square if square.mode == "RGB" else square.convert("RGB"))
 
 
 def at_least_for(image_size: int) -> int:

@@ -12,7 +12,7 @@ from tellapart.cache import Space, digest_of
 from tellapart.data.manifest import Manifest
 from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
-from tellapart.images import DecodePolicy, decode, map_ordered, thumbnail_jpeg
+from tellapart.images import DecodePolicy, decode_guarded, map_ordered, thumbnail_jpeg
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.show import MOST_OF_AN_ANSWER, Answered, card, evenly
 from tellapart.learn.rungs import Pictures
@@ -99,7 +99,7 @@ def _thumbnails(
 ) -> Iterable[tuple[int, bytes | None]]:
     def seen(row: int) -> bytes | None:
         try:
-            return thumbnail_jpeg(decode(pictures.files[row], at_least_px=side_px, policy=policy), side_px)
+            return thumbnail_jpeg(decode_guarded(pictures.files[row], at_least_px=side_px, policy=policy), side_px)
         except PictureError:
             return None
 

@@ -11,7 +11,7 @@ from tellapart.data.audit import Finding
 from tellapart.data.manifest import Manifest
 from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
-from tellapart.images import DecodePolicy, decode, map_ordered, thumbnail_jpeg
+from tellapart.images import DecodePolicy, decode_guarded, map_ordered, thumbnail_jpeg
 from tellapart.ladder.clock import Clock
 from tellapart.report import Found, FoundPicture
 
@@ -43,7 +43,7 @@ def found(
         def seen(item: tuple[str, str]) -> tuple[str, bytes]:
             sha256, path = item
             try:
-                return sha256, thumbnail_jpeg(decode(manifest.root / path, _SIDE_PX, policy), _SIDE_PX)
+                return sha256, thumbnail_jpeg(decode_guarded(manifest.root / path, _SIDE_PX, policy), _SIDE_PX)
             except PictureError:
                 return sha256, b""
 

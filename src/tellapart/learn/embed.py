@@ -19,7 +19,7 @@ import numpy as np
 from tellapart.cache import Space, digest_of
 from tellapart.errors import DataError, PictureError, TellapartError
 from tellapart.events import Progress, Steps
-from tellapart.images import Preprocess, default_threads, map_ordered, prepare
+from tellapart.images import Preprocess, default_threads, map_ordered, prepare_guarded
 from tellapart.images.decode import Pixels
 from tellapart.learn.rungs import FloatArray
 from tellapart.runtime.session import Session
@@ -95,7 +95,7 @@ def measure_rate(
 
     def one(file: Path) -> None:
         try:
-            square = prepare(file, preprocess)
+            square = prepare_guarded(file, preprocess)
         except PictureError:
             return
         session.run(square[None], ["embedding"])
@@ -179,7 +179,7 @@ def checked_picture(file: Path, digest: str, preprocess: Preprocess) -> Pixels:
     if hashlib.sha256(content).hexdigest() != digest:
         raise ChangedFileError
     try:
-        return prepare(content, preprocess)
+        return prepare_guarded(content, preprocess)
     except PictureError as error:
         raise DataError(error.code, f"{file} cannot be embedded: {error.message}", "Remove it and run again.") from None
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tellapart.events import Progress, Steps
-from tellapart.images import Preprocess, map_ordered, prepare
+from tellapart.images import Preprocess, map_ordered, prepare_guarded
 from tellapart.learn.draws import Bits, bits, uniform
 from tellapart.learn.rungs import IntArray
 
@@ -49,7 +49,7 @@ class Streamed:
     def batches(self, rows: Sequence[IntArray]) -> Iterator[Tensor]:
         """Yield uint8 [n, S, S, C] for each array of rows. Raises PictureError."""
         asked = (self.files[row] for part in rows for row in part.tolist())
-        decoded = map_ordered(lambda file: prepare(file, self.preprocess), asked, self.threads)
+        decoded = map_ordered(lambda file: prepare_guarded(file, self.preprocess), asked, self.threads)
         for part in rows:
             stack = np.stack([next(decoded) for _ in range(len(part))])
             yield torch.from_numpy(np.ascontiguousarray(stack[..., : self.channels]))
@@ -64,7 +64,7 @@ def decode_all(files: tuple[Path, ...], preprocess: Preprocess, channels: int, t
     if len(files) * side * side * channels > HELD_BYTES:
         return Streamed(files, preprocess, channels, threads)
     pixels = np.empty((len(files), side, side, channels), np.uint8)
-    for i, picture in enumerate(map_ordered(lambda file: prepare(file, preprocess), files, threads)):
+    for i, picture in enumerate(map_ordered(lambda file: prepare_guarded(file, preprocess), files, threads)):
         pixels[i] = picture[..., :channels]
         if i % 64 == 0 or i + 1 == len(files):
             yield Progress("decode", i + 1, len(files))

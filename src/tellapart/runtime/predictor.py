@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import PictureError
-from tellapart.images import default_threads, map_ordered, prepare
+from tellapart.images import default_threads, map_ordered, prepare_guarded
 from tellapart.runtime.answers import Answer, answer, candidates, softmax
 from tellapart.runtime.bundle import Bundle
 
@@ -95,7 +95,7 @@ class Predictor:
 
     def _outputs(self, source: Source) -> tuple[NDArray[np.float32], NDArray[np.float32]] | Failure:
         try:
-            image = prepare(Path(source) if isinstance(source, str) else source, self.bundle.preprocess)
+            image = prepare_guarded(Path(source) if isinstance(source, str) else source, self.bundle.preprocess)
         except PictureError as error:
             return Failure(_name(source), error)
         values = self.bundle.session.run(image[None], ("logits", "embedding"))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.cache import Space, digest_of
-from tellapart.images import Preprocess, decode, map_ordered, prepare, resize, thumbnail_jpeg
+from tellapart.images import Preprocess, decode_guarded, map_ordered, prepare_guarded, resize, thumbnail_jpeg
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.runtime.reference import MAX_REFERENCES, MAX_SELFTEST, THUMBNAIL_PX
 
@@ -42,7 +42,7 @@ def gallery(
     same = dataclasses.replace(preprocess, image_size=THUMBNAIL_PX)
 
     def small(index: int) -> bytes:
-        pixels = decode(files[index], 2 * THUMBNAIL_PX, preprocess.decode)
+        pixels = decode_guarded(files[index], 2 * THUMBNAIL_PX, preprocess.decode)
         level = np.float32(resize(pixels, same).mean(dtype=np.float64))
         return level.tobytes() + thumbnail_jpeg(pixels, THUMBNAIL_PX)
 
@@ -61,7 +61,7 @@ def gallery(
 def selftest_pictures(files: Sequence[Path], preprocess: Preprocess) -> NDArray[np.uint8]:
     """Return at most eight prepared pictures, uint8 [n, S, S, 3], evenly spaced among `files`. Raises PictureError."""
     rows = np.unique(np.linspace(0, len(files) - 1, min(MAX_SELFTEST, len(files))).astype(np.int64)).tolist()
-    return np.stack([prepare(files[row], preprocess) for row in rows])
+    return np.stack([prepare_guarded(files[row], preprocess) for row in rows])
 
 
 def synthetic_pictures(image_size: int) -> NDArray[np.uint8]:

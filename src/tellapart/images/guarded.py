@@ -1,0 +1,144 @@
+"""Decoding that pays nothing for ordinary pictures and that no file can crash, hang or exhaust.
+
+A picture whose header looks costly is decoded by a guard, in a process with limits, and so is one that failed here, for
+a second and last time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import ImageFile
+
+from tellapart.errors import PictureError
+from tellapart.images.decode import Pixels, decode, decoded
+from tellapart.images.guard import Guard, memory_for
+from tellapart.images.header import Header, opened, shown_name
+from tellapart.images.preprocess import DecodePolicy, Preprocess
+from tellapart.images.resize import prepare, prepared
+
+__all__ = ["MAX_FILE_BYTES", "decode_guarded", "decoded_there", "looks_costly", "prepare_guarded", "prepared_there"]
+
+_COSTLY_PIXELS = 30_000_000
+_COSTLY_BYTES = 32 << 20
+# Some seconds of libjpeg; a photo of 12 MP with the usual ten scans has 120 million.
+_COSTLY_SCANNED_PIXELS = 300_000_000
+MAX_FILE_BYTES = 1 << 30
+_SLOW_PIXELS = 1_000_000  # for decoders that are written in Python
+_START_OF_SCAN = b"\xff\xda"
+_SCAN_BYTES = 10  # the least that a scan takes
+_SHAPE = struct.Struct("<II")
+# What may have been bad luck, or a limit of this process.
+_AGAIN = frozenset({"truncated", "corrupt", "decode_oom"})
+
+
+def prepare_guarded(source: Path | bytes, preprocess: Preprocess) -> Pixels:
+    """Return what `prepare` does, uint8 [S, S, 3]; no file can crash, hang or exhaust this process.
+
+    Raises PictureError as `prepare` does, and with the codes `decoder_crash`, `decode_timeout`, `too_many_bytes`.
+    """
+    return _guarded(
+        source,
+        preprocess.decode,
+        lambda picture, header: prepared(picture, header, preprocess),
+        "tellapart.images.guarded:prepared_there",
+        {"preprocess": dataclasses.asdict(preprocess)},
+    )
+
+
+def decode_guarded(source: Path | bytes, at_least_px: int | None, policy: DecodePolicy) -> Pixels:
+    """Return what `decode` does, uint8 [H, W, 3]; otherwise as `prepare_guarded`."""
+    return _guarded(
+        source,
+        policy,
+        lambda picture, header: decoded(picture, header, at_least_px, policy),
+        "tellapart.images.guarded:decoded_there",
+        {"at_least_px": at_least_px, "policy": dataclasses.asdict(policy)},
+    )
+
+
+def prepared_there(content: bytes, preprocess: Mapping[str, Any]) -> bytes:
+    """`prepare` as a function for a guard."""
+    return _packed(prepare(content, Preprocess.of(preprocess)))
+
+
+def decoded_there(content: bytes, at_least_px: int | None, policy: Mapping[str, Any]) -> bytes:
+    """`decode` as a function for a guard."""
+    return _packed(decode(content, at_least_px, DecodePolicy.of(policy)))
+
+
+def _guarded(
+    source: Path | bytes,
+    policy: DecodePolicy,
+    here: Callable[[ImageFile.ImageFile, Header], Pixels],
+    there: str,
+    options: Mapping[str, Any],
+) -> Pixels:
+    failed: PictureError | None = None
+    content = b""
+    try:
+        with opened(source, policy) as (picture, header, file):
+            if not looks_costly(picture, header, file):
+                return here(picture, header)
+            content = _whole(file, source)
+    except PictureError as error:
+        if error.code not in _AGAIN:
+            raise
+        failed = error
+    if failed is not None:
+        content = source if isinstance(source, bytes) else _read(source, failed)
+    (answer,) = Guard().run(there, [content], options, memory_for(policy.max_pixels))
+    if answer.error is None:
+        height, width = _SHAPE.unpack_from(answer.value)
+        return np.frombuffer(bytearray(answer.value), np.uint8, offset=_SHAPE.size).reshape(height, width, 3)
+    if failed is not None and failed.code == answer.error.code:
+        raise failed
+    said = f" The decoder said: {answer.noise}" if answer.noise else ""
+    message = answer.error.message.replace("The picture", shown_name(source), 1)
+    raise PictureError(answer.error.code, f"{message}{said}", answer.error.next)
+
+
+def _whole(file: BinaryIO, source: Path | bytes) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    if size > MAX_FILE_BYTES:
+        raise PictureError(
+            "too_many_bytes",
+            f"{shown_name(source)} has {size:,} bytes; the most is {MAX_FILE_BYTES:,}.",
+            "Save it smaller.",
+        )
+    file.seek(0)
+    return file.read()
+
+
+def _read(path: Path, failed: PictureError) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return _whole(file, path)
+    except OSError:
+        raise failed from None
+
+
+def _packed(pixels: Pixels) -> bytes:
+    return _SHAPE.pack(*pixels.shape[:2]) + pixels.tobytes()
+
+
+def looks_costly(picture: ImageFile.ImageFile, header: Header, file: BinaryIO) -> bool:
+    """Say whether a picture that is opened, not decoded, may take long or much memory, or goes to a fragile decoder."""
+    pixels = header.width * header.height
+    if header.format == "TIFF" or pixels > _COSTLY_PIXELS:
+        return True
+    size = file.seek(0, os.SEEK_END)
+    if size > _COSTLY_BYTES:
+        return True
+    if header.format == "BMP":
+        return pixels > _SLOW_PIXELS and bool(picture.tile) and picture.tile[0].codec_name != "raw"
+    if header.format == "JPEG" and pixels * size > _COSTLY_SCANNED_PIXELS * _SCAN_BYTES:
+        file.seek(0)
+        return pixels * file.read().count(_START_OF_SCAN) > _COSTLY_SCANNED_PIXELS
+    return False
