@@ -60,9 +60,10 @@ class Manifest:
     with the data and were kept; `notes` are sentences for the user; `facts` are values that later parts need:
     `all_grey` (bool), `aspects` (longer over shorter side: median and 95th percentile), `shorter_side` (least and
     median, in pixels), `sixteen_bit_scale`, described at `data.policy.set_facts`; and `near_duplicates`, described at
-    `data.near_groups.NearGroups.facts`, where they were looked for. `source` is what `root` is
-    called to a person: of an archive, paths are those of members below `source`, and `root` is where it lies unpacked.
-    `kept` are the paths of pictures that the user has looked at and wants as they are.
+    `data.near_groups.NearGroups.facts`, where they were looked for. `source` is what `root` is called to a person: of
+    an archive, paths are those of members below `source`, and `root` is where it lies unpacked. `kept` are the paths of
+    pictures that the user has looked at and wants as they are. `near` are pairs of paths that are nearly the same
+    picture: all of them after a scan, none where the manifest was read.
     """
 
     root: Path
@@ -74,6 +75,7 @@ class Manifest:
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
     source: str = ""
     kept: tuple[str, ...] = ()
+    near: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
 
     @classmethod
     def scan(cls, path: str | Path, recipe: Recipe | None = None, cache: Path | None = None) -> Manifest:

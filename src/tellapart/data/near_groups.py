@@ -85,6 +85,10 @@ class NearGroups:
             "pairs": [[pictures[one].path, pictures[other].path, left] for one, other, left in ordered[:_MOST_LISTED]],
         }
 
+    def paths(self, pictures: Sequence[Picture]) -> tuple[tuple[str, str], ...]:
+        """Return every pair that keeps pictures together, as paths."""
+        return tuple((pictures[one].path, pictures[other].path) for one, other, _ in self.pairs)
+
     def decision(self) -> Decision:
         """Return what was decided, with the evidence."""
         grouped = len(self._members())

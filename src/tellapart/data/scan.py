@@ -273,6 +273,7 @@ def _assemble(
         given=given,
         notes=tuple(text for _, text in notes),
         facts=told,
+        near=() if alike is None else alike.paths(pictures),
         source=listing.name,
     )
     return manifest, notes, alike

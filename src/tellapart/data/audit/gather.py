@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from tellapart.data.facts import PictureFacts, Refusal, gather, space_key
 from tellapart.data.groups import components
 from tellapart.data.identity import identities
 from tellapart.data.manifest import Manifest, Split
-from tellapart.data.near import near_duplicates
 from tellapart.data.series import find_series, neighbours
 from tellapart.data.thumbnails import measures, small_thumbnails
 from tellapart.errors import DataError
@@ -38,7 +37,6 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
     files = [manifest.file(row) for row in rows]
     small = yield from small_thumbnails(files, digests, policy, cache)
     identical = _numbers(names)
-    near = yield from _near(manifest, files, names, facts, policy, cache, threads)
     measured = measures(facts)
     series = find_series(neighbours(paths, measured), small)
     together = bool(manifest.facts.get("series_together"))
@@ -49,7 +47,7 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
         targets=np.array([index[row.label] for row in rows], dtype=np.int64),
         splits=[_given(manifest, row.split) for row in rows],
         identities=identical,
-        near=near,
+        near=_joined(identical, paths, manifest.near),
         series=series.numbers if series.strong or together else np.arange(len(rows), dtype=np.int64),
         series_kept=together,
         groups=_numbers([row.group for row in rows]),
@@ -62,28 +60,6 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
         excluded=manifest.excluded,
         kept=frozenset(row for row, path in enumerate(paths) if path in kept),
     )
-
-
-def _near(
-    manifest: Manifest,
-    files: Sequence[Path],
-    names: Sequence[str],
-    facts: Sequence[PictureFacts],
-    policy: DecodePolicy,
-    cache: Path,
-    threads: int,
-) -> Steps[Ints]:
-    """Return a number for each picture, equal for those that the scan took for nearly the same."""
-    keys: list[list[Hashable]] = [[name] for name in names]
-    told = manifest.facts.get("near_duplicates")
-    if isinstance(told, Mapping):
-        found = yield from near_duplicates(files, names, facts, policy, cache, threads)
-        lookalikes = set(told["lookalikes"])
-        for number, (one, other, _) in enumerate(found.pairs):
-            if lookalikes.isdisjoint((manifest.rows[one].label, manifest.rows[other].label)):
-                keys[one].append(number)
-                keys[other].append(number)
-    return np.array(components(keys), dtype=np.int64)
 
 
 def _given(manifest: Manifest, split: Split) -> Split:
@@ -111,6 +87,17 @@ def _facts(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) 
                 )
             known[position] = fact
     return [known[position] for position in range(len(rows))]
+
+
+def _joined(identities: Ints, paths: Sequence[str], near: Sequence[tuple[str, str]]) -> Ints:
+    """Return int64 [n]: equal for pictures with equal pixels, and for those that pairs of paths join."""
+    rows = {path: row for row, path in enumerate(paths)}
+    keys: list[list[tuple[str, int]]] = [[("pixels", number)] for number in identities.tolist()]
+    for number, (one, other) in enumerate(near):
+        if one in rows and other in rows:
+            keys[rows[one]].append(("pair", number))
+            keys[rows[other]].append(("pair", number))
+    return np.array(components(keys), dtype=np.int64)
 
 
 def _numbers(names: Sequence[Hashable]) -> Ints:
