@@ -2,7 +2,7 @@
 
 Names and times only propose that two pictures follow each other; what they show decides. Neighbours by name (the same
 folder, the same name but for its last number) or by time (the same camera, seconds apart) are linked where they differ
-less than nearly all pairs drawn at random do, and only where far more neighbours do so than chance would give.
+less than pairs drawn at random from the same folder do, and only where far more neighbours do so than chance gives.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Ints = NDArray[np.int64]
 
 _NUMBER = re.compile(r"(\d+)(?=\D*$)")
 _BURST_SECONDS = 10
-_AT_RANDOM = 0.01  # of the pairs drawn at random are nearer than neighbours have to be
+_AT_RANDOM, _AT_RANDOM_OF_FILMS = 0.1, 0.25  # the share of random pairs that are as near, as a share of neighbours'
+_MOST_NEAR = 0.5
 _MOST_PAIRS = 20_000
 _FEWEST_LINKS = 5
-_SHARE_LINKED = 0.10
-_CLEARLY = 0.5
+_SHARE_LINKED = 0.15
 _FEWEST = 20
 
 
@@ -62,16 +62,12 @@ def find_series(follow: Neighbours, thumbnails: NDArray[np.uint8]) -> Series:
     if n < _FEWEST or len(follow.pairs) < _FEWEST_LINKS:
         return Series(np.arange(n, dtype=np.int64), False, "no names or times follow each other")
     looks = _looks(thumbnails)
-    chance = _apart(looks, _at_random(follow))
     apart = _apart(looks, follow.pairs)
-    limit = float(np.quantile(chance, _AT_RANDOM)) if len(chance) else 0.0
-    share = float((apart < limit).mean())
-    if share > _CLEARLY:  # most follow each other for certain, so the limit may be drawn where they end
-        limit = max(limit, min(float(np.quantile(apart, 0.95)), float(np.quantile(chance, 0.1))))
+    limit, share, by_chance = _limit(apart, _apart(looks, _at_random(follow)))
     links = follow.pairs[apart < limit]
     told = (
-        f"{share:.0%} of {len(apart):,} neighbours by name or time look more alike than {1 - _AT_RANDOM:.0%} of the "
-        "pairs of their folder"
+        f"{share:.0%} of {len(apart):,} neighbours by name or time look alike, and {by_chance:.0%} of the pairs drawn "
+        "at random from their folders"
     )
     keys: list[list[tuple[str, int]]] = [[] for _ in range(n)]
     for number, (one, other) in enumerate(links.tolist()):
@@ -79,6 +75,23 @@ def find_series(follow: Neighbours, thumbnails: NDArray[np.uint8]) -> Series:
         keys[other].append(("link", number))
     strong = len(links) >= _FEWEST_LINKS and share >= _SHARE_LINKED
     return Series(np.array(components(keys), dtype=np.int64), strong, told)
+
+
+def _limit(apart: NDArray[np.float64], chance: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the distance under which neighbours are linked, and the shares of neighbours and of random pairs below it.
+
+    It is where the two shares differ most, as long as random pairs have a tenth of the share of neighbours at the most;
+    a quarter, where most neighbours are near: where films are few and long, random pairs are often of one film, too.
+    """
+    if not len(chance):
+        return 0.0, 0.0, 0.0
+    limits = np.unique(np.quantile(apart, np.linspace(0.02, 1.0, 99))) * (1 + 1e-9)
+    near = np.searchsorted(np.sort(apart), limits) / len(apart)
+    random = np.searchsorted(np.sort(chance), limits) / len(chance)
+    allowed = np.where(near >= _MOST_NEAR, _AT_RANDOM_OF_FILMS, _AT_RANDOM)
+    fit = np.where(random <= allowed * near, near - random, 0.0)
+    best = int(fit.argmax())
+    return (float(limits[best]), float(near[best]), float(random[best])) if fit[best] > 0 else (0.0, 0.0, 0.0)
 
 
 def _at_random(follow: Neighbours) -> Ints:

@@ -45,7 +45,7 @@ def run_checks(evidence: Evidence, names: tuple[CheckName, ...] = tuple(REGISTRY
 
 
 def first_look(run: Run, manifest: Manifest, threads: int) -> Steps[Looked | None]:
-    """Run the checks that need no network; None where a tenth of what is left of the budget was not enough.
+    """Run every check on what the scan knows; None where a tenth of what is left of the budget was not enough.
 
     What is severe is told at once.
     """
@@ -64,7 +64,7 @@ def first_look(run: Run, manifest: Manifest, threads: int) -> Steps[Looked | Non
 
 def _first(run: Run, manifest: Manifest, threads: int) -> Steps[Looked]:
     evidence = yield from gather_evidence(manifest, decode_policy(run.recipe), run.cache, threads)
-    findings = yield from run_checks(evidence, tuple(name for name in REGISTRY if name not in BY_SIGHT))
+    findings = yield from run_checks(evidence)
     return Looked(evidence, findings)
 
 

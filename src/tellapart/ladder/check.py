@@ -36,7 +36,7 @@ from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.recipe import Recipe
 from tellapart.report import CheckPage, render_check
 
-__all__ = ["Checked", "check"]
+__all__ = ["Checked", "check", "looked_at"]
 
 # Of each finding the page shows so many pictures, and leaves the rest to a table.
 _SHOWN = 60
@@ -64,7 +64,8 @@ def check(data: Path, recipe: Recipe, clock: Clock, out: Path | None = None, fix
     if out is not None:
         _refuse_folder(out, data)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
-        looked = yield from _looked(data, recipe, cache, clock)
+        manifest, evidence, notes = yield from looked_at(data, recipe, cache, clock)
+        looked = Checked(manifest, (yield from stage("check", run_checks(evidence))), notes)
         page, notes = yield from _page(data, recipe, cache, clock, looked, out)
         fixed = None
         if fix is not None:
@@ -116,8 +117,10 @@ def _page(
     return folder / "check.html", looked.notes
 
 
-def _looked(data: Path, recipe: Recipe, cache: Path, clock: Clock) -> Steps[Checked]:
-    """Scan and look at every picture with every check.
+def looked_at(
+    data: Path, recipe: Recipe, cache: Path, clock: Clock
+) -> Steps[tuple[Manifest, Evidence, tuple[str, ...]]]:
+    """Scan, and return the manifest, all that the checks take, and sentences on what could not be looked at.
 
     Where pretrained weights are at hand, labels and outliers are judged by a backbone's embeddings, as many as the
     budget pays for; else by thumbnails.
@@ -141,8 +144,7 @@ def _looked(data: Path, recipe: Recipe, cache: Path, clock: Clock) -> Steps[Chec
             export.close()
     for text in notes:
         yield Note("info", text)
-    findings = yield from stage("check", run_checks(evidence))
-    return Checked(manifest, findings, tuple(notes))
+    return manifest, evidence, tuple(notes)
 
 
 def _weights(run: Run) -> Steps[Weights | None]:
