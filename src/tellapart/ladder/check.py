@@ -164,7 +164,10 @@ def _seen(
                 "a longer --budget looks at more."
             )
     else:
-        notes.append(f"Labels and outliers are judged by colours alone: {why_no_weights(run.recipe.model.backbone)}.")
+        notes.append(
+            f"Labels and outliers are judged by colours alone, labels only where these tell the classes apart, and no "
+            f"classes are compared: {why_no_weights(run.recipe.model.backbone)}."
+        )
         rows = np.arange(len(evidence), dtype=np.int64)
         embeddings = np.asarray(evidence.thumbnails.reshape(len(evidence), -1) / 255, dtype=np.float32)
         evidence = dataclasses.replace(evidence, by_colour=True)

@@ -20,8 +20,9 @@ _BLANK_CONTRAST = 2.0
 # What few pictures have is odd; what more have is one of the ways that pictures of this set look.
 _RARE = 0.05
 _PLACEHOLDER_COPIES = 4
-_FLAT_BORDER = 2.0
-_OTHER_COLOUR = 16.0  # levels
+# Levels; more where JPEG blurs a border of a few pixels.
+_FLAT_BORDER, _FLAT_BORDER_OF_SMALL, _SMALL_PX = 2.0, 4.5, 128
+_OTHER_COLOUR = 24.0  # levels
 _FEWEST = 20
 
 
@@ -80,7 +81,8 @@ def flaws(evidence: Evidence) -> Iterator[Flaw]:
     yield _rare("odd_size", "of odd size or shape", _over(np.maximum(area, shape), 1.4 * _DEVIATIONS))
     colourless = evidence.grey | (saturation < 1.0)
     yield _rare("grey", "grey among colour", np.where(colourless & seen, 0.6, 0.0))
-    framed = (m["border_spread"] < _FLAT_BORDER) & seen & _stands_out(evidence)
+    flat = np.where(evidence.sizes.max(axis=1) < _SMALL_PX, _FLAT_BORDER_OF_SMALL, _FLAT_BORDER)
+    framed = (m["border_spread"] < flat) & seen & _stands_out(evidence)
     yield _rare("border", "with a border of one colour", np.where(framed, 0.55, 0.0))
     yield Flaw("placeholder", "stand-ins such as “no picture”", _placeholders(evidence, entropy))
 
@@ -90,7 +92,7 @@ def _stands_out(evidence: Evidence) -> NDArray[np.bool_]:
     inner = evidence.thumbnails[:, 1:-1, 1:-1].astype(np.float64)
     ring = np.concatenate([inner[:, 0], inner[:, -1], inner[:, 1:-1, 0], inner[:, 1:-1, -1]], axis=1)
     border = evidence.measures["border"].astype(np.float64)[:, None]
-    return np.asarray((np.abs(ring - border).max(axis=2) > _OTHER_COLOUR).mean(axis=1) > 0.8)
+    return np.asarray((np.abs(ring - border).max(axis=2) > _OTHER_COLOUR).mean(axis=1) > 0.9)
 
 
 def _beyond(name: str, words: str, away: Floats, where: NDArray[np.bool_]) -> Flaw:
