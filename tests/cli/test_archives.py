@@ -48,6 +48,12 @@ def test_predict_names_members_of_an_archive(tellapart, packed: Path, tiny_bundl
     assert len([path for path in Path("sorted").rglob("*") if path.is_file()]) == 48
 
 
+def test_a_cleaned_table_of_an_archive_is_refused_for_it_would_point_into_the_cache(tellapart, packed: Path) -> None:
+    ran = tellapart("check", "pets.zip", "--fix", "clean.csv", "--json")
+    assert (ran.code, ran.json["error"]["code"]) == (2, "fix_refused")
+    assert sorted(path.name for path in packed.iterdir()) == ["pets.zip"]
+
+
 @pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
 def test_an_archive_that_is_refused_is_one_sentence(tellapart, packed: Path, tiny_bundle: Path, verb: str) -> None:
     Path("pets.zip").write_bytes(Path("pets.zip").read_bytes()[:-100])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tellapart import files
+from tellapart.data.archive import is_archive
 from tellapart.data.audit.finding import CheckName, Finding
 from tellapart.data.listing import shown
 from tellapart.data.manifest import Manifest
@@ -58,7 +59,10 @@ def refuse_place(out: Path, data: Path) -> None:
     target = Path(os.path.realpath(out))
     step = f"Name a new file beside the data, such as {shown(data.stem)}-clean.csv."
     said = ""
-    if target.suffix.lower() != ".csv":
+    if is_archive(data):
+        said = f"cannot be written for an archive: the pictures of {shown(str(data))} lie in the cache alone"
+        step = "Unpack it, and give the folder."
+    elif target.suffix.lower() != ".csv":
         said = "does not end in .csv"
     elif data.is_dir() and target.is_relative_to(os.path.realpath(data)):
         said = f"lies inside the pictures' folder {shown(str(data))}, where nothing is ever written"
