@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ __all__ = ["Checked", "check", "looked_at"]
 
 # Of each finding the page shows so many pictures, and leaves the rest to a table.
 _SHOWN = 60
+_FEWEST_BY_HAND = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,7 +125,7 @@ def looked_at(
     """Scan, and return the manifest, all that the checks take, and sentences on what could not be looked at.
 
     Where pretrained weights are at hand, labels and outliers are judged by a backbone's embeddings, as many as the
-    budget pays for; else by thumbnails.
+    budget pays for; else by features made by hand, and by colours where there are few pictures.
     """
     run = Run(data, cache, cache, recipe, clock)
     weights = yield from _weights(run)
@@ -156,47 +158,60 @@ def _seen(
     run: Run, manifest: Manifest, evidence: Evidence, export: Export | None, threads: int, notes: list[str]
 ) -> Steps[Evidence]:
     """Return the evidence with embeddings and with predictions by heads that did not see the picture."""
-    if export is not None:
+    if export is not None or _by_hand(manifest):
         rows, embeddings = yield from _embedded(run, manifest, export, threads)
         if len(rows) < len(manifest.rows):
             notes.append(
-                f"The budget paid for {len(rows):,} of {len(manifest.rows):,} pictures to be looked at by the network; "
-                "a longer --budget looks at more."
+                f"The budget paid for {len(rows):,} of {len(manifest.rows):,} pictures to be looked at; a longer "
+                "--budget looks at more."
             )
     else:
-        notes.append(
-            f"Labels and outliers are judged by colours alone, labels only where these tell the classes apart, and no "
-            f"classes are compared: {why_no_weights(run.recipe.model.backbone)}."
-        )
         rows = np.arange(len(evidence), dtype=np.int64)
         embeddings = np.asarray(evidence.thumbnails.reshape(len(evidence), -1) / 255, dtype=np.float32)
-        evidence = dataclasses.replace(evidence, by_colour=True)
+    if export is None:
+        by = "features made by hand" if _by_hand(manifest) else "colours"
+        notes.append(
+            f"No network looks at the pictures, {by} do: labels are judged only where these tell the classes apart, "
+            f"and no classes are compared; {why_no_weights(run.recipe.model.backbone)}."
+        )
+        evidence = dataclasses.replace(evidence, unlearned=True)
     predicted, probs = yield from _predicted(evidence, rows, embeddings, run.recipe.seed)
     return dataclasses.replace(
         evidence, embedded=rows, embeddings=reduced([embeddings])[0], predicted=predicted, probs=probs
     )
 
 
-def _embedded(run: Run, manifest: Manifest, export: Export, threads: int) -> Steps[tuple[IntArray, FloatArray]]:
-    """Return the rows of the manifest that the budget pays for, and their embeddings float32 [n, D]."""
+def _by_hand(manifest: Manifest) -> bool:
+    """Return whether features by hand can be had: the training extra, and something to take their components from."""
+    return find_spec("onnx") is not None and len(manifest.where(split="train")) >= _FEWEST_BY_HAND
+
+
+def _embedded(run: Run, manifest: Manifest, export: Export | None, threads: int) -> Steps[tuple[IntArray, FloatArray]]:
+    """Return the rows of the manifest that the budget pays for, and their embeddings float32 [n, D].
+
+    They are a backbone's, or, without an export, features by hand.
+    """
     pictures = pictures_of(manifest)
     scale = manifest.facts.get("sixteen_bit_scale", 65535)
     policy = dataclasses.replace(decode_policy(run.recipe), sixteen_bit_scale=int(str(scale)))
     preprocess = Preprocess(image_size=224, resize_policy=resize_policy(manifest)[0], decode=policy)
     rungs = Rungs(run, manifest, pictures, preprocess, export, threads)
-    seen = yield from stage("embed", rungs.looked_at())
+    prepared = None
+    if export is None:
+        trunk, preprocess, looked = yield from stage("embed", rungs.looked_at_by_hand())
+    else:
+        seen = yield from stage("embed", rungs.looked_at())
+        trunk, preprocess, looked, prepared = seen.graph.model, seen.preprocess, seen.rows, seen.ready
     of_split: dict[Split, list[int]] = {split: [] for split in SPLITS}
     for number, row in enumerate(manifest.rows):
         of_split[row.split].append(number)
     rows, parts = [], []
     for split in SPLITS:
-        part = pictures[split].take(seen.rows[split])
-        steps = embed(
-            seen.graph.model, seen.preprocess, part.files, part.digests, run.cache, threads=threads, prepared=seen.ready
-        )
+        part = pictures[split].take(looked[split])
         if len(part):
+            steps = embed(trunk, preprocess, part.files, part.digests, run.cache, threads=threads, prepared=prepared)
             parts.append((yield from steps))
-            rows.append(np.array(of_split[split], dtype=np.int64)[seen.rows[split]])
+            rows.append(np.array(of_split[split], dtype=np.int64)[looked[split]])
     return np.concatenate(rows), np.concatenate(parts)
 
 

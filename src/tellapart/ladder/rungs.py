@@ -17,7 +17,7 @@ from tellapart.ladder.run import Run
 from tellapart.learn.ahead import Ahead, Squares
 from tellapart.learn.backbones import find_weights
 from tellapart.learn.backbones_export import Export, Graph, start_export
-from tellapart.learn.classical import classical, seen_by_hand
+from tellapart.learn.classical import classical, hand_trunk, seen_by_hand
 from tellapart.learn.embed import embed, measure_rate, missing
 from tellapart.learn.features import features
 from tellapart.learn.majority import majority
@@ -107,6 +107,16 @@ class Rungs:
             threads=self.threads,
         )
         return Made(fitted, rows, cost)
+
+    def looked_at_by_hand(self) -> Steps[tuple[bytes, Preprocess, Mapping[Split, IntArray]]]:
+        """Return the graph of features by hand, how it sees pictures, and the rows that it has time for."""
+        grey = bool(self.manifest.facts.get("all_grey"))
+        rows, _ = yield from self._affordable_by_hand(grey)
+        part = self.pictures["train"].take(rows["train"])
+        side, recipe, cache = self._shorter_px, self.run.recipe, self.run.cache
+        steps = hand_trunk(part, self.preprocess, recipe, cache, shorter_px=side, grey=grey, threads=self.threads)
+        trunk, preprocess = yield from steps
+        return trunk, preprocess, rows
 
     def _affordable_by_hand(self, grey: bool) -> Steps[tuple[dict[Split, IntArray], float]]:
         """Return the pictures whose features half of the time pays for, and the seconds that one takes."""

@@ -26,7 +26,7 @@ from tellapart.learn.linear_head import class_weights, linear_head, mirrored_vie
 from tellapart.learn.rungs import Fitted, FloatArray, GraphHead, Head, IntArray, OutOfFold, Pictures
 from tellapart.recipe import Recipe
 
-__all__ = ["classical", "seen_by_hand"]
+__all__ = ["classical", "hand_trunk", "seen_by_hand"]
 
 _PROJECTED_ON = 3_000  # pictures: so many are enough for the main components of some 3,000 features
 _MOST_MIRRORED = 1_500  # pictures: with more, mirrored ones take longer than they bring
@@ -122,6 +122,23 @@ def seen_by_hand(preprocess: Preprocess, shorter_px: int, recipe: Recipe) -> Pre
     side = features_side(shorter_px, recipe.model.image_size)
     plain: Any = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     return dataclasses.replace(preprocess, image_size=side, at_least_px=at_least_for(side), **plain)
+
+
+def hand_trunk(
+    pictures: Pictures,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    cache: Path,
+    *,
+    shorter_px: int,
+    grey: bool = False,
+    threads: int | None = None,
+) -> Steps[tuple[bytes, Preprocess]]:
+    """Return the graph of this rung's embeddings, its components taken from `pictures`, and how it sees a picture."""
+    preprocess = seen_by_hand(preprocess, shorter_px, recipe)
+    projection = yield from _projection(pictures, preprocess, grey, recipe.seed, cache, threads or default_threads())
+    trunk, _ = features(preprocess.image_size, grey, projection)
+    return trunk, preprocess
 
 
 def _projection(

@@ -21,7 +21,7 @@ def confusable_classes(evidence: Evidence) -> Finding | None:
     For a pair it is the area under the curve of the difference of the two log probabilities: 0.5 is chance. The rows
     are pictures that lie deepest in the other class.
     """
-    if evidence.by_colour:
+    if evidence.unlearned:
         return None
     targets = evidence.targets[evidence.predicted]
     logs = np.log(np.maximum(evidence.probs, 1e-12))

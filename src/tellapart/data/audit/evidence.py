@@ -31,8 +31,8 @@ class Evidence:
     rows that the user has looked at and wants as they are: the checks are silent about them.
 
     What a network says is of some pictures alone: `embeddings` float32 [m, D] of the rows `embedded`, and `probs`
-    float64 [p, K] of the rows `predicted`, by models that did not see them. `by_colour`: there was no network, and
-    colours stand for embeddings.
+    float64 [p, K] of the rows `predicted`, by models that did not see them. `unlearned`: there was no
+    network, and features by hand or colours stand for embeddings.
     """
 
     paths: Sequence[str]
@@ -50,7 +50,7 @@ class Evidence:
     thumbnails: NDArray[np.uint8]
     assigned: Sequence[Split] = ()
     given: tuple[Split, ...] = ()
-    by_colour: bool = False
+    unlearned: bool = False
     series_kept: bool = False
     excluded: tuple[Excluded, ...] = ()
     kept: frozenset[int] = frozenset()

@@ -28,7 +28,7 @@ _LISTED_WRONGLY = 0.015
 _LEAST_CHANCE = 0.3
 _SURE = 0.92
 _FEWEST = 20
-_COLOURS_TELL = 0.8  # accuracy: where colours do not tell the classes apart, they tell nothing of labels either
+_CLASSES_TOLD = 0.8  # accuracy: what does not tell the classes apart without learning tells nothing of labels either
 _ROUNDS = 5
 
 
@@ -46,7 +46,7 @@ def label_suspect(evidence: Evidence) -> Finding | None:
     if len(rows) < _FEWEST or evidence.num_classes < 2:
         return None
     targets = evidence.targets[rows]
-    if evidence.by_colour and (probs.argmax(axis=1) == targets).mean() < _COLOURS_TELL:
+    if evidence.unlearned and (probs.argmax(axis=1) == targets).mean() < _CLASSES_TOLD:
         return None
     score, other = believed(probs, targets)
     blind = blind_labels(probs, targets)
