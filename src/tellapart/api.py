@@ -80,6 +80,7 @@ class EvaluateResult:
         confusion = self.split.confusion
         content: dict[str, Any] = {
             **self.split.metrics,
+            **self.split.intervals,
             "per_class": [dataclasses.asdict(row) for row in self.split.per_class],
             "confusion": [] if confusion is None else confusion.tolist(),
             "answers": [share.as_json() for share in self.answers],

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 METRICS = {"n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1", "log_loss", "ece"}
+ENDS = {f"{name}_{end}" for name in ("balanced_accuracy", "macro_f1", "log_loss", "ece") for end in ("low", "high")}
 
 
 def state_of(folder: Path) -> dict[str, tuple[str, int]]:
@@ -34,7 +35,7 @@ def here(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_train_prints_the_one_object_of_the_contract(tellapart, here: Path) -> None:
     before = state_of(here / "photos")
-    ran = tellapart("train", "photos", "--method", "majority", "--budget", "9h", "--json")
+    ran = tellapart("train", "photos", "--method", "majority", "--budget", "60s", "--json")
     assert ran.code == 0
     result = ran.json
     assert list(result) == [
@@ -53,7 +54,7 @@ def test_train_prints_the_one_object_of_the_contract(tellapart, here: Path) -> N
 
 
 def test_train_tells_a_person_what_to_do_next(tellapart, here: Path) -> None:
-    ran = tellapart("train", "photos/", "--method", "majority", "--budget", "9h")
+    ran = tellapart("train", "photos/", "--method", "majority", "--budget", "60s")
     assert ran.code == 0
     assert "majority" in ran.out
     assert "tellapart predict" in ran.out
@@ -61,7 +62,7 @@ def test_train_tells_a_person_what_to_do_next(tellapart, here: Path) -> None:
 
 
 def test_a_finished_run_prints_its_result_again(tellapart, here: Path) -> None:
-    asked = ("train", "photos", "--method", "majority", "--out", "run", "--budget", "9h", "--json")
+    asked = ("train", "photos", "--method", "majority", "--out", "run", "--budget", "60s", "--json")
     first = tellapart(*asked)
     again = tellapart(*asked, "--resume")
     assert (first.code, again.code) == (0, 0)
@@ -116,7 +117,7 @@ def test_a_name_that_is_no_text_is_printed_by_every_encoding(here: Path, tiny_bu
 def test_evaluate_prints_the_metrics_object(tellapart, here: Path, tiny_bundle: Path) -> None:
     ran = tellapart("evaluate", tiny_bundle, "photos", "--json")
     assert ran.code == 0
-    assert set(ran.json) == METRICS | {"per_class", "confusion", "answers", "risk_coverage"}
+    assert set(ran.json) == METRICS | ENDS | {"per_class", "confusion", "answers", "risk_coverage"}
     assert [(one["answer"], one["n"]) for one in ran.json["answers"]] == [("label", 48), ("unsure", 0), ("unknown", 0)]
     assert ran.json["risk_coverage"][-1]["share"] == 1.0
     assert ran.json["accuracy"] == 1.0
@@ -154,7 +155,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(
 
 def test_a_run_of_the_shell_prints_nothing_but_the_object(here: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "tellapart", "train", "photos", "--method", "majority", "--budget", "9h", "--json"],
+        [sys.executable, "-m", "tellapart", "train", "photos", "--method", "majority", "--budget", "60s", "--json"],
         capture_output=True,
         text=True,
         timeout=120,

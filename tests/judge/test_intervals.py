@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
 from tellapart.judge import clopper_pearson
-from tellapart.judge.intervals import difference_interval, mean_interval, student_t
+from tellapart.judge.intervals import difference_interval, effective_interval, mean_interval, student_t
 
 
 @settings(max_examples=150, deadline=None)
@@ -41,11 +41,17 @@ def test_students_t_is_scipys(degrees: float) -> None:
     assert student_t(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-8)
 
 
-def test_the_interval_of_a_mean_is_scipys_and_needs_two_values() -> None:
-    values = np.random.default_rng(0).exponential(size=37)
-    expected = stats.t.interval(0.95, 36, loc=values.mean(), scale=stats.sem(values))
+def test_the_interval_of_an_even_mean_is_scipys_and_needs_two_values() -> None:
+    values = np.random.default_rng(0).normal(size=37)
+    values = np.concatenate([values, -values])
+    expected = stats.t.interval(0.95, 73, loc=0.0, scale=stats.sem(values))
     assert mean_interval(values) == pytest.approx(expected)
     assert mean_interval(values[:1]) is None
+
+
+def test_at_the_variance_of_a_share_the_effective_interval_is_the_exact_one() -> None:
+    assert effective_interval(0.8, 0.8 * 0.2 / 50, 50.0) == pytest.approx(clopper_pearson(40, 50))
+    assert effective_interval(1.0, 0.0, 50.0) == pytest.approx(clopper_pearson(50, 50))
 
 
 @pytest.mark.parametrize(("p", "n"), [(0.5, 20), (0.9, 30), (0.97, 153)])

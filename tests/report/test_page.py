@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tellapart.images import thumbnail_jpeg
+from tellapart.judge import compare_slices
 from tellapart.report import AnswerShare, ClassRow, LadderRow, PictureCard, SplitReport, Summary, render
 from tellapart.report.words import visible
 from tests.report.conftest import everywhere
@@ -132,6 +133,17 @@ def test_a_run_shows_its_numbers(make_summary: SummaryMaker) -> None:
     ):
         assert fact.replace("\u00a0", " ").lower() in page.words.replace("\u00a0", " ").lower(), fact
     assert "2 of ants called bees: 2.9%" in page.of("title")
+
+
+def test_the_kind_of_pictures_that_is_truly_worse_is_named(make_summary: SummaryMaker) -> None:
+    right = np.arange(400) % 10 > 0
+    right[:100] &= np.arange(100) % 3 > 0
+    folders = ["night <b>"] * 100 + ["day"] * 300
+    page = parts(make_summary(slices=compare_slices(right, {}, {"folder": folders})))
+    assert "It is worse on pictures with folder night <b> : 60.0% of 100 are right" in page.words
+    assert "90.0% of the other 300" in page.words
+    none = parts(make_summary(slices=compare_slices(np.arange(400) % 10 > 0, {}, {"folder": folders})))
+    assert "No kind of picture is shown to be worse than the rest." in none.words
 
 
 def test_every_section_is_there_when_there_is_something_to_show(make_summary: SummaryMaker) -> None:

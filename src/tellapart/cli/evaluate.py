@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,13 +57,14 @@ def _show(result: EvaluateResult, console: Console) -> None:
     from rich.text import Text
 
     numbers = result.as_json()
-    interval = f"  (95% interval {_interval(numbers)})" if numbers.get("accuracy_low") is not None else ""
     summary = Table(box=None, show_header=False, pad_edge=False)
-    summary.add_row("accuracy", f"{_percent(numbers['accuracy'])} of {numbers['n']:,} pictures{interval}")
-    summary.add_row("balanced accuracy", _percent(numbers["balanced_accuracy"]))
-    summary.add_row("macro F1", _percent(numbers["macro_f1"]))
-    summary.add_row("log loss", _number(numbers["log_loss"]))
-    summary.add_row("calibration error", _percent(numbers["ece"]))
+    summary.add_row(
+        "accuracy", f"{_percent(numbers['accuracy'])} of {numbers['n']:,} pictures{_within(numbers, 'accuracy')}"
+    )
+    summary.add_row("balanced accuracy", _percent(numbers["balanced_accuracy"]) + _within(numbers, "balanced_accuracy"))
+    summary.add_row("macro F1", _percent(numbers["macro_f1"]) + _within(numbers, "macro_f1"))
+    summary.add_row("log loss", _number(numbers["log_loss"]) + _within(numbers, "log_loss", _number))
+    summary.add_row("calibration error", _percent(numbers["ece"]) + _within(numbers, "ece"))
     console.print(summary)
 
     answers = Table(
@@ -95,6 +97,12 @@ def _show(result: EvaluateResult, console: Console) -> None:
     for note in result.notes:
         console.print()
         console.print(printable(note), markup=False, highlight=False)
+
+
+def _within(numbers: dict[str, Any], name: str, said: Callable[[float | None], str] | None = None) -> str:
+    low, high = numbers.get(f"{name}_low"), numbers.get(f"{name}_high")
+    said = said or _percent
+    return "" if low is None or high is None else f"  (95% interval {said(low)} to {said(high)})"
 
 
 def _interval(numbers: dict[str, Any]) -> str:

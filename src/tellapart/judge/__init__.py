@@ -2,28 +2,20 @@
 
 from tellapart.judge.balance import is_unbalanced
 from tellapart.judge.calibrate import fit_temperature, log_softmax
+from tellapart.judge.calibration_error import calibration_error
 from tellapart.judge.compare import Comparison, compare
 from tellapart.judge.conformal import conformal_mass
 from tellapart.judge.fit import fit_words
 from tellapart.judge.forecast import Forecast, forecast
 from tellapart.judge.intervals import clopper_pearson
-from tellapart.judge.metrics import (
-    MOST_CONFUSED,
-    ClassMetrics,
-    Metrics,
-    ReliabilityBin,
-    confusion,
-    metrics,
-    per_class,
-    reliability,
-)
+from tellapart.judge.metrics import ClassMetrics, Metrics, ReliabilityBin, confusion, metrics, per_class, reliability
 from tellapart.judge.novelty import Novelty, pick_reference, spaced
 from tellapart.judge.risk import RiskPoint, risk_coverage
+from tellapart.judge.slices import Slice, Slices, compare_slices
 from tellapart.judge.thresholds import Thresholds, answers, choose_thresholds
 from tellapart.runtime.answers import Answer, softmax
 
 __all__ = [
-    "MOST_CONFUSED",
     "Answer",
     "ClassMetrics",
     "Comparison",
@@ -32,11 +24,15 @@ __all__ = [
     "Novelty",
     "ReliabilityBin",
     "RiskPoint",
+    "Slice",
+    "Slices",
     "Thresholds",
     "answers",
+    "calibration_error",
     "choose_thresholds",
     "clopper_pearson",
     "compare",
+    "compare_slices",
     "conformal_mass",
     "confusion",
     "fit_temperature",

@@ -12,22 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.judge.arrays import Floats, Ints, checked_rows, row_losses
-from tellapart.judge.intervals import clopper_pearson, mean_interval, mean_of_proportions
+from tellapart.judge.calibration_error import bin_places, expected_error
+from tellapart.judge.intervals import clopper_pearson, effective_interval, mean_interval
 
-__all__ = [
-    "MOST_CONFUSED",
-    "ClassMetrics",
-    "Metrics",
-    "ReliabilityBin",
-    "confusion",
-    "metrics",
-    "per_class",
-    "reliability",
-]
-
-ECE_BINS = 15
-
-MOST_CONFUSED = 1000  # classes: a confusion table of more has too many cells for memory, files and readers
+__all__ = ["ClassMetrics", "Metrics", "ReliabilityBin", "confusion", "metrics", "per_class", "reliability"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +53,11 @@ class Metrics:
             "log_loss": self.log_loss,
             "ece": self.ece,
         }
+
+    def intervals(self) -> dict[str, float | None]:
+        """Return the ends of the intervals that the contract has no keys for, as `<metric>_low` and `<metric>_high`."""
+        names = ("balanced_accuracy", "macro_f1", "log_loss")
+        return {f"{name}_{end}": getattr(self, f"{name}_{end}") for name in names for end in ("low", "high")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,36 +101,37 @@ def metrics(targets: Ints, probs: Floats) -> Metrics:
     - `balanced_accuracy`: mean recall over the classes present in `targets`.
     - `macro_f1`: mean F1 over the classes present in `targets` or predicted; F1 without a hit is 0.
     - `log_loss`: mean of -ln(probability of the true class), clipped at `PROB_FLOOR` (1e-7).
-    - `ece`: expected calibration error over 15 bins of equal width of the top probability. Source: Guo et al., "On
-      calibration of modern neural networks" (2017).
+    - `ece`: see `calibration_error`, which also gives its interval.
 
-    The interval of macro F1 is doubled in variance, since a mistake lowers two classes at once. Raises ValueError for
-    arrays that are not what `checked_rows` asks for.
+    The intervals of balanced accuracy and macro F1 are `effective_interval`s. With classes of a few pictures each they
+    hold the truth somewhat less often than they say: the F1 of few pictures is too low on average. Raises ValueError
+    for arrays that are not what `checked_rows` asks for.
     """
     targets, probs = checked_rows(targets, probs)
     n = len(targets)
     if n == 0:
         return Metrics(0, None, None, None, None, None, None, None)
-    hits, true, predicted = _counts(targets, probs)
-    recalls = [(int(hit), int(count)) for hit, count in zip(hits, true, strict=True) if count]
-    # F1 = 2 J / (1 + J) with J the Jaccard index: hits among the pictures that are or were said to be of the class.
-    overlaps = [(int(hit), int(union)) for hit, union in zip(hits, true + predicted - hits, strict=True) if union]
-    f1s = [_f1_of_jaccard(hit / union) for hit, union in overlaps]
-    f1_bounds = [(_f1_of_jaccard(low), _f1_of_jaccard(high)) for low, high in _bounds(overlaps)]
+    table = confusion(targets, probs.argmax(axis=1), probs.shape[1])
+    hits, true = table.diagonal(), table.sum(axis=1)
+    recalls = hits[true > 0] / true[true > 0]
+    balanced = float(recalls.mean())
+    f1, f1_variance = _macro_f1(table)
+    # If every class is found equally often, the mean over classes is worth so many pictures.
+    worth = min(float(n), len(recalls) ** 2 / float((1.0 / true[true > 0]).sum()))
     losses = row_losses(targets, probs)
     low, high = _pair(clopper_pearson(int(hits.sum()), n))
-    balanced_low, balanced_high = _pair(mean_of_proportions([hit / count for hit, count in recalls], _bounds(recalls)))
-    f1_low, f1_high = _pair(mean_of_proportions(f1s, f1_bounds, dependence=2.0))
+    balanced_low, balanced_high = effective_interval(balanced, _balanced_variance(hits, true, balanced), worth)
+    f1_low, f1_high = effective_interval(f1, f1_variance, worth)
     loss_low, loss_high = _pair(mean_interval(losses))
     return Metrics(
         n=n,
         accuracy=float(hits.sum()) / n,
         accuracy_low=low,
         accuracy_high=high,
-        balanced_accuracy=sum(hit / count for hit, count in recalls) / len(recalls),
-        macro_f1=sum(f1s) / len(f1s),
+        balanced_accuracy=balanced,
+        macro_f1=f1,
         log_loss=float(losses.mean()),
-        ece=_ece(targets, probs),
+        ece=expected_error(targets, probs),
         balanced_accuracy_low=balanced_low,
         balanced_accuracy_high=balanced_high,
         macro_f1_low=f1_low,
@@ -152,9 +146,10 @@ def per_class(targets: Ints, probs: Floats, classes: Sequence[str]) -> tuple[Cla
     targets, probs = checked_rows(targets, probs)
     if len(classes) != probs.shape[1]:
         raise ValueError(f"classes must name the {probs.shape[1]} columns of probs, got {len(classes)}")
+    table = confusion(targets, probs.argmax(axis=1), len(classes))
     rows = []
-    for label, *counted in zip(classes, *_counts(targets, probs), strict=True):
-        hits, n, predicted = map(int, counted)
+    for index, label in enumerate(classes):
+        hits, n, predicted = int(table[index, index]), int(table[index].sum()), int(table[:, index].sum())
         precision_low, precision_high = _pair(clopper_pearson(hits, predicted))
         recall_low, recall_high = _pair(clopper_pearson(hits, n))
         rows.append(
@@ -174,14 +169,6 @@ def per_class(targets: Ints, probs: Floats, classes: Sequence[str]) -> tuple[Cla
     return tuple(rows)
 
 
-def _counts(targets: Ints, probs: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each class, how many pictures were rightly called it, are of it, were called it: int64 [K] each."""
-    called, num_classes = probs.argmax(axis=1), probs.shape[1]
-    parts = (targets[called == targets], targets, called)
-    hits, true, predicted = (np.bincount(part, minlength=num_classes).astype(np.int64) for part in parts)
-    return hits, true, predicted
-
-
 def confusion(targets: Ints, predicted: Ints, num_classes: int) -> NDArray[np.int64]:
     """Return counts int64 [K, K]: row is the true class, column the predicted one. Raises ValueError outside [0, K)."""
     targets, predicted = np.asarray(targets, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
@@ -199,8 +186,7 @@ def reliability(targets: Ints, probs: Floats, bins: int = 10) -> tuple[Reliabili
     targets, probs = checked_rows(targets, probs)
     confidence = probs.max(axis=1) if len(probs) else np.zeros(0)
     right = probs.argmax(axis=1) == targets
-    # Bins are open below and closed above, as Guo et al. have them; rounding may leave a top probability above 1.
-    places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    places = bin_places(confidence, bins)
     counts = np.bincount(places, minlength=bins)
     sure = np.bincount(places, weights=confidence, minlength=bins)
     hits = np.bincount(places, weights=right, minlength=bins)
@@ -216,22 +202,23 @@ def reliability(targets: Ints, probs: Floats, bins: int = 10) -> tuple[Reliabili
     )
 
 
-def _ece(targets: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
-    gaps = [
-        row.n * abs(row.confidence - row.accuracy)
-        for row in reliability(targets, probs, ECE_BINS)
-        if row.confidence is not None and row.accuracy is not None
-    ]
-    return sum(gaps) / len(targets)
+def _balanced_variance(hits: Ints, true: Ints, balanced: float) -> float:
+    """Return the variance of the mean recall, each class's own drawn towards the mean by one picture."""
+    hits, true = hits[true > 0], true[true > 0]
+    drawn = (hits + balanced) / (true + 1.0)
+    return float((drawn * (1.0 - drawn) / true).sum()) / len(true) ** 2
 
 
-def _f1_of_jaccard(share: float) -> float:
-    return 2.0 * share / (1.0 + share)
-
-
-def _bounds(counts: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
-    """Return the exact interval of each (hits, trials), trials > 0."""
-    return [bounds for hits, trials in counts if (bounds := clopper_pearson(hits, trials)) is not None]
+def _macro_f1(table: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean F1 of the classes that are there or were predicted, and its variance by the delta method."""
+    hits, said = table.diagonal(), table.sum(axis=0) + table.sum(axis=1)
+    present = said > 0
+    weight = np.where(present, 1.0 / np.maximum(said, 1), 0.0)
+    f1 = 2.0 * hits * weight
+    # What one more picture in a cell would add to the sum of F1.
+    moved = np.diag(2.0 * weight) - (f1 * weight)[:, None] - (f1 * weight)[None, :]
+    count = int(present.sum())
+    return float(f1.sum()) / count, float((table * np.square(moved)).sum()) / count**2
 
 
 def _pair(bounds: tuple[float, float] | None) -> tuple[float | None, float | None]:

@@ -14,7 +14,7 @@ from tellapart.data.manifest import Manifest, Split
 from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Decision, Note, Steps, follow
 from tellapart.images import DecodePolicy
-from tellapart.judge import Metrics
+from tellapart.judge import Metrics, Slices
 from tellapart.ladder.audited import Looked, second_look
 from tellapart.ladder.choose import Candidate, Ground
 from tellapart.ladder.coach import Coached, coach
@@ -24,6 +24,7 @@ from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_tes
 from tellapart.ladder.pictured import chosen, pictured
 from tellapart.ladder.run import Heard, Run, out_of_time, stage
 from tellapart.ladder.show import Measured, answer_shares, answered, measured, risk, split_report
+from tellapart.ladder.slices import sliced
 from tellapart.ladder.suspects import found
 from tellapart.learn.embed import embed, missing
 from tellapart.learn.rungs import FloatArray, Pictures
@@ -180,6 +181,7 @@ def _report(
         examples=tuple(cards[row] for row in shown.examples if row in cards),
         answers=answer_shares(said, cards),
         findings=audited,
+        slices=_sliced(climbed, seen),
         curve=coached.curve,
         advice=coached.advice,
         risk=risk(said, bundle.card.thresholds.max_novelty),
@@ -195,6 +197,15 @@ def _report(
     files.write_json(run.folder / "report.json", summary.as_json())
     files.write_json(run.folder / "result.json", contract(summary))
     return summary
+
+
+def _sliced(climbed: Climbed, seen: Mapping[str, Measured]) -> Slices | None:
+    """Return the parts of the split of the verdict against the rest; None where the scan's measures are not at hand."""
+    order: tuple[Split, ...] = ("test", "val", "train")
+    split = next((name for name in order if name in seen and len(seen[name].pictures)), None)
+    if climbed.looked is None or split is None or (split == "train" and len(climbed.pictures["val"])):
+        return None
+    return sliced(climbed.looked.evidence, climbed.winner, split, seen[split])
 
 
 def _coached(run: Run, climbed: Climbed) -> Steps[Coached]:

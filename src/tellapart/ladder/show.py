@@ -88,26 +88,21 @@ def answered(found: Measured, predictor: Predictor) -> Answered:
 
 
 def split_report(found: Measured, classes: tuple[str, ...], temperature: float = 1.0) -> SplitReport:
-    """Return the numbers of a split as the report shows them; `temperature` is the one in its probabilities.
-
-    Above 1,000 classes there is no confusion table.
-    """
+    """Return the numbers of a split as the report shows them; `temperature` is the one in its probabilities."""
     targets = found.pictures.targets
     rows = judge.per_class(targets, found.probs, classes)
     bins = judge.reliability(targets, found.probs)
     raw = judge.softmax((np.log(np.maximum(found.probs, 1e-30)) * temperature).astype(np.float32))
     before = judge.reliability(targets, raw)
+    _, ece_low, ece_high = judge.calibration_error(targets, found.probs) or (None, None, None)
     return SplitReport(
         metrics=found.metrics.as_json(),
         per_class=tuple(ClassRow(**{name: getattr(row, name) for name in _CLASS_ROW}) for row in rows),
-        confusion=(
-            judge.confusion(targets, found.probs.argmax(axis=1), len(classes))
-            if len(classes) <= judge.MOST_CONFUSED
-            else None
-        ),
+        confusion=judge.confusion(targets, found.probs.argmax(axis=1), len(classes)),
         reliability=tuple(ReliabilityBin(**dataclasses.asdict(part)) for part in bins),
         reliability_before=tuple(ReliabilityBin(**dataclasses.asdict(part)) for part in before),
         ece_before=judge.metrics(targets, raw).ece,
+        intervals=found.metrics.intervals() | {"ece_low": ece_low, "ece_high": ece_high},
     )
 
 

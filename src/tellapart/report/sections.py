@@ -97,6 +97,13 @@ def _classes(summary: Summary) -> Content | None:
     return {"lines": lines[:MAX_CLASS_LINES], "all": len(lines), "kind": kind}
 
 
+def _slices(summary: Summary) -> Content | None:
+    if summary.slices is None or not summary.slices.all:
+        return None
+    kind = KINDS[summary.headline_split or "test"]
+    return {"slices": summary.slices.all, "worst": summary.slices.worst, "kind": kind}
+
+
 def _answers(summary: Summary) -> Content | None:
     split = summary.headline
     plot = charts.reliability_plot(split.reliability, split.reliability_before) if split else None
@@ -155,6 +162,7 @@ SECTIONS = (
     Section("confusion", "What it confuses", "The result", _confusion),
     Section("mistakes", "Confident mistakes", "The result", _mistakes),
     Section("classes", "Class by class", "The result", _classes),
+    Section("slices", "Kinds of pictures", "The result", _slices),
     Section("answers", "Sure and unsure", "The result", _answers),
     Section("advice", "What would help", "The result", _advice),
     Section("ladder", "The ladder", "How it came about", _ladder),

@@ -17,6 +17,7 @@ from tellapart import files
 from tellapart.events import Epoch
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.risk import RiskPoint
+from tellapart.judge.slices import Slices
 from tellapart.report.advice import Advice, Curve
 from tellapart.report.found import Found
 
@@ -97,6 +98,7 @@ class SplitReport:
     """Numbers of one split. `metrics` holds the keys of the JSON contract; `confusion` int [K, K], row: true class.
 
     `reliability_before` and `ece_before` are of the probabilities as they were before the temperature set them right.
+    `intervals` holds the ends of 95 % intervals that the contract has no keys for, `<metric>_low` and `<metric>_high`.
     """
 
     metrics: Mapping[str, float | int | None]
@@ -105,11 +107,19 @@ class SplitReport:
     reliability: tuple[ReliabilityBin, ...] = ()
     reliability_before: tuple[ReliabilityBin, ...] = ()
     ece_before: float | None = None
+    intervals: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
     @property
     def n(self) -> int:
         """How many pictures the numbers stand on."""
         return int(self.metrics.get("n") or 0)
+
+    def ends(self, name: str) -> tuple[float | None, float | None]:
+        """Return the 95% interval of one metric, or None twice where it is not known."""
+        low, high = ({**self.metrics, **self.intervals}.get(f"{name}_{end}") for end in ("low", "high"))
+        if low is None or high is None or not np.isfinite([low, high]).all():
+            return None, None
+        return float(low), float(high)
 
     def metric(self, name: str) -> float | None:
         """Return one metric, or None where it is missing or not finite."""
@@ -164,9 +174,10 @@ class Summary:
     """One finished run.
 
     `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first), `examples` (other
-    pictures, for what stands behind a count), `answers` and `risk` are of `headline_split`. `balanced` makes balanced
-    accuracy the headline. `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes, platform,
-    python, packages {name: version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them.
+    pictures, for what stands behind a count), `answers`, `risk` and `slices` are of `headline_split`. `balanced` makes
+    balanced accuracy the headline. `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes,
+    platform, python, packages {name: version}, in any subset. `run`, `bundle` and `data` are paths as the user would
+    type them.
     """
 
     title: str
@@ -193,6 +204,7 @@ class Summary:
     examples: tuple[PictureCard, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
     findings: tuple[Found, ...] = ()
+    slices: Slices | None = None
     curve: Curve | None = None
     advice: tuple[Advice, ...] = ()
     risk: tuple[RiskPoint, ...] = ()
@@ -268,6 +280,7 @@ def _split_json(split: SplitReport) -> dict[str, Any]:
         "reliability": [dataclasses.asdict(bin_) for bin_ in split.reliability],
         "reliability_before": [dataclasses.asdict(bin_) for bin_ in split.reliability_before],
         "ece_before": split.ece_before,
+        **split.intervals,
     }
 
 

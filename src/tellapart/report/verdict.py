@@ -6,8 +6,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from tellapart.judge.intervals import mean_of_proportions
-from tellapart.report.summary import ClassRow, SplitReport, Summary
+from tellapart.report.summary import SplitReport, Summary
 from tellapart.report.words import amount, interval, percent, quoted
 
 __all__ = ["Score", "Verdict", "score", "verdict"]
@@ -74,9 +73,7 @@ def score(summary: Summary) -> Score | None:
     value = split.metric(measure)
     if value is None:
         return None
-    low, high = split.metric(f"{measure}_low"), split.metric(f"{measure}_high")
-    if summary.balanced and (low is None or high is None):
-        low, high = _balanced_interval(split.per_class)
+    low, high = split.ends(measure)
     chance = 1 / len(summary.classes) if summary.balanced and summary.classes else summary.most_common_share
     return Score("balanced accuracy" if summary.balanced else "accuracy", value, low, high, split.n, chance, name)
 
@@ -309,14 +306,3 @@ def _pictures_needed(found: Score) -> int:
         return 0
     value = min(max(found.value, 0.05), 0.95)
     return math.ceil(1.96**2 * value * (1 - value) / 0.03**2 / 10) * 10
-
-
-def _balanced_interval(rows: tuple[ClassRow, ...]) -> tuple[float | None, float | None]:
-    """Return the interval of the mean recall, from the interval of each class."""
-    known = [
-        (row.recall, (row.recall_low, row.recall_high))
-        for row in rows
-        if row.n and row.recall is not None and row.recall_low is not None and row.recall_high is not None
-    ]
-    bounds = mean_of_proportions([recall for recall, _ in known], [ends for _, ends in known])
-    return bounds if bounds is not None and all(map(math.isfinite, bounds)) else (None, None)
