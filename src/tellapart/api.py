@@ -20,7 +20,7 @@ from tellapart.recipe import Recipe
 if TYPE_CHECKING:
     from tellapart.data.audit import Finding
     from tellapart.driving import Signals
-    from tellapart.judge import RiskPoint
+    from tellapart.judge import RiskPoint, Robustness
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.folder import RunFolder
     from tellapart.report.summary import AnswerShare, SplitReport, Summary
@@ -64,7 +64,8 @@ class TrainResult:
 class EvaluateResult:
     """What `evaluate` gives: the numbers of one set of labelled pictures, and `notes` for the reader.
 
-    `answers` tells how often each answer is given and is right, `risk` how right answers are when fewer are given.
+    `answers` tells how often each answer is given and is right, `risk` how right answers are when fewer are given,
+    `robustness` (where it was asked for) how right it is on corrupted pictures, the worst first.
     """
 
     split: SplitReport
@@ -72,6 +73,7 @@ class EvaluateResult:
     notes: tuple[str, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
     risk: tuple[RiskPoint, ...] = ()
+    robustness: tuple[Robustness, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the metrics object of the JSON contract with `per_class`, `confusion` and the answers beside."""
@@ -85,6 +87,7 @@ class EvaluateResult:
             "confusion": [] if confusion is None else confusion.tolist(),
             "answers": [share.as_json() for share in self.answers],
             "risk_coverage": [dataclasses.asdict(point) for point in self.risk],
+            **({"robustness": [dataclasses.asdict(one) for one in self.robustness]} if self.robustness else {}),
         }
         plain: dict[str, Any] = finite(content)
         return plain
@@ -245,10 +248,17 @@ def _as_member(answer: Prediction | Failure, places: dict[str, str]) -> Predicti
 
 
 def evaluate(
-    bundle: str | Path, data: str | Path, *, watch: Watch | None = None, recipe: Recipe | None = None, **options: Any
+    bundle: str | Path,
+    data: str | Path,
+    *,
+    robustness: bool = False,
+    watch: Watch | None = None,
+    recipe: Recipe | None = None,
+    **options: Any,
 ) -> EvaluateResult:
     """Measure a bundle on labelled pictures: their test split where `data` has one, else all of them.
 
+    With `robustness` also on at most 200 of them blurred, noisy, compressed, brighter and turned, at three strengths.
     Takes the options of `train` that say how `data` is read. Raises DataError when `data` has a class that the bundle
     does not know.
 
@@ -265,8 +275,8 @@ def evaluate(
 
     onnxruntime_module()
     by_exception()
-    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options)), watch)
-    return EvaluateResult(found.split, found.classes, found.notes, found.answers, found.risk)
+    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness), watch)
+    return EvaluateResult(found.split, found.classes, found.notes, found.answers, found.risk, found.robustness)
 
 
 def check(

@@ -31,9 +31,9 @@ class Drawn:
 
 
 def held(drawn: Drawn, rounds: int, seed: int = 0) -> dict[str, float]:
-    """Return how often, of `rounds` samples, the interval of each measure held what 400,000 pictures give."""
+    """Return how often, of `rounds` samples, the interval of each measure held what 100,000 pictures give."""
     rng = np.random.default_rng([seed, drawn.classes, drawn.n])
-    truth = metrics(*drawn.sample(rng, 400_000))
+    truth = metrics(*drawn.sample(rng, 100_000))
     true = {name: float(getattr(truth, name)) for name in MEASURES}
     if drawn.sharp == 1.0:
         true["ece"] = 0.0

@@ -9,5 +9,5 @@ from tests.judge.coverage import Drawn, held
 
 @pytest.mark.parametrize("drawn", [Drawn(2, 80, 1.0), Drawn(5, 200, 2.0)])
 def test_intervals_hold_the_truth_about_95_times_in_100(drawn: Drawn) -> None:
-    shares = held(drawn, 200)
-    assert min(shares.values()) >= 0.91, shares  # two and a half deviations of 200 draws below 0.95
+    shares = held(drawn, 100)
+    assert min(shares.values()) >= 0.88, shares  # three deviations of 100 draws below 0.95

@@ -40,3 +40,15 @@ def test_what_was_left_out_is_counted_with_its_reasons(photos: Path, tiny_bundle
 
 def test_where_nothing_was_left_out_nothing_is_said(photos: Path, tiny_bundle: Path) -> None:
     assert not [note for note in tellapart.evaluate(tiny_bundle, photos).notes if "left out" in note]
+
+
+def test_corrupted_pictures_are_measured_when_asked_for_the_same_each_time(photos: Path, tiny_bundle: Path) -> None:
+    first, again = (tellapart.evaluate(tiny_bundle, photos, robustness=True).as_json() for _ in range(2))
+    assert first == again
+    found = first["robustness"]
+    assert {(one["corruption"], one["strength"]) for one in found} == {
+        (name, strength) for name in ("blur", "noise", "jpeg", "brightness", "rotation") for strength in (1, 2, 3)
+    }
+    assert {one["n"] for one in found} == {first["n"]}
+    assert [one["accuracy"] for one in found] == sorted(one["accuracy"] for one in found)
+    assert all(one["change"] == pytest.approx(one["accuracy"] - first["accuracy"]) for one in found)

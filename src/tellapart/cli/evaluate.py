@@ -21,6 +21,7 @@ __all__ = ["evaluate"]
 
 OPTIONS = ("path_column", "label_column", "split_column", "skip_missing", "nested", "unlabelled", "threads")
 LARGEST_CONFUSION = 12
+_ROBUSTNESS = "Measure on corrupted pictures too: blur, noise, JPEG, brightness, rotation."
 
 
 def _evaluate(
@@ -30,6 +31,7 @@ def _evaluate(
         typer.Argument(metavar="DATA", help="Labelled pictures, in any form that train takes.", show_default=False),
     ],
     *,
+    robustness: Annotated[bool, typer.Option("--robustness", help=_ROBUSTNESS)] = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **options: Any,
@@ -39,7 +41,7 @@ def _evaluate(
 
     with results_only() as out:
         with following() as watch:
-            result = api.evaluate(bundle, data, watch=watch, **options)
+            result = api.evaluate(bundle, data, robustness=robustness, watch=watch, **options)
         if as_json:
             out.write(json_line(result.as_json()))
         else:
@@ -94,6 +96,27 @@ def _show(result: EvaluateResult, console: Console) -> None:
             confusion.add_row(Text(printable(label)), *map(str, counts))
         console.print()
         console.print(confusion)
+    if result.robustness:
+        worse = Table(
+            "corrupted by",
+            "strength",
+            "right",
+            "95% interval",
+            "change",
+            "95% interval",
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+        )
+        for one in result.robustness:
+            between = f"{_percent(one.change_low)} to {_percent(one.change_high)}"
+            right = f"{_percent(one.accuracy_low)} to {_percent(one.accuracy_high)}"
+            worse.add_row(
+                one.corruption, f"{one.strength} of 3", _percent(one.accuracy), right, _percent(one.change), between
+            )
+        console.print()
+        console.print(worse)
+        console.print(f"on {result.robustness[0].n:,} pictures, each corrupted in every way")
     for note in result.notes:
         console.print()
         console.print(printable(note), markup=False, highlight=False)

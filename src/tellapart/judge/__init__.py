@@ -11,6 +11,7 @@ from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.metrics import ClassMetrics, Metrics, ReliabilityBin, confusion, metrics, per_class, reliability
 from tellapart.judge.novelty import Novelty, pick_reference, spaced
 from tellapart.judge.risk import RiskPoint, risk_coverage
+from tellapart.judge.robust import Robustness, compare_corrupted
 from tellapart.judge.slices import Slice, Slices, compare_slices
 from tellapart.judge.thresholds import Thresholds, answers, choose_thresholds
 from tellapart.runtime.answers import Answer, softmax
@@ -24,6 +25,7 @@ __all__ = [
     "Novelty",
     "ReliabilityBin",
     "RiskPoint",
+    "Robustness",
     "Slice",
     "Slices",
     "Thresholds",
@@ -32,6 +34,7 @@ __all__ = [
     "choose_thresholds",
     "clopper_pearson",
     "compare",
+    "compare_corrupted",
     "compare_slices",
     "conformal_mass",
     "confusion",

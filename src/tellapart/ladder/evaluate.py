@@ -17,7 +17,8 @@ from tellapart.data.scan import scan
 from tellapart.errors import DataError, did_you_mean
 from tellapart.events import Note, Progress, Steps
 from tellapart.images import default_threads
-from tellapart.judge import RiskPoint
+from tellapart.judge import RiskPoint, Robustness
+from tellapart.ladder.robustness import robustness
 from tellapart.ladder.run import stage
 from tellapart.ladder.show import answer_shares, answered, measured, risk, split_report
 from tellapart.learn.rungs import FloatArray, Pictures
@@ -38,20 +39,23 @@ class Evaluation:
     notes: tuple[str, ...]
     answers: tuple[AnswerShare, ...]
     risk: tuple[RiskPoint, ...]
+    robustness: tuple[Robustness, ...] = ()
 
 
-def evaluate(path: Path, data: Path, recipe: Recipe) -> Steps[Evaluation]:
+def evaluate(path: Path, data: Path, recipe: Recipe, corrupted: bool = False) -> Steps[Evaluation]:
     """Measure the bundle at `path` on the test split of `data` where it has one, else on all of its pictures.
+
+    With `corrupted` also on blurred, noisy, compressed, brighter and turned ones (`ladder.robustness`).
 
     Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know.
     """
     bundle = Bundle(path)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
         manifest = yield from scan(data, recipe, cache, purpose="evaluate")
-        return (yield from _measured(bundle, manifest, data, recipe))
+        return (yield from _measured(bundle, manifest, data, recipe, corrupted))
 
 
-def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe) -> Steps[Evaluation]:
+def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe, corrupted: bool) -> Steps[Evaluation]:
     rows = manifest.where(split="test") or manifest.rows
     notes = list(manifest.notes)
     if manifest.excluded:
@@ -86,12 +90,16 @@ def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe) ->
     found = measured(pictures, embeddings, predictor)
     told = answered(found, predictor)
     curve = risk(told, bundle.card.thresholds.max_novelty)
+    robust: tuple[Robustness, ...] = ()
+    if corrupted:
+        robust = yield from stage("evaluate", robustness(predictor, pictures))
     return Evaluation(
         split_report(found, bundle.classes, bundle.card.temperature),
         bundle.classes,
         tuple(notes),
         answer_shares(told, {}),
         curve,
+        robust,
     )
 
 
