@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
-from tellapart.images import map_ordered, prepare
+from tellapart.images import map_ordered, prepare_guarded
 from tellapart.images.corrupt import CORRUPTIONS, STRENGTHS, corrupt
 from tellapart.judge import Robustness, compare_corrupted
 from tellapart.learn.draws import picture_keys
@@ -44,7 +44,7 @@ def _answers(predictor: Predictor, pictures: Pictures, asked: Sequence[int]) -> 
     """Return whether the picture is told right as it is and under each corruption, bool [16]; None if unreadable."""
     row, key = asked
     try:
-        image = prepare(pictures.files[row], predictor.bundle.preprocess)
+        image = prepare_guarded(pictures.files[row], predictor.bundle.preprocess)
     except PictureError:
         return None
     seen = [image, *(corrupt(image, corruption, strength, key) for corruption, strength in _ALL)]
