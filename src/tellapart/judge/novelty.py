@@ -16,7 +16,7 @@ from tellapart.runtime.novelty import NEIGHBOURS, Blend, NoveltyScorer, blend_ar
 __all__ = ["Novelty", "pick_reference", "spaced"]
 
 MOST_REFERENCES = 2000
-MOST_HELD_OUT = 5000
+MOST_HELD_OUT = 2000
 MOST_QUANTILES = 1001
 # A picture is more novel than another when it exceeds it by more than this: rounding of a float32 product stays below.
 TOLERANCE = np.float32(2e-6)
@@ -51,7 +51,7 @@ class Novelty:
 
         A held-out picture never meets the references of its own group (int [M] and int [H], given both or not at all);
         without groups, it does not meet references with the very same embedding, so that training pictures may be
-        given as both. Of more than 5,000 held-out pictures, 5,000 evenly spaced ones are used. A single reference, or
+        given as both. Of more than 2,000 held-out pictures, 2,000 evenly spaced ones are used. A single reference, or
         references that are all alike, tell nothing apart: then nothing scores as novel. Raises ValueError for shapes
         that disagree, no rows, and values that are not finite.
         """
@@ -142,7 +142,7 @@ def pick_reference(labels: Ints, keys: Sequence[str], most: int = MOST_REFERENCE
 
 
 def spaced(rows: NDArray[np.int64], most: int = MOST_HELD_OUT) -> NDArray[np.int64]:
-    """Return at most `most` of `rows`, evenly spaced: 5,000 held-out pictures are what a `Novelty` is fitted on."""
+    """Return at most `most` of `rows`, evenly spaced: 2,000 held-out pictures are what a `Novelty` is fitted on."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)]
 
 

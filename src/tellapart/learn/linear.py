@@ -21,7 +21,7 @@ __all__ = ["GRID", "LinearFit", "Point", "cross_validate", "fit_linear", "fit_pa
 GRID: tuple[float, ...] = tuple(float(10.0 ** (2 - step / 2)) for step in range(17))
 """Penalties from strong to weak: 100 to 1e-6, two to a decade."""
 
-_MAX_ROWS = 4_000  # up to here features are rotated once; beyond, they are only ever multiplied with
+_MAX_ROWS = 2_500  # up to here features are rotated once; beyond, they are only ever multiplied with
 _MAX_ELEMENTS = 4_000_000  # of logits [rows, folds, classes] at a time
 _CLEARLY_WORSE = 1.03  # times the lowest log loss: the sweep has passed it and ends
 _LOOSE, _TIGHT = 3e-5, 1e-6  # share of the objective still to gain: for choosing a penalty, for the head that ships

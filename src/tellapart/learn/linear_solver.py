@@ -132,7 +132,7 @@ class Design:
             vectors = (half.T @ left[:, kept].astype(np.float32)) / np.sqrt(values[kept]).astype(np.float32)
             values = values[kept]
         else:
-            covariance = np.zeros((X.shape[1], X.shape[1]))
+            covariance = np.zeros((X.shape[1], X.shape[1]), dtype=np.float32)
             for part in _parts(len(X)):
                 half = scaled[part] * root[part]
                 covariance += half.T @ half
