@@ -154,8 +154,9 @@ def _report(
     shown = chosen(said, manifest.counts["used"])
     policy, threads = fitted.preprocess.decode, climbed.threads
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
-    coached = yield from _coached(run, climbed)
     audited = yield from _audited(run, climbed, seen, policy)
+    suspects = sum(len(finding.rows) for finding in audited if finding.check == "label_suspect")
+    coached = yield from _coached(run, climbed, suspects)
     summary = Summary(
         title=run.data.resolve().name,
         data=str(run.data),
@@ -208,14 +209,15 @@ def _sliced(climbed: Climbed, seen: Mapping[str, Measured]) -> Slices | None:
     return sliced(climbed.looked.evidence, climbed.winner, split, seen[split])
 
 
-def _coached(run: Run, climbed: Climbed) -> Steps[Coached]:
-    """Return advice, or none where there is no time left for it."""
+def _coached(run: Run, climbed: Climbed, suspects: int) -> Steps[Coached]:
+    """Return advice, or none where there is no time left for it; `suspects` labels look wrong."""
     steps = coach(
         climbed.winner,
         climbed.looked_at("train"),
         len(climbed.pictures["train"]),
         climbed.manifest.classes,
         climbed.ground.balanced,
+        suspects,
         seed=run.recipe.seed,
     )
     try:
