@@ -13,10 +13,14 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (`sys.argv[1:]` by default) and return the exit code.
 
+    A budget counts from the creation of the process or, with `arguments`, from this call.
+
     0 done; 1 our fault; 2 the user's input; 3 a gate said no; 130 and 143 interrupted.
     """
+    from tellapart.cli.start import called
     from tellapart.interrupts import at_once
 
+    called(inside=arguments is not None)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Before the other imports, which take a while.
     with _standard_error() as words, at_once(lambda: _tell_interrupted(given, words), last=arguments is None):

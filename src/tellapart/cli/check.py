@@ -46,9 +46,9 @@ def _check(
 ) -> int:
     """Look for what is wrong with the pictures in DATA: broken, twice, leaking, mislabelled, odd."""
     from tellapart import api
-    from tellapart.ladder.clock import seconds_since_process_creation
+    from tellapart.cli.start import spent as spent_so_far
 
-    spent = seconds_since_process_creation()
+    spent = spent_so_far()
     with results_only() as stream:
         with following() as watch:
             result = api.check(data, out=out, fix=fix, watch=watch, spent_already=spent, **options)

@@ -29,9 +29,9 @@ def _demo(
 ) -> int:
     """Show the whole path on a small built-in set of handwritten digits, offline."""
     from tellapart import api
-    from tellapart.ladder.clock import seconds_since_process_creation
+    from tellapart.cli.start import spent as spent_so_far
 
-    spent = seconds_since_process_creation()
+    spent = spent_so_far()
     return show_run(lambda watch: api.demo(out, watch=watch, spent_already=spent, **options), as_json)
 
 

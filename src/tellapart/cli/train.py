@@ -45,10 +45,10 @@ def train(
 ) -> int:
     """Learn to tell apart the pictures in DATA: check, split, climb the ladder, report, bundle."""
     from tellapart import api
-    from tellapart.ladder.clock import seconds_since_process_creation
+    from tellapart.cli.start import spent as spent_so_far
 
     base = read_recipe(recipe) if recipe is not None else None
-    spent = seconds_since_process_creation()
+    spent = spent_so_far()
     return show_run(
         lambda watch: api.train(data, out=out, recipe=base, resume=resume, watch=watch, spent_already=spent, **options),
         as_json,

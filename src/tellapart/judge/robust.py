@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tellapart.judge.intervals import clopper_pearson
 
-__all__ = ["Robustness", "compare_corrupted"]
+__all__ = ["Robustness", "compare_corrupted", "paired_interval"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
