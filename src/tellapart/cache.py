@@ -74,9 +74,13 @@ class Space:
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=30, check_same_thread=False, isolation_level=None)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(_SCHEMA)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute(_SCHEMA)
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def get(self, keys: Sequence[str]) -> Iterator[tuple[int, bytes]]:
@@ -124,9 +128,18 @@ def _as_os_error(error: sqlite3.Error, path: Path) -> OSError:
     """Return what the disk said: SQLite tells of a full one, and of a limit for files, in words of its own."""
     kinds = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
     number = kinds.get(_code(error), errno.EIO)
-    if number == errno.EIO and shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
+    if number == errno.EIO and (shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES or _files_are_limited()):
         number = errno.ENOSPC
     return OSError(number, f"the cache cannot be written ({error})", str(path))
+
+
+def _files_are_limited() -> bool:
+    """Return whether the system bounds the size of this process's files, which SQLite meets as a failing disk."""
+    try:
+        import resource
+    except ImportError:
+        return False
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -25,7 +25,7 @@ def packed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_train_and_evaluate_read_an_archive_and_leave_all_beside_it(tellapart, packed: Path) -> None:
     before = Path("pets.zip").read_bytes()
-    ran = tellapart("train", "pets.zip", "--method", "majority", "--budget", "60s", "--json")
+    ran = tellapart("train", "pets.zip", "--method", "majority", "--budget", "9h", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["run"] == "pets-runs/1"
     assert ran.json["counts"]["found"] == 49

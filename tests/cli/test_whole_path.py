@@ -35,7 +35,7 @@ def here(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_train_prints_the_one_object_of_the_contract(tellapart, here: Path) -> None:
     before = state_of(here / "photos")
-    ran = tellapart("train", "photos", "--method", "majority", "--budget", "60s", "--json")
+    ran = tellapart("train", "photos", "--method", "majority", "--budget", "9h", "--json")
     assert ran.code == 0
     result = ran.json
     assert list(result) == [
@@ -54,7 +54,7 @@ def test_train_prints_the_one_object_of_the_contract(tellapart, here: Path) -> N
 
 
 def test_train_tells_a_person_what_to_do_next(tellapart, here: Path) -> None:
-    ran = tellapart("train", "photos/", "--method", "majority", "--budget", "60s")
+    ran = tellapart("train", "photos/", "--method", "majority", "--budget", "9h")
     assert ran.code == 0
     assert "majority" in ran.out
     assert "tellapart predict" in ran.out
@@ -62,7 +62,7 @@ def test_train_tells_a_person_what_to_do_next(tellapart, here: Path) -> None:
 
 
 def test_a_finished_run_prints_its_result_again(tellapart, here: Path) -> None:
-    asked = ("train", "photos", "--method", "majority", "--out", "run", "--budget", "60s", "--json")
+    asked = ("train", "photos", "--method", "majority", "--out", "run", "--budget", "9h", "--json")
     first = tellapart(*asked)
     again = tellapart(*asked, "--resume")
     assert (first.code, again.code) == (0, 0)
@@ -155,7 +155,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(
 
 def test_a_run_of_the_shell_prints_nothing_but_the_object(here: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "tellapart", "train", "photos", "--method", "majority", "--budget", "60s", "--json"],
+        [sys.executable, "-m", "tellapart", "train", "photos", "--method", "majority", "--budget", "9h", "--json"],
         capture_output=True,
         text=True,
         timeout=120,

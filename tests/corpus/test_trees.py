@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import hashlib
 import json
 import os
 import re
-import stat
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,48 +21,10 @@ from tellapart.driving import finish
 from tellapart.errors import DataError
 from tellapart.events import Event, StageEnded
 
+from .conftest import LINUX_ROOT, Mount, like_a_user, state
 from .trees import CASES, Case, pets, picture
 
-LINUX_ROOT = sys.platform == "linux" and os.geteuid() == 0
 MISSING = {"": False, "posix": os.name != "posix", "linux": sys.platform != "linux", "root": not LINUX_ROOT}
-
-
-def state(root: Path) -> dict[str, tuple[int, int, str]]:
-    """Return (mode, time of the last change in ns, digest or target) of all below a folder, by its name in bytes."""
-    found = {}
-    for place, folders, names, handle in os.fwalk(os.fsencode(root), follow_symlinks=False):
-        for name in [*folders, *names]:
-            entry = os.lstat(name, dir_fd=handle)
-            told = ""
-            if stat.S_ISLNK(entry.st_mode):
-                told = os.fsdecode(os.readlink(name, dir_fd=handle))
-            elif stat.S_ISREG(entry.st_mode):
-                with (
-                    contextlib.suppress(PermissionError),
-                    open(os.open(name, os.O_RDONLY, dir_fd=handle), "rb") as file,
-                ):
-                    told = hashlib.sha256(file.read()).hexdigest()
-            found[os.fsdecode(place + b"/" + name)] = (entry.st_mode, entry.st_mtime_ns, told)
-    return found
-
-
-@contextlib.contextmanager
-def like_a_user() -> Iterator[None]:
-    """Let file permissions count for the superuser too: give up CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH meanwhile."""
-    if not LINUX_ROOT:
-        yield
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    before = (ctypes.c_uint32 * 6)()
-    assert libc.capget(header, before) == 0
-    without = (ctypes.c_uint32 * 6)(*before)
-    without[0] &= ~0b110
-    assert libc.capset(header, without) == 0
-    try:
-        yield
-    finally:
-        assert libc.capset(header, before) == 0
 
 
 def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
@@ -88,7 +45,7 @@ def test_case(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     data = case.build(tmp_path / "in")
     before = state(tmp_path / "in")
     run = tmp_path / "run"
-    code, told = ran(capsys, "train", data, "--out", run, "--method", "majority", "--budget", "60s", *case.options)
+    code, told = ran(capsys, "train", data, "--out", run, "--method", "majority", "--budget", "9h", *case.options)
     assert state(tmp_path / "in") == before
     assert not [name for name in state(tmp_path) if name.endswith((".tmp", ".part", ".old", ".lock"))]
     if case.stop is not None:
@@ -119,7 +76,7 @@ def test_a_class_of_one_picture_stays_in_train(tmp_path: Path) -> None:
     assert [row.split for row in manifest.rows if row.label == "newt"] == ["train"]
 
 
-def test_case_43_a_mount_inside_itself_is_read_once(tmp_path: Path, mounted: Callable[..., None]) -> None:
+def test_case_43_a_mount_inside_itself_is_read_once(tmp_path: Path, mounted: Mount) -> None:
     root = pets(tmp_path / "set")
     (root / "cat/again").mkdir()
     mounted("--bind", root, root / "cat/again")
@@ -195,7 +152,7 @@ def test_case_64_a_disk_that_fails_is_asked_again_then_the_file_is_left_out_and_
 
 
 def test_case_65_data_and_home_may_be_read_only(
-    tmp_path: Path, mounted: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mounted: Mount, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = pets(tmp_path / "set")
     (tmp_path / "home").mkdir()
@@ -205,30 +162,10 @@ def test_case_65_data_and_home_may_be_read_only(
     for name in ("TELLAPART_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    code, told = ran(capsys, "train", root, "--out", tmp_path / "run", "--method", "majority", "--budget", "60s")
+    code, told = ran(capsys, "train", root, "--out", tmp_path / "run", "--method", "majority", "--budget", "9h")
     assert code == 0
     code, _ = ran(capsys, "evaluate", told["bundle"], root)
     assert code == 0
     assert list((tmp_path / "home").iterdir()) == []
-    code, told = ran(capsys, "train", root, "--out", root / "run", "--method", "majority")  # case 66
+    code, told = ran(capsys, "train", root, "--out", root / "run", "--budget", "9h")  # case 66
     assert (code, told["error"]["code"]) == (2, "out_inside_data")
-
-
-@pytest.fixture
-def mounted() -> Iterator[Callable[..., None]]:
-    """`mounted(*arguments)` is the command mount; what is mounted goes when the test ends. Skips where it may not."""
-    places: list[str] = []
-
-    def mount(*arguments: object) -> None:
-        words = [str(argument) for argument in arguments]
-        done = subprocess.run(["mount", *words], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"mount is not allowed here: {done.stderr.strip()}")
-        if not any("remount" in word for word in words):
-            places.append(words[-1])
-
-    if not LINUX_ROOT:
-        pytest.skip("mounting needs the superuser of Linux")
-    yield mount
-    for place in reversed(places):
-        subprocess.run(["umount", place], check=True)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import sys
+import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,17 +22,25 @@ from tellapart.recipe import Recipe
 
 from .conftest import noise, write_classes, write_picture
 
-NAMES = st.sampled_from(
+KNOWN_NAMES = st.sampled_from(
     [
         *("a", "b.png", "C", "train", "Val", "test", "e\u0301", "\u00e9", "\u202egnp", "\U0001f41d", "x y", "n\nl"),
         *("..png", ".hidden", "Thumbs.db", "__MACOSX", "-rf", "%s", "{}", "'", os.fsdecode(b"\xff\xfe.png"), "d" * 200),
     ]
 )
+ANY_NAMES = (
+    st.text(min_size=1, max_size=6) | st.binary(min_size=1, max_size=6).map(os.fsdecode)  # any Unicode, any bytes
+).filter(lambda name: name not in (".", "..") and not set(name) & {"/", "\0"})
+NAMES = KNOWN_NAMES | ANY_NAMES if sys.platform == "linux" else KNOWN_NAMES
 CONTENTS = st.sampled_from(
     ["picture"] * 6
     + ["copy", "jpeg", "cut", "empty", "text", "small", "link", "broken link", "up link", "folder link", "pipe"]
 )
 TREES = st.lists(st.tuples(st.lists(NAMES, min_size=1, max_size=3), CONTENTS), max_size=14)
+
+
+# Every code has a section there, with a fix: tests/test_errors.py.
+ADVICE = set(re.findall(r"^### (.*)$", (Path(__file__).parents[2] / "docs/errors.md").read_text("utf-8"), re.MULTILINE))
 
 
 def put(root: Path, outside: Path, path: Path, content: str, seed: int) -> None:
@@ -77,7 +90,7 @@ def files_that_count(root: Path) -> set[str]:
     found = set()
 
     def ignored(name: str) -> bool:
-        return name.startswith(".") or name in ("Thumbs.db", "__MACOSX")
+        return name.startswith(".") or name.lower() in ("thumbs.db", "__macosx")
 
     for folder, folders, names in os.walk(root):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
@@ -86,16 +99,18 @@ def files_that_count(root: Path) -> set[str]:
     return found
 
 
-def outcome(data: Path) -> tuple[Manifest | None, DataError | None]:
+def outcome(data: Path, **options: Any) -> tuple[Manifest | None, DataError | None]:
     try:
-        return Manifest.scan(data), None
+        return Manifest.scan(data, Recipe.of(**options)), None
     except DataError as error:
         return None, error
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(TREES)
-def test_used_and_left_out_are_all_that_was_found_and_nothing_is_touched(tree: list[tuple[list[str], str]]) -> None:
+@given(TREES, st.sampled_from(["stop", "first", "path"]), st.sampled_from(["skip", "stop"]))
+def test_used_and_left_out_are_all_that_was_found_and_nothing_is_touched(
+    tree: list[tuple[list[str], str]], nested: str, unlabelled: str
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, outside = Path(folder) / "set", Path(folder) / "outside"
         write_picture(outside / "0.png", 0)
@@ -103,17 +118,18 @@ def test_used_and_left_out_are_all_that_was_found_and_nothing_is_touched(tree: l
         for seed, (names, content) in enumerate([(["a", "1.png"], "picture"), (["C", "1.png"], "picture"), *tree]):
             put(root, outside, root.joinpath(*names), content, seed)
         before = state(Path(folder))
-        manifest, error = outcome(root)
+        manifest, error = outcome(root, nested=nested, unlabelled=unlabelled)
         assert state(Path(folder)) == before
         if manifest is None:
             assert error is not None
+            assert error.code in ADVICE
             assert error.next
             assert str(error).isprintable()
             return
         paths = [row.path for row in manifest.rows] + [item.path for item in manifest.excluded]
         assert len(paths) == len(set(paths)) == manifest.found
         assert set(paths) == files_that_count(root)
-        assert all(item.code.isidentifier() and item.note for item in manifest.excluded)
+        assert all(item.code in ADVICE and item.path and item.note for item in manifest.excluded)
         assert manifest.classes == tuple(sorted({row.label for row in manifest.rows}))
         assert {row.split for row in manifest.rows} <= set(SPLITS)
         manifest.write(Path(folder) / "manifest.jsonl")
@@ -164,3 +180,32 @@ def test_the_order_of_a_folder_on_the_disk_changes_nothing(tmp_path: Path) -> No
     one, two = (Manifest.scan(root, Recipe(), tmp_path / "cache") for root in (forth, back))
     assert one.rows == two.rows
     assert one.fingerprint == two.fingerprint
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(TREES, st.sampled_from([".zip", ".tar"]))
+def test_an_archive_of_a_folder_is_the_folder_or_is_refused(tree: list[tuple[list[str], str]], suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root, outside = Path(folder) / "set", Path(folder) / "outside"
+        write_picture(outside / "0.png", 0)
+        root.mkdir()
+        for seed, (names, content) in enumerate([(["a", "1.png"], "picture"), (["C", "1.png"], "picture"), *tree]):
+            if "link" not in content and content != "pipe":
+                put(root, outside, root.joinpath(*names), content, seed)
+        try:
+            if suffix == ".zip":
+                with zipfile.ZipFile(f"{folder}/set.zip", "w") as packed:
+                    for path in sorted(root.rglob("*")):
+                        packed.write(path, path.relative_to(root))
+            else:
+                with tarfile.open(f"{folder}/set.tar", "w") as tar:
+                    tar.add(root, ".")
+        except UnicodeEncodeError:
+            return  # a zip has no names that are no Unicode
+        (unpacked, why), (plain, error) = outcome(Path(f"{folder}/set{suffix}")), outcome(root)
+        if why is not None and why.code in ("archive_name", "archive_duplicate"):
+            return
+        assert (None if why is None else why.code) == (None if error is None else error.code)
+        if unpacked is not None and plain is not None:
+            assert unpacked.rows == plain.rows
+            assert unpacked.excluded == plain.excluded

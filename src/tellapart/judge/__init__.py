@@ -8,7 +8,16 @@ from tellapart.judge.conformal import conformal_mass
 from tellapart.judge.fit import fit_words
 from tellapart.judge.forecast import Forecast, forecast
 from tellapart.judge.intervals import clopper_pearson
-from tellapart.judge.metrics import ClassMetrics, Metrics, ReliabilityBin, confusion, metrics, per_class, reliability
+from tellapart.judge.metrics import (
+    MOST_CONFUSED,
+    ClassMetrics,
+    Metrics,
+    ReliabilityBin,
+    confusion,
+    metrics,
+    per_class,
+    reliability,
+)
 from tellapart.judge.novelty import Novelty, pick_reference, spaced
 from tellapart.judge.risk import RiskPoint, risk_coverage
 from tellapart.judge.robust import Robustness, compare_corrupted
@@ -17,6 +26,7 @@ from tellapart.judge.thresholds import Thresholds, answers, choose_thresholds
 from tellapart.runtime.answers import Answer, softmax
 
 __all__ = [
+    "MOST_CONFUSED",
     "Answer",
     "ClassMetrics",
     "Comparison",

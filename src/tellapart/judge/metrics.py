@@ -15,7 +15,18 @@ from tellapart.judge.arrays import Floats, Ints, checked_rows, row_losses
 from tellapart.judge.calibration_error import bin_places, expected_error
 from tellapart.judge.intervals import clopper_pearson, effective_interval, mean_interval
 
-__all__ = ["ClassMetrics", "Metrics", "ReliabilityBin", "confusion", "metrics", "per_class", "reliability"]
+__all__ = [
+    "MOST_CONFUSED",
+    "ClassMetrics",
+    "Metrics",
+    "ReliabilityBin",
+    "confusion",
+    "metrics",
+    "per_class",
+    "reliability",
+]
+
+MOST_CONFUSED = 1000  # classes: a confusion table of more has too many cells for memory, files and readers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,11 +122,10 @@ def metrics(targets: Ints, probs: Floats) -> Metrics:
     n = len(targets)
     if n == 0:
         return Metrics(0, None, None, None, None, None, None, None)
-    table = confusion(targets, probs.argmax(axis=1), probs.shape[1])
-    hits, true = table.diagonal(), table.sum(axis=1)
+    hits, true, predicted = _counts(targets, probs)
     recalls = hits[true > 0] / true[true > 0]
     balanced = float(recalls.mean())
-    f1, f1_variance = _macro_f1(table)
+    f1, f1_variance = _macro_f1(targets, probs.argmax(axis=1), hits, true + predicted)
     # If every class is found equally often, the mean over classes is worth so many pictures.
     worth = min(float(n), len(recalls) ** 2 / float((1.0 / true[true > 0]).sum()))
     losses = row_losses(targets, probs)
@@ -146,10 +156,9 @@ def per_class(targets: Ints, probs: Floats, classes: Sequence[str]) -> tuple[Cla
     targets, probs = checked_rows(targets, probs)
     if len(classes) != probs.shape[1]:
         raise ValueError(f"classes must name the {probs.shape[1]} columns of probs, got {len(classes)}")
-    table = confusion(targets, probs.argmax(axis=1), len(classes))
     rows = []
-    for index, label in enumerate(classes):
-        hits, n, predicted = int(table[index, index]), int(table[index].sum()), int(table[:, index].sum())
+    for label, *counted in zip(classes, *_counts(targets, probs), strict=True):
+        hits, n, predicted = map(int, counted)
         precision_low, precision_high = _pair(clopper_pearson(hits, predicted))
         recall_low, recall_high = _pair(clopper_pearson(hits, n))
         rows.append(
@@ -167,6 +176,14 @@ def per_class(targets: Ints, probs: Floats, classes: Sequence[str]) -> tuple[Cla
             )
         )
     return tuple(rows)
+
+
+def _counts(targets: Ints, probs: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return, for each class, how many pictures were rightly called it, are of it, were called it: int64 [K] each."""
+    called, num_classes = probs.argmax(axis=1), probs.shape[1]
+    parts = (targets[called == targets], targets, called)
+    hits, true, predicted = (np.bincount(part, minlength=num_classes).astype(np.int64) for part in parts)
+    return hits, true, predicted
 
 
 def confusion(targets: Ints, predicted: Ints, num_classes: int) -> NDArray[np.int64]:
@@ -209,16 +226,14 @@ def _balanced_variance(hits: Ints, true: Ints, balanced: float) -> float:
     return float((drawn * (1.0 - drawn) / true).sum()) / len(true) ** 2
 
 
-def _macro_f1(table: NDArray[np.int64]) -> tuple[float, float]:
+def _macro_f1(targets: Ints, called: Ints, hits: Ints, said: Ints) -> tuple[float, float]:
     """Return the mean F1 of the classes that are there or were predicted, and its variance by the delta method."""
-    hits, said = table.diagonal(), table.sum(axis=0) + table.sum(axis=1)
-    present = said > 0
-    weight = np.where(present, 1.0 / np.maximum(said, 1), 0.0)
+    weight = 1.0 / np.maximum(said, 1)
     f1 = 2.0 * hits * weight
-    # What one more picture in a cell would add to the sum of F1.
-    moved = np.diag(2.0 * weight) - (f1 * weight)[:, None] - (f1 * weight)[None, :]
-    count = int(present.sum())
-    return float(f1.sum()) / count, float((table * np.square(moved)).sum()) / count**2
+    # What one more picture of a class, called another or the same, would add to the sum of F1.
+    moved = np.where(called == targets, 2.0 * weight[targets], 0.0) - (f1 * weight)[targets] - (f1 * weight)[called]
+    count = int((said > 0).sum())
+    return float(f1.sum()) / count, float(moved @ moved) / count**2
 
 
 def _pair(bounds: tuple[float, float] | None) -> tuple[float | None, float | None]:

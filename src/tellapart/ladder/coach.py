@@ -11,7 +11,7 @@ from tellapart import judge
 from tellapart.events import Steps
 from tellapart.ladder.choose import Candidate
 from tellapart.learn.curve import LearningCurve, learning_curve
-from tellapart.learn.rungs import Pictures
+from tellapart.learn.rungs import IntArray, Pictures
 from tellapart.report import advice
 from tellapart.report.advice import Advice, Curve, CurvePoint
 
@@ -61,9 +61,15 @@ def coach(
     if curve is None:
         rows = fitted.out_of_fold.rows
         guesses = winner.out_of_fold_probs().argmax(axis=1) if len(rows) else rows
-        mixed = advice.merge(classes, judge.confusion(train.targets[rows], guesses, len(classes)), balanced)
+        mixed = _merge(classes, train.targets[rows], guesses, balanced)
         return Coached(None, advice.best_advice([labels, mixed, advice.more_time(len(train), total, None)]))
     return _from_curve(curve, train, total, classes, balanced, labels, fitted.backbone)
+
+
+def _merge(classes: Sequence[str], targets: IntArray, guesses: IntArray, balanced: bool) -> Advice | None:
+    if len(classes) > judge.MOST_CONFUSED:
+        return None
+    return advice.merge(classes, judge.confusion(targets, guesses, len(classes)), balanced)
 
 
 def _from_curve(
@@ -91,11 +97,10 @@ def _from_curve(
         share = 1 / len(classes) if balanced else counts[label] / counts.sum()
         of_class.append(advice.more_of_a_class(classes[label], found, int(trained[label]), float(share)))
     first = advice.best_advice(of_class)[:1] if len(classes) > 2 or balanced else ()
-    confusion = judge.confusion(curve.targets, curve.predicted, len(classes))
     candidates = [
         advice.more_pictures(twice, len(train), balanced),
         *first,
-        advice.merge(classes, confusion, balanced),
+        _merge(classes, curve.targets, curve.predicted, balanced),
         labels,
         advice.more_time(len(train), total, ahead(float(total)) if total > len(train) else None),
         advice.other_features(twice, backbone),

@@ -88,7 +88,10 @@ def answered(found: Measured, predictor: Predictor) -> Answered:
 
 
 def split_report(found: Measured, classes: tuple[str, ...], temperature: float = 1.0) -> SplitReport:
-    """Return the numbers of a split as the report shows them; `temperature` is the one in its probabilities."""
+    """Return the numbers of a split as the report shows them; `temperature` is the one in its probabilities.
+
+    Above 1,000 classes there is no confusion table.
+    """
     targets = found.pictures.targets
     rows = judge.per_class(targets, found.probs, classes)
     bins = judge.reliability(targets, found.probs)
@@ -98,7 +101,11 @@ def split_report(found: Measured, classes: tuple[str, ...], temperature: float =
     return SplitReport(
         metrics=found.metrics.as_json(),
         per_class=tuple(ClassRow(**{name: getattr(row, name) for name in _CLASS_ROW}) for row in rows),
-        confusion=judge.confusion(targets, found.probs.argmax(axis=1), len(classes)),
+        confusion=(
+            judge.confusion(targets, found.probs.argmax(axis=1), len(classes))
+            if len(classes) <= judge.MOST_CONFUSED
+            else None
+        ),
         reliability=tuple(ReliabilityBin(**dataclasses.asdict(part)) for part in bins),
         reliability_before=tuple(ReliabilityBin(**dataclasses.asdict(part)) for part in before),
         ece_before=judge.metrics(targets, raw).ece,
