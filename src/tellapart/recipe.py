@@ -37,6 +37,7 @@ DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
 _NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
 _NEAR = "Keep pictures that are nearly the same in one split: unless a class is full of them (auto), always, or never."
+_PROFILES = "Bring colours to sRGB by the file's profile, or take them as stored."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -96,6 +97,8 @@ class DataOptions(_Section):
     background: Colour = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
     max_pixels: int = Field(50_000_000, ge=64, description="Pictures with more pixels are excluded, undecoded.")
     min_side: int = Field(8, ge=1, description="Pictures with a shorter side, in pixels, are excluded.")
+    allow_truncated: bool = Field(False, description="Use pictures whose file ends early, as far as they go.")
+    colour_profiles: Literal["srgb", "ignore"] = Field("srgb", description=_PROFILES)
 
 
 class ModelOptions(_Section):

@@ -23,7 +23,8 @@ from tellapart.data.candidates import candidates
 from tellapart.data.digits import write_digits
 from tellapart.data.facts import PictureFacts, gather
 from tellapart.data.near import Near, near_duplicates
-from tellapart.data.scan import decode_policy, scan
+from tellapart.data.policy import decode_policy
+from tellapart.data.scan import scan
 from tellapart.events import Steps
 from tellapart.recipe import Recipe
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from tellapart.data.scan import decode_policy
+from tellapart.data.policy import decode_policy
 from tellapart.data.thumbnails import thumbnails
 from tellapart.errors import DataError
 from tellapart.recipe import Recipe

@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "float": (saved(Image.fromarray(NOISE[..., 0].astype(np.float32)), "TIFF"), "unsupported_format", "floating-point"),
     "int32": (saved(Image.fromarray(NOISE[..., 0].astype(np.int32)), "TIFF"), "unsupported_format", "integer"),
     "half a jpeg": (JPEG[: len(JPEG) // 2], "truncated", "ends early"),
-    "jpeg without its last two bytes": (JPEG[:-2], "truncated", "ends early"),
+    "jpeg without its last two bytes": (JPEG[:-2], "truncated", "end marker"),
     "jpeg cut in its header": (JPEG[:100], "truncated", "ends early"),
     "half a png": (PNG[: len(PNG) // 2], "truncated", "ends early"),
     "half a webp": (saved(RGB, "WEBP")[:60], "truncated", "ends early"),

@@ -26,7 +26,7 @@ from tellapart.images.sniff import HEAD_BYTES, sniff
 
 __all__ = ["VERSION", "PictureFacts", "Refusal", "gather", "read_file", "space_key"]
 
-VERSION = 2
+VERSION = 3
 
 _BATCH = 16
 _HELD_BYTES = 8 << 20
@@ -178,6 +178,8 @@ def _fact(sha256: str, answer: Answer) -> tuple[PictureFacts | Refusal, bytes]:
         assert fact is not None
     else:
         fact, thumbnail = Refusal(answer.error.code, str(answer.error)), b""
-    if isinstance(fact, Refusal) and answer.noise:
+    if answer.noise and isinstance(fact, Refusal):
         fact = dataclasses.replace(fact, note=f"{fact.note} The decoder said: {answer.noise}")
+    elif answer.noise and isinstance(fact, PictureFacts):
+        fact = dataclasses.replace(fact, notes=(*fact.notes, f"decoder_noise: {answer.noise}"))
     return fact, thumbnail

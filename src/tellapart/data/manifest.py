@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tellapart import files
 from tellapart.cache import cache_root
@@ -27,7 +27,8 @@ class Row:
 
     `group` is equal for pictures that must share a split: the smallest sha256 of the group. `size` (bytes) and
     `mtime_ns` are those of the file before it was read; they tell whether it may have changed, and do not count when
-    rows are compared.
+    rows are compared. `notes` say what is odd about the picture: names of `images.header.ODDITIES`, with words after a
+    colon where there is more to say.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Row:
     height: int
     size: int = dataclasses.field(default=-1, compare=False)
     mtime_ns: int = dataclasses.field(default=0, compare=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,7 +147,11 @@ class Manifest:
                 )
             return cls(
                 root=Path(head["root"]),
-                rows=tuple(Row(**line) for line in lines[1:] if "excluded" not in line),
+                rows=tuple(
+                    Row(**{**line, "notes": tuple(line.get("notes", ()))})
+                    for line in lines[1:]
+                    if "excluded" not in line
+                ),
                 classes=tuple(head["classes"]),
                 excluded=tuple(
                     Excluded(line["path"], line["excluded"], line["note"], line.get("label"), line.get("sha256", ""))
@@ -171,3 +177,7 @@ def _excluded_line(item: Excluded) -> dict[str, object]:
     if item.label is not None:
         line["label"] = item.label
     return {**line, "sha256": item.sha256} if item.sha256 else line
+
+
+def _row(line: dict[str, Any]) -> Row:
+    return Row(**{**line, "notes": tuple(line.get("notes", ()))})

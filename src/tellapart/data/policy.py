@@ -10,9 +10,10 @@ import numpy as np
 from tellapart.data.facts import PictureFacts
 from tellapart.data.manifest import Manifest, Split
 from tellapart.images.examine import white_of
-from tellapart.images.preprocess import ResizePolicy
+from tellapart.images.preprocess import DecodePolicy, ResizePolicy
+from tellapart.recipe import Recipe
 
-__all__ = ["resize_policy", "set_facts"]
+__all__ = ["decode_policy", "resize_policy", "set_facts"]
 
 # Out-of-fold log loss of a probe, five folds, on photographs: 3,068 in ten classes (two backbones), longer by 1.33 in
 # the middle and 1.78 at the 95th percentile, and 245 in two classes, 1.33 and 1.59. Crop 0.365, 0.341, 0.078; squash
@@ -40,6 +41,18 @@ def set_facts(facts: Sequence[PictureFacts], splits: Sequence[Split]) -> Mapping
         "shorter_side": [int(shorter.min()), int(np.median(shorter))],
         "sixteen_bit_scale": white_of(peaks),
     }
+
+
+def decode_policy(recipe: Recipe) -> DecodePolicy:
+    """Return how pictures are decoded while they are scanned, before the data set's 16-bit scale is known."""
+    options = recipe.data
+    return DecodePolicy(
+        background=options.background,
+        max_pixels=options.max_pixels,
+        min_side_px=options.min_side,
+        colour_profiles=options.colour_profiles,
+        allow_truncated=options.allow_truncated,
+    )
 
 
 def resize_policy(manifest: Manifest) -> tuple[ResizePolicy, str]:

@@ -20,7 +20,8 @@ from tellapart.data.listing import Entry, Listing, is_picture, shown, some
 from tellapart.data.manifest import SPLITS, Excluded, Manifest, Row, Split
 from tellapart.data.near import Near, near_duplicates
 from tellapart.data.near_groups import NearGroups, near_groups
-from tellapart.data.policy import set_facts
+from tellapart.data.oddities import noted, oddity_notes
+from tellapart.data.policy import decode_policy, set_facts
 from tellapart.data.series import find_series, neighbours
 from tellapart.data.table import fits, list_table
 from tellapart.data.table_rows import SUFFIXES
@@ -31,7 +32,7 @@ from tellapart.events import Decision, Note, StageBegan, StageEnded, Steps
 from tellapart.images import DecodePolicy, default_threads
 from tellapart.recipe import DataOptions, Recipe
 
-__all__ = ["Purpose", "decode_policy", "scan"]
+__all__ = ["Purpose", "scan"]
 
 Purpose = Literal["train", "check", "evaluate"]
 _MOST_DISK_ERRORS = 0.01
@@ -100,13 +101,6 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
         yield Note(level, text)
     yield StageEnded("scan", time.monotonic() - began)
     return manifest
-
-
-def decode_policy(recipe: Recipe) -> DecodePolicy:
-    """Return how pictures are decoded while they are scanned, before the data set's 16-bit scale is known."""
-    return DecodePolicy(
-        background=recipe.data.background, max_pixels=recipe.data.max_pixels, min_side_px=recipe.data.min_side
-    )
 
 
 @dataclasses.dataclass(slots=True)
@@ -253,7 +247,8 @@ def _assemble(
             )
         else:
             stamp = used.stamps[index]
-            rows.append(Row(picture.path, picture.label, split, group, fact.sha256, fact.width, fact.height, *stamp))
+            seen = (fact.sha256, fact.width, fact.height, *stamp, noted(picture.path, fact))
+            rows.append(Row(picture.path, picture.label, split, group, *seen))
             facts.append(fact)
     notes += assigned.notes
     told = dict(set_facts(facts, [row.split for row in rows]))
@@ -262,7 +257,7 @@ def _assemble(
     if alike is not None:
         notes += alike.notes(pictures, rows)
         told["near_duplicates"] = alike.facts(pictures, rows)
-    notes += _class_notes(listing, rows, excluded)
+    notes += [*_class_notes(listing, rows, excluded), *oddity_notes(rows)]
     if purpose == "train":
         _check_training(rows)
     manifest = Manifest(

@@ -11,6 +11,8 @@ from PIL import Image, ImageFile
 
 from tellapart.images.header import Header, opened
 from tellapart.images.preprocess import DecodePolicy
+from tellapart.images.profiles import read_profile
+from tellapart.images.readers import as_far_as_it_goes
 
 __all__ = ["Box", "Pixels", "decode", "decoded", "sixteen_bit_peak", "upright"]
 
@@ -38,8 +40,9 @@ def decode(
 
     JPEG, PNG, WebP, GIF, BMP and TIFF are told by content. EXIF orientation is applied; of several frames or pages the
     first is taken; transparency is laid on `policy.background`; 16-bit grey is scaled so that
-    `policy.sixteen_bit_scale` becomes 255; colour profiles are ignored. With `at_least_px`, a JPEG whose shorter side
-    is at least twice as long is decoded at 1/2, 1/4 or 1/8 of its size, the shorter side no less than `at_least_px`.
+    `policy.sixteen_bit_scale` becomes 255; colour profiles are followed or ignored as the policy says. With
+    `at_least_px`, a JPEG whose shorter side is at least twice as long is decoded at 1/2, 1/4 or 1/8 of its size, the
+    shorter side no less than `at_least_px`.
 
     Raises PictureError, and nothing else, with one of the codes `empty_file`, `not_an_image`, `unsupported_format`,
     `truncated`, `corrupt`, `too_small`, `extreme_aspect`, `too_many_pixels`, `decode_oom`, `permission`, `unreadable`.
@@ -60,7 +63,14 @@ def sixteen_bit_peak(source: Path | bytes, policy: DecodePolicy = DecodePolicy()
     A data set's one `sixteen_bit_scale` is chosen from these. Raises PictureError, as `decode` does.
     """
     with opened(source, policy) as (picture, header, _):
-        return int(_levels(picture).max()) if header.sixteen_bit else None
+        if not header.sixteen_bit:
+            return None
+        try:
+            return int(_levels(picture).max())
+        except OSError as error:
+            if not policy.allow_truncated or "truncated" not in str(error):
+                raise
+            return int(_levels(as_far_as_it_goes(picture)).max())
 
 
 def upright(
@@ -72,15 +82,26 @@ def upright(
     whose sides are no multiple of the divisor: half of 375 pixels is 187.5, and the decoder gives 188, the last one
     of which is half empty. What Pillow raises comes through.
     """
-    reduced = None
-    if at_least_px is not None and header.format == "JPEG":
-        # No mode is asked for: the decoder's own conversion to grey or RGB would differ from the one below.
-        reduced = picture.draft(None, (at_least_px, at_least_px))
-    flat = _flatten(picture, header, policy)
+    try:
+        flat, reduced = _drafted(picture, header, at_least_px, policy)
+    except OSError as error:
+        if not policy.allow_truncated or "truncated" not in str(error):
+            raise
+        flat, reduced = _drafted(as_far_as_it_goes(picture), header, at_least_px, policy)
     extent = reduced[1][2:] if reduced is not None else flat.size
     if header.orientation in _TURNS:
         flat = flat.transpose(_TURNS[header.orientation])
     return flat, _turned_box(flat.size, extent, header.orientation)
+
+
+def _drafted(
+    picture: ImageFile.ImageFile, header: Header, at_least_px: int | None, policy: DecodePolicy
+) -> tuple[Image.Image, tuple[str, tuple[int, int, float, float]] | None]:
+    reduced = None
+    if at_least_px is not None and header.format == "JPEG":
+        # No mode is asked for: the decoder's own conversion to grey or RGB would differ from the one below.
+        reduced = picture.draft(None, (at_least_px, at_least_px))
+    return _flatten(picture, header, policy), reduced
 
 
 def _turned_box(size: tuple[int, int], extent: tuple[float, float], orientation: int) -> Box:
@@ -97,6 +118,8 @@ def _flatten(picture: ImageFile.ImageFile, header: Header, policy: DecodePolicy)
         return _flatten_sixteen_bit(picture, policy)
     rawmode = str(picture.tile[0].args if picture.tile else "")
     picture.load()
+    if "wide_gamut" in header.notes:
+        return _in_srgb(picture, policy, rawmode)
     if picture.mode in ("L", "RGB") and "transparency" not in picture.info:
         return picture
     if picture.mode == "1" and "transparency" not in picture.info:
@@ -105,6 +128,15 @@ def _flatten(picture: ImageFile.ImageFile, header: Header, policy: DecodePolicy)
         _mend_key(picture, rawmode)
         return _on_background(picture.convert("RGBA"), policy)
     return picture.convert("RGB")
+
+
+def _in_srgb(picture: ImageFile.ImageFile, policy: DecodePolicy, rawmode: str) -> Image.Image:
+    table = read_profile(picture.info["icc_profile"]).to_srgb
+    assert table is not None
+    if not picture.has_transparency_data:
+        return (picture if picture.mode == "RGB" else picture.convert("RGB")).filter(table)
+    _mend_key(picture, rawmode)
+    return _on_background(picture.convert("RGBA").filter(table), policy)
 
 
 def _mend_key(picture: Image.Image, rawmode: str) -> None:

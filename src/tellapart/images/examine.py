@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from tellapart.errors import PictureError
+from tellapart.images import structure
 from tellapart.images.decode import decode, sixteen_bit_peak, upright
-from tellapart.images.header import opened
+from tellapart.images.header import Header, complete, opened
 from tellapart.images.measure import MEASURES, measure
 from tellapart.images.preprocess import DecodePolicy
 
@@ -34,7 +35,8 @@ class PictureFacts:
     `grey`: red, green and blue are equal everywhere. `sixteen_bit_peak`: the highest level of a 16-bit grey picture,
     else None. `pixels`: 16 bytes that are equal for equal pixels; None where the picture was decoded at a reduced scale
     alone. `signature`: uint8 [8, 8, 3] mean colours as bytes, for pictures of more than 1 MP, else None. `measures`:
-    one record of `images.measure.MEASURES`: perceptual hashes, what the header says, levels.
+    one record of `images.measure.MEASURES`: perceptual hashes, what the header says, levels. `notes`: what is odd about
+    the bytes, names of `header.ODDITIES`, with words after a colon where there is more to say.
     """
 
     sha256: str
@@ -45,6 +47,7 @@ class PictureFacts:
     pixels: bytes | None
     signature: bytes | None
     measures: bytes
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> tuple[PictureF
     16-bit pictures are measured at the scale that a data set of them alone would have.
     """
     try:
-        with opened(content, policy) as (picture, header, _):
+        with opened(content, policy) as (picture, header, file):
             peak = sixteen_bit_peak(content, policy) if header.sixteen_bit else None
             many = header.width * header.height > REDUCE_ABOVE_PIXELS
             reduced = many and header.format == "JPEG"
@@ -69,6 +72,7 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> tuple[PictureF
             flat, box = upright(picture, header, _REDUCED_PX if reduced else None, scaled)
             rgb = flat if flat.mode == "RGB" else flat.convert("RGB")
             pixels = rgb.tobytes()
+            header, early = complete(header, file, decodes=True), structure.ends_early(file, header.format)
             measured = measure(picture, header, flat, box, len(content))
         if reduced:
             digest = None
@@ -87,6 +91,7 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> tuple[PictureF
         digest,
         rgb.resize((8, 8), Image.Resampling.BOX, box=box).tobytes() if many else None,
         measured.measures,
+        _notes(header, early and policy.allow_truncated),
     )
     return facts, measured.thumbnail
 
@@ -94,6 +99,14 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> tuple[PictureF
 def white_of(peaks: Sequence[int]) -> int:
     """Return the 16-bit level that is white in pictures with these highest levels: 4095 if they fit, else 65535."""
     return 4095 if peaks and max(peaks) <= 4095 else 65535
+
+
+def _notes(header: Header, truncated: bool) -> tuple[str, ...]:
+    several = f": {header.num_frames:,}" if header.num_frames else ""
+    told = tuple(note + several if note in ("several_frames", "several_pages") else note for note in header.notes)
+    if truncated:
+        return (*(note for note in told if note != "trailing_bytes"), "truncated")
+    return told
 
 
 def examined(content: bytes, policy: Mapping[str, Any]) -> bytes:
@@ -135,11 +148,13 @@ def pack(fact: PictureFacts | Refusal) -> bytes:
         return b"\0" + json.dumps([fact.code, fact.note]).encode()
     peak = -1 if fact.sixteen_bit_peak is None else fact.sixteen_bit_peak
     flags = (fact.pixels is not None) | (fact.signature is not None) << 1
+    notes = json.dumps(fact.notes).encode() if fact.notes else b""
     return (
         _RECORD.pack(1 + fact.grey, flags, fact.width, fact.height, peak)
         + fact.measures
         + (fact.pixels or b"")
         + (fact.signature or b"")
+        + notes
     )
 
 
@@ -152,8 +167,8 @@ def unpack(sha256: str, record: bytes) -> PictureFacts | Refusal | None:
         kind, flags, width, height, peak = _RECORD.unpack_from(record)
         measures = record[_RECORD.size :][: MEASURES.itemsize]
         rest = record[_RECORD.size + MEASURES.itemsize :]
-        cut = 16 * (flags & 1)
-        if kind not in (1, 2) or len(measures) != MEASURES.itemsize or len(rest) != cut + 192 * (flags >> 1 & 1):
+        cut, end = 16 * (flags & 1), 16 * (flags & 1) + 192 * (flags >> 1 & 1)
+        if kind not in (1, 2) or len(measures) != MEASURES.itemsize or len(rest) < end:
             return None
         return PictureFacts(
             sha256,
@@ -162,8 +177,9 @@ def unpack(sha256: str, record: bytes) -> PictureFacts | Refusal | None:
             kind == 2,
             None if peak < 0 else peak,
             rest[:cut] or None,
-            rest[cut:] or None,
+            rest[cut:end] or None,
             measures,
+            tuple(map(str, json.loads(rest[end:]))) if rest[end:] else (),
         )
     except (struct.error, ValueError):
         return None

@@ -10,10 +10,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-__all__ = ["DecodePolicy", "Interpolation", "Preprocess", "ResizePolicy"]
+__all__ = ["ColourProfiles", "DecodePolicy", "Interpolation", "Preprocess", "ResizePolicy"]
 
 ResizePolicy = Literal["crop", "pad", "squash"]
 Interpolation = Literal["bilinear", "bicubic"]
+ColourProfiles = Literal["srgb", "ignore"]
 _STRICT = {"extra": "forbid"}
 
 
@@ -28,7 +29,10 @@ class DecodePolicy:
 
     `background`: the RGB colour behind transparent pixels. `sixteen_bit_scale`, 255 to 65535: the 16-bit level that
     becomes 255. Pictures with more than `max_pixels`, with a shorter side under `min_side_px`, or longer than
-    `max_aspect` times their width are refused from their header. Raises ValueError when a value is out of range.
+    `max_aspect` times their width are refused from their header; the pixels of all frames count. `colour_profiles` says
+    whether colours are brought to sRGB by the file's profile (`srgb`) or taken as stored (`ignore`, as bundles did
+    before there was a choice). `allow_truncated` takes what there is of a file that ends early. Raises ValueError when
+    a value is out of range.
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -38,6 +42,8 @@ class DecodePolicy:
     max_pixels: int = 50_000_000
     min_side_px: int = 8
     max_aspect: float = 50.0
+    colour_profiles: ColourProfiles = "ignore"
+    allow_truncated: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> DecodePolicy:

@@ -9,41 +9,75 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Collection
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from tellapart.images.sniff import Format
 
-__all__ = ["ends_early", "exif_orientation", "exif_texts", "has_trailing_bytes", "png_without_profile", "tiff_pages"]
+__all__ = [
+    "Exif",
+    "ends_early",
+    "exif_texts",
+    "gif_frames",
+    "has_trailing_bytes",
+    "png_without_profile",
+    "read_exif",
+    "tiff_pages",
+]
 
 _MAX_CHUNKS = 1_000_000
 _MAX_PAGES = 1000
 _TAIL_BYTES = 65536
 _ORIENTATION = 0x0112
+_PLACE = 0x8825
+_LATITUDE_LONGITUDE = frozenset({2, 4})
 _EXIF_DIRECTORY = 0x8769
 _MAX_TEXT_BYTES = 256
 _TIFF_OFFSETS = {273: 279, 324: 325}  # strip and tile offsets, and the tags that hold their lengths
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
 
-def exif_orientation(exif: bytes | None) -> int:
-    """Return the orientation, 1 to 8, that an EXIF block records; 1 when it is absent, broken or out of range.
+class Exif(NamedTuple):
+    """What matters of an EXIF block: the orientation, 1 to 8, whether it tells a place, whether it is damaged."""
 
-    Source: JEITA CP-3451 (Exif 2.3), tag 274, in the first directory of a TIFF structure.
+    orientation: int = 1
+    place: bool = False
+    broken: bool = False
+
+
+def read_exif(exif: bytes | None) -> Exif:
+    """Return what an EXIF block records; what is absent, out of range or broken is as if nothing were said.
+
+    Source: JEITA CP-3451 (Exif 2.3): tags 274 (orientation) and 34853 (place) in the first directory of a TIFF
+    structure; tags 2 and 4 (latitude, longitude) in the directory of the place.
     """
     if not exif:
-        return 1
+        return Exif()
     tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
+    orientation, place, broken = 1, False, False
     try:
         order = {b"II": "<", b"MM": ">"}[tiff[:2]]
         (directory,) = struct.unpack_from(order + "I", tiff, 4)
         (count,) = struct.unpack_from(order + "H", tiff, directory)
         for entry in range(count):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
+            at = directory + 2 + 12 * entry
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, at)
             if tag == _ORIENTATION:
-                return value if kind == 3 and values == 1 and 1 <= value <= 8 else 1
+                if kind == 3 and values == 1 and 1 <= value <= 8:
+                    orientation = value
+                else:
+                    broken = True
+            elif tag in (_EXIF_DIRECTORY, _PLACE):
+                (inner,) = struct.unpack_from(order + "I", tiff, at + 8)
+                broken |= inner == directory
+                place |= tag == _PLACE and not _LATITUDE_LONGITUDE.isdisjoint(_tags_of(tiff, order, inner))
     except (KeyError, struct.error):
-        pass
-    return 1
+        broken = True
+    return Exif(orientation, place, broken)
+
+
+def _tags_of(tiff: bytes, order: str, directory: int) -> set[int]:
+    (count,) = struct.unpack_from(order + "H", tiff, directory)
+    return {struct.unpack_from(order + "H", tiff, directory + 2 + 12 * entry)[0] for entry in range(count)}
 
 
 def exif_texts(exif: bytes | None, tags: Collection[int]) -> dict[int, bytes]:
@@ -91,10 +125,44 @@ def tiff_pages(file: BinaryIO) -> int | None:
         return None
 
 
-def has_trailing_bytes(file: BinaryIO, format: Format) -> bool:
+def gif_frames(file: BinaryIO) -> tuple[int, int] | None:
+    """Return how many frames a GIF has and where it ends, in bytes; None when it is broken.
+
+    Source: CompuServe, Graphics Interchange Format, version 89a, sections 15 to 27.
+    """
+    file.seek(0)
+    content = file.read()
+    frames = 0
+    try:
+        at = 13 + _colours_bytes(content[10])
+        for _ in range(_MAX_CHUNKS):
+            block = content[at]
+            if block == 0x3B:
+                return frames, at + 1
+            if block == 0x2C:
+                frames += 1
+                at += 10 + _colours_bytes(content[at + 9]) + 1
+            elif block == 0x21:
+                at += 2
+            else:
+                return None
+            while content[at]:
+                at += 1 + content[at]
+            at += 1
+    except IndexError:
+        pass
+    return None
+
+
+def _colours_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def has_trailing_bytes(file: BinaryIO, format: Format, decodes: bool = False) -> bool:
     """Say whether a file goes on after the picture's own end, as far as a look at its tail can tell.
 
-    Zero bytes that fill up a block do not count, nor does anything in a TIFF or a GIF.
+    Of a picture that `decodes` more can be told: it has an end, and where that is not in the tail, much follows it.
+    Zero bytes that fill up a block do not count, nor does anything in a TIFF.
     """
     size = file.seek(0, os.SEEK_END)
     if format == "WEBP":
@@ -102,13 +170,21 @@ def has_trailing_bytes(file: BinaryIO, format: Format) -> bool:
     if format == "BMP":
         declared = _unpack_at(file, "<I", 2)
         return 54 < declared < size
+    if format == "GIF":
+        found = gif_frames(file)
+        return found is not None and _more_than_zeros(file, found[1])
     if format not in ("JPEG", "PNG"):
         return False
     file.seek(max(0, size - _TAIL_BYTES))
     tail = file.read().rstrip(b"\0")
     # The CRC of IEND never ends in a zero byte, and neither does the end marker of a JPEG.
     end = b"\xff\xd9" if format == "JPEG" else b"IEND\xaeB`\x82"
-    return not tail.endswith(end) and end in tail
+    return not tail.endswith(end) and (end in tail or (decodes and size > _TAIL_BYTES))
+
+
+def _more_than_zeros(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    return bool(file.read(_TAIL_BYTES).strip(b"\0"))
 
 
 def png_without_profile(png: bytes) -> bytes | None:

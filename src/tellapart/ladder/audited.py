@@ -10,7 +10,7 @@ import numpy as np
 from tellapart.data.audit import BY_SIGHT, REGISTRY, CheckName, Evidence, Finding, worst_first
 from tellapart.data.audit.gather import gather_evidence
 from tellapart.data.manifest import Manifest, Split
-from tellapart.data.scan import decode_policy
+from tellapart.data.policy import decode_policy
 from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Note, Progress, Steps, follow
 from tellapart.ladder.choose import Candidate

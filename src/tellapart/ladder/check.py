@@ -15,8 +15,8 @@ from tellapart.data.audit import Evidence, Finding
 from tellapart.data.audit.cleaned import clean, refuse_place, write_cleaned
 from tellapart.data.audit.gather import gather_evidence
 from tellapart.data.manifest import SPLITS, Manifest, Split
-from tellapart.data.policy import resize_policy
-from tellapart.data.scan import decode_policy, scan
+from tellapart.data.policy import decode_policy, resize_policy
+from tellapart.data.scan import scan
 from tellapart.errors import InputError, MissingExtraError
 from tellapart.events import Note, Steps
 from tellapart.images import Preprocess, default_threads

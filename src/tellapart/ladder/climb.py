@@ -16,9 +16,10 @@ from tellapart.data import resize_policy, scan
 from tellapart.data.disk import check_unchanged
 from tellapart.data.listing import quoted
 from tellapart.data.manifest import Manifest
+from tellapart.data.policy import decode_policy
 from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError, TellapartError
 from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
-from tellapart.images import DecodePolicy, Preprocess, default_threads
+from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
@@ -146,13 +147,10 @@ def _preprocess(run: Run, manifest: Manifest) -> Steps[Preprocess]:
     options = run.recipe.data
     policy, why = resize_policy(manifest) if options.resize == "auto" else (options.resize, "asked for by --resize")
     yield Decision("resize_policy", policy, why)
-    scale = manifest.facts.get("sixteen_bit_scale", 65535)
-    decode = DecodePolicy(
-        background=options.background,
-        sixteen_bit_scale=int(scale) if isinstance(scale, int) else 65535,
-        max_pixels=options.max_pixels,
-        min_side_px=options.min_side,
-    )
+    scale = manifest.facts.get("sixteen_bit_scale")
+    decode = decode_policy(run.recipe)
+    if isinstance(scale, int):
+        decode = dataclasses.replace(decode, sixteen_bit_scale=scale)
     return Preprocess(image_size=224, resize_policy=policy, decode=decode)
 
 

@@ -51,8 +51,21 @@ def evaluate(path: Path, data: Path, recipe: Recipe, corrupted: bool = False) ->
     """
     bundle = Bundle(path)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
-        manifest = yield from scan(data, recipe, cache, purpose="evaluate")
+        manifest = yield from scan(data, _as_trained(recipe, bundle), cache, purpose="evaluate")
         return (yield from _measured(bundle, manifest, data, recipe, corrupted))
+
+
+def _as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
+    """Return the recipe with the bundle's own rules of what is a picture and how it is decoded."""
+    policy = bundle.preprocess.decode
+    return Recipe.of(
+        recipe,
+        background=policy.background,
+        max_pixels=policy.max_pixels,
+        min_side=policy.min_side_px,
+        colour_profiles=policy.colour_profiles,
+        allow_truncated=policy.allow_truncated,
+    )
 
 
 def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe, corrupted: bool) -> Steps[Evaluation]:
