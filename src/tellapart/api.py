@@ -83,6 +83,7 @@ class EvaluateResult:
         content: dict[str, Any] = {
             **self.split.metrics,
             **self.split.intervals,
+            "groups": self.split.groups,
             "per_class": [dataclasses.asdict(row) for row in self.split.per_class],
             "confusion": [] if confusion is None else confusion.tolist(),
             "answers": [share.as_json() for share in self.answers],

@@ -111,3 +111,18 @@ def test_the_sentence_has_the_numbers_and_the_names() -> None:
         f"{got.high:+.3f}) on 2,000 pictures, each class counting equally: better."
     )
     assert got.better
+
+
+def test_pictures_of_a_group_count_as_one_and_are_no_win() -> None:
+    targets, first, second = _two_models(np.random.default_rng(3), 80)
+    alone = compare(targets, first, second, balanced=False)
+    copies = np.repeat(targets, 6), np.repeat(first, 6, axis=0), np.repeat(second, 6, axis=0)
+    naive = compare(*copies, balanced=False)
+    for balanced in (False, True):
+        alone = compare(targets, first, second, balanced)
+        grouped = compare(*copies, balanced, groups=np.repeat(np.arange(80), 6))
+        assert grouped.difference == pytest.approx(alone.difference)
+        assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, rel=0.05)
+    assert naive.high - naive.low < 0.5 * (alone.high - alone.low)
+    one = compare(*copies, False, groups=["the same"] * 480)
+    assert (one.better, one.high) == (False, math.inf)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as oracle
 
+from tellapart import judge
 from tellapart.judge import confusion, metrics, per_class, reliability
 from tellapart.judge.arrays import PROB_FLOOR
 
@@ -136,6 +137,34 @@ def test_all_right_on_few_pictures_does_not_claim_certainty() -> None:
     for low in (got.balanced_accuracy_low, got.macro_f1_low):
         assert low is not None
         assert 0.7 < low < 0.85
+
+
+def test_copies_of_a_picture_make_no_number_surer() -> None:
+    rng = np.random.default_rng(4)
+    targets = rng.integers(0, 3, 60)
+    logits = rng.normal(size=(60, 3)) + 2.0 * np.eye(3)[targets]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    once = metrics(targets, probs)
+    five = [np.repeat(array, 5, axis=0) for array in (targets, probs, np.arange(60))]
+    copied, naive = metrics(five[0], five[1], five[2]), metrics(five[0], five[1])
+    assert (once.groups, copied.groups, naive.groups) == (60, 60, 300)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
+        widths = [getattr(found, f"{name}_high") - getattr(found, f"{name}_low") for found in (once, copied, naive)]
+        assert widths[1] == pytest.approx(widths[0], rel=0.12), name
+        assert widths[2] < 0.7 * widths[0], name
+    for alone, together in zip(
+        per_class(targets, probs, "abc"), per_class(five[0], five[1], "abc", five[2]), strict=True
+    ):
+        for name in ("precision", "recall", "f1"):
+            assert getattr(together, name) == pytest.approx(getattr(alone, name))
+            assert getattr(together, f"{name}_low") == pytest.approx(getattr(alone, f"{name}_low"), abs=0.06)
+
+
+def test_the_interval_of_f1_is_exact_given_how_many_pictures_could_have_been_hits() -> None:
+    targets, said = np.repeat([0, 1], 40), np.concatenate([np.repeat([0, 1], [34, 6]), np.repeat([1, 0], [38, 2])])
+    row = per_class(targets, np.eye(2)[said], ["a", "b"])[0]
+    low, high = judge.clopper_pearson(34, 42) or (0.0, 0.0)
+    assert (row.f1_low, row.f1, row.f1_high) == pytest.approx((2 * low / (1 + low), 68 / 76, 2 * high / (1 + high)))
 
 
 def test_reliability_bins_count_every_picture_once_and_show_overconfidence() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tellapart.judge.robust import compare_corrupted, paired_interval
+from tellapart.judge.paired import paired_interval
+from tellapart.judge.robust import compare_corrupted
 
 
 def test_the_paired_interval_holds_the_truth_about_95_times_in_100() -> None:

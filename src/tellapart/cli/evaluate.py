@@ -78,13 +78,11 @@ def _show(result: EvaluateResult, console: Console) -> None:
     console.print()
     console.print(answers)
 
-    per_class = Table("class", "pictures", "precision", "recall", "F1", box=None, pad_edge=False, header_style="bold")
+    heads = ("precision", "95%", "recall", "95%", "F1", "95%")
+    per_class = Table("class", "pictures", *heads, box=None, pad_edge=False, header_style="bold")
     for row in numbers["per_class"]:
-        per_class.add_row(
-            Text(printable(row["label"])),
-            f"{row['n']:,}",
-            *(_percent(row[name]) for name in ("precision", "recall", "f1")),
-        )
+        values = [text for name in ("precision", "recall", "f1") for text in (_percent(row[name]), _short(row, name))]
+        per_class.add_row(Text(printable(row["label"])), f"{row['n']:,}", *values)
     console.print()
     console.print(per_class)
 
@@ -131,6 +129,12 @@ def _within(numbers: dict[str, Any], name: str, said: Callable[[float | None], s
 def _interval(numbers: dict[str, Any]) -> str:
     low, high = numbers["accuracy_low"], numbers["accuracy_high"]
     return "-" if low is None else f"{_percent(low)} to {_percent(high)}"
+
+
+def _short(numbers: dict[str, Any], name: str) -> str:
+    """Return an interval in whole percents, for a narrow column."""
+    low, high = numbers[f"{name}_low"], numbers[f"{name}_high"]
+    return "-" if low is None else f"{100 * low:.0f}-{100 * high:.0f}"
 
 
 def _percent(value: float | None) -> str:

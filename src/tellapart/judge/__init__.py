@@ -19,8 +19,10 @@ from tellapart.judge.metrics import (
     reliability,
 )
 from tellapart.judge.novelty import Novelty, pick_reference, spaced
+from tellapart.judge.paired import Paired, paired_accuracy
 from tellapart.judge.risk import RiskPoint, risk_coverage
 from tellapart.judge.robust import Robustness, compare_corrupted
+from tellapart.judge.shares import Share, cluster_codes, share_of
 from tellapart.judge.slices import Slice, Slices, compare_slices
 from tellapart.judge.thresholds import Thresholds, answers, choose_thresholds
 from tellapart.runtime.answers import Answer, softmax
@@ -33,9 +35,11 @@ __all__ = [
     "Forecast",
     "Metrics",
     "Novelty",
+    "Paired",
     "ReliabilityBin",
     "RiskPoint",
     "Robustness",
+    "Share",
     "Slice",
     "Slices",
     "Thresholds",
@@ -43,6 +47,7 @@ __all__ = [
     "calibration_error",
     "choose_thresholds",
     "clopper_pearson",
+    "cluster_codes",
     "compare",
     "compare_corrupted",
     "compare_slices",
@@ -54,10 +59,12 @@ __all__ = [
     "is_unbalanced",
     "log_softmax",
     "metrics",
+    "paired_accuracy",
     "per_class",
     "pick_reference",
     "reliability",
     "risk_coverage",
+    "share_of",
     "softmax",
     "spaced",
 ]

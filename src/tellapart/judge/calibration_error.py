@@ -6,12 +6,13 @@ around it (a bootstrap, too, which adds the same bias once more) would miss the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.judge.arrays import Floats, Ints, checked_rows
+from tellapart.judge.shares import cluster_codes, design_effect
 
 __all__ = ["ECE_BINS", "bin_places", "calibration_error", "expected_error"]
 
@@ -37,10 +38,13 @@ def expected_error(targets: NDArray[np.int64], probs: NDArray[np.float64]) -> fl
     return float(np.abs(sums).sum()) / len(targets)
 
 
-def calibration_error(targets: Ints, probs: Floats) -> tuple[float, float, float] | None:
+def calibration_error(
+    targets: Ints, probs: Floats, groups: Sequence[str] | Ints | None = None
+) -> tuple[float, float, float] | None:
     """Return the error over 15 bins of equal width of the top probability, and the ends of its 95 % interval.
 
-    All are in [0, 1]; None without pictures. Takes true classes int [N] and probabilities [N, K]. Source of the error:
+    All are in [0, 1]; None without pictures. Takes true classes int [N], probabilities [N, K] and the
+    groups [N] of pictures that are not independent. Source of the error:
     Guo et al., "On calibration of modern neural networks" (2017). The interval is ours, by inverting a test: the true
     gaps of the bins are thought to be the measured ones times t, and those t are kept at which what was measured lies
     between the 2.5 % and the 97.5 % quantile of what chance would make of them. Where t = 0 is among them, the interval
@@ -63,7 +67,10 @@ def calibration_error(targets: Ints, probs: Floats) -> tuple[float, float, float
     # One picture as sure as its bin is added; and a bin has at least the spread that its probabilities claim, since of
     # a few pictures often all are right.
     level = (hits + sure / counts) / (counts + 1.0)
-    spread = np.sqrt(np.maximum(level * (1.0 - level), said) / counts)
+    effect = design_effect(
+        right.astype(np.float64) - confidence - float((right - confidence).mean()), cluster_codes(groups)
+    )
+    spread = np.sqrt(np.maximum(level * (1.0 - level), said) / counts * effect)
     generator = np.random.Generator(np.random.Philox(key=_SEED))
     noise = spread[:, None] * generator.standard_normal((len(gaps), _DRAWS))
     shares = generator.multinomial(n, counts / n, _DRAWS).T / n

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.judge.arrays import Floats, Ints, checked_rows, row_losses
 from tellapart.judge.intervals import student_t
+from tellapart.judge.shares import cluster_codes, cluster_sums
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "clustered_interval", "compare"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ def compare(
     balanced: bool,
     against_majority: bool = False,
     names: tuple[str, str] = ("challenger", "champion"),
+    groups: Sequence[str] | Ints | None = None,
 ) -> Comparison:
     """Compare two models' probabilities [N, K] on the same pictures, with true classes int [N].
 
@@ -47,8 +50,10 @@ def compare(
 
     The interval is Student's on paired differences; balanced, on the mean of class means, with the Welch-Satterthwaite
     degrees of freedom, and a class of one picture lends its distance to the overall mean as its spread. Its coverage
-    is tested from 100 rows on; with fewer it is rougher, differences of log losses being skewed. Raises ValueError
-    for arrays that are not what `checked_rows` asks for.
+    is tested from 100 rows on; with fewer it is rougher, differences of log losses being skewed. Pictures of one of
+    `groups` [N] are not independent: the spread is then that of the groups' sums (cluster-robust, Liang and Zeger
+    1986), with as many degrees of freedom as the groups allow. Raises ValueError for arrays that are not what
+    `checked_rows` asks for.
     """
     targets, challenger = checked_rows(targets, challenger_probs)
     _, champion = checked_rows(targets, champion_probs)
@@ -59,8 +64,12 @@ def compare(
         words = f"There were no pictures to compare {_listed(names)} on."
         return Comparison(against_majority, 0.0, -math.inf, math.inf, 0, words)
     gaps = row_losses(targets, challenger) - row_losses(targets, champion)
-    strata = [gaps[targets == index] for index in np.unique(targets)] if balanced else [gaps]
-    difference, low, high = _interval(strata)
+    codes = cluster_codes(groups)
+    if codes is not None:
+        difference, low, high = clustered_interval(gaps, targets if balanced else np.zeros_like(targets), codes)
+    else:
+        strata = [gaps[targets == index] for index in np.unique(targets)] if balanced else [gaps]
+        difference, low, high = _interval(strata)
     better = difference < 0.0 if against_majority else high < 0.0
     return Comparison(better, difference, low, high, n, _words(names, difference, low, high, n, balanced))
 
@@ -79,6 +88,27 @@ def _interval(strata: list[NDArray[np.float64]]) -> tuple[float, float, float]:
     if rough == 0.0:
         return mean, mean, mean
     half = student_t(max(1.0, variance**2 / rough)) * math.sqrt(variance)
+    return mean, mean - half, mean + half
+
+
+def clustered_interval(
+    values: NDArray[np.float64], strata: NDArray[np.int64], codes: NDArray[np.int64]
+) -> tuple[float, float, float]:
+    """Return the mean of the strata's means of values [N], with the ends of its 95 % interval over groups.
+
+    The degrees of freedom are those that groups of such sizes give, and one less than there are groups at the most.
+    """
+    _, strata = np.unique(strata, return_inverse=True)
+    counts = np.bincount(strata)
+    means = np.bincount(strata, weights=values) / counts
+    mean = float(means.mean())
+    share = 1.0 / (len(counts) * counts)[strata]
+    sums = cluster_sums((values - means[strata]) * share, codes)
+    if len(sums) < 2:
+        return mean, -math.inf, math.inf
+    sizes = cluster_sums(share**2, codes)
+    degrees = max(1.0, float(sizes.sum() ** 2 / (sizes @ sizes)) - 1.0)
+    half = student_t(degrees) * math.sqrt(len(sums) / (len(sums) - 1) * float(sums @ sums))
     return mean, mean - half, mean + half
 
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 __all__ = [
     "LEVEL",
+    "Z95",
+    "beta_interval",
+    "binomial_tail",
     "clopper_pearson",
     "difference_interval",
     "effective_interval",
@@ -22,6 +25,7 @@ __all__ = [
 ]
 
 LEVEL = 0.95
+Z95 = 1.959963984540054
 
 
 @lru_cache(maxsize=65536)
@@ -34,7 +38,7 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> tuple[float
         return None
     if not 0 <= successes <= n:
         raise ValueError(f"successes must be in [0, {n}], got {successes}")
-    return _beta_interval(successes, n, level)
+    return beta_interval(successes, n, level)
 
 
 def effective_interval(value: float, variance: float, most: float) -> tuple[float, float]:
@@ -45,10 +49,11 @@ def effective_interval(value: float, variance: float, most: float) -> tuple[floa
     expected number of positive counts estimated from survey data", Survey Methodology 24 (1998).
     """
     n = min(most, value * (1.0 - value) / variance) if variance > 0.0 else most
-    return _beta_interval(value * n, n, LEVEL)
+    return beta_interval(value * n, n, LEVEL)
 
 
-def _beta_interval(successes: float, n: float, level: float) -> tuple[float, float]:
+def beta_interval(successes: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """Return Clopper and Pearson's interval for numbers that need not be whole: 0 <= successes <= n, n > 0."""
     tail, failures = (1.0 - level) / 2.0, n - successes
     low = 0.0 if successes <= 1e-9 * n else _beta_quantile(tail, successes, failures + 1)
     high = 1.0 if failures <= 1e-9 * n else _beta_quantile(1.0 - tail, successes + 1, failures)
@@ -96,6 +101,11 @@ def difference_interval(
     below = math.hypot(first - first_bounds[0], second_bounds[1] - second)
     above = math.hypot(first_bounds[1] - first, second - second_bounds[0])
     return gap - below, gap + above
+
+
+def binomial_tail(successes: int, n: int, chance: float = 0.5) -> float:
+    """Return the probability of at least `successes` of `n` trials that succeed with `chance` in (0, 1)."""
+    return 1.0 if successes <= 0 else _beta_cdf(chance, successes, n - successes + 1)
 
 
 def _beta_quantile(p: float, a: float, b: float) -> float:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tellapart.judge.arrays import Floats, Ints, checked_rows, row_losses
 from tellapart.judge.calibration_error import bin_places, expected_error
-from tellapart.judge.intervals import clopper_pearson, effective_interval, mean_interval
+from tellapart.judge.intervals import effective_interval, mean_interval
+from tellapart.judge.shares import Codes, Share, cluster_codes, cluster_sums, design_effect, share_of
 
 __all__ = [
     "MOST_CONFUSED",
@@ -34,7 +35,8 @@ class Metrics:
     """Numbers of one split, over `n` pictures; all None when `n` is 0.
 
     Shares are in [0, 1], `log_loss` is in nats. `_low` and `_high` are 95 % intervals: exact for accuracy (Clopper and
-    Pearson), approximate for the others. The fields after `ece` are not part of the JSON contract.
+    Pearson), approximate for the others. The fields after `ece` are not part of the JSON contract;
+    `groups` says how many independent chances the pictures are.
     """
 
     n: int
@@ -51,6 +53,7 @@ class Metrics:
     macro_f1_high: float | None = None
     log_loss_low: float | None = None
     log_loss_high: float | None = None
+    groups: int = 0
 
     def as_json(self) -> dict[str, int | float | None]:
         """Return the metrics object of the JSON contract, its keys in the contract's order."""
@@ -76,7 +79,8 @@ class ClassMetrics:
     """Numbers of one class: `n` pictures are of it, `predicted` were said to be.
 
     `recall` is None without pictures of the class, `precision` where it was never predicted, `f1` where both hold.
-    `_low` and `_high` are exact 95 % intervals given the counts.
+    `_low` and `_high` are exact 95 % intervals given the counts; that of F1 given how many pictures are of the class or
+    were said to be.
     """
 
     label: str
@@ -89,6 +93,8 @@ class ClassMetrics:
     recall_low: float | None
     recall_high: float | None
     f1: float | None
+    f1_low: float | None = None
+    f1_high: float | None = None
 
     def as_json(self) -> dict[str, str | int | float | None]:
         """Return the fields as one JSON object."""
@@ -106,8 +112,11 @@ class ReliabilityBin:
     accuracy: float | None
 
 
-def metrics(targets: Ints, probs: Floats) -> Metrics:
+def metrics(targets: Ints, probs: Floats, groups: Sequence[str] | Ints | None = None) -> Metrics:
     """Return the metrics of probabilities [N, K] against true classes int [N].
+
+    `groups` [N] are equal for pictures that are not independent (a film, copies): intervals are as wide as groups are
+    few, by the design effect of each number (`shares.design_effect`).
 
     - `balanced_accuracy`: mean recall over the classes present in `targets`.
     - `macro_f1`: mean F1 over the classes present in `targets` or predicted; F1 without a hit is 0.
@@ -122,25 +131,33 @@ def metrics(targets: Ints, probs: Floats) -> Metrics:
     n = len(targets)
     if n == 0:
         return Metrics(0, None, None, None, None, None, None, None)
+    codes = cluster_codes(groups)
+    called = probs.argmax(axis=1)
+    right = called == targets
     hits, true, predicted = _counts(targets, probs)
-    recalls = hits[true > 0] / true[true > 0]
-    balanced = float(recalls.mean())
-    f1, f1_variance = _macro_f1(targets, probs.argmax(axis=1), hits, true + predicted)
+    present = true > 0
+    recalls = hits / np.maximum(true, 1)
+    balanced = float(recalls[present].mean())
+    f1, moved = _macro_f1(targets, called, hits, true + predicted)
     # If every class is found equally often, the mean over classes is worth so many pictures.
-    worth = min(float(n), len(recalls) ** 2 / float((1.0 / true[true > 0]).sum()))
+    worth = min(float(n), int(present.sum()) ** 2 / float((1.0 / true[present]).sum()))
+    of_recall, of_f1 = (design_effect(part, codes) for part in ((right - recalls[targets]) / true[targets], moved))
     losses = row_losses(targets, probs)
-    low, high = _pair(clopper_pearson(int(hits.sum()), n))
-    balanced_low, balanced_high = effective_interval(balanced, _balanced_variance(hits, true, balanced), worth)
-    f1_low, f1_high = effective_interval(f1, f1_variance, worth)
-    loss_low, loss_high = _pair(mean_interval(losses))
+    low, high = share_of(right, codes).exact()
+    variance = _balanced_variance(hits, true, balanced) * of_recall
+    balanced_low, balanced_high = effective_interval(balanced, variance, worth / of_recall)
+    f1_low, f1_high = effective_interval(f1, float(moved @ moved) * of_f1, worth / of_f1)
+    mean = float(losses.mean())
+    sums = cluster_sums(losses - mean, codes)
+    loss_low, loss_high = _pair(mean_interval(mean + sums * (len(sums) / n)))
     return Metrics(
         n=n,
-        accuracy=float(hits.sum()) / n,
+        accuracy=float(right.mean()),
         accuracy_low=low,
         accuracy_high=high,
         balanced_accuracy=balanced,
         macro_f1=f1,
-        log_loss=float(losses.mean()),
+        log_loss=mean,
         ece=expected_error(targets, probs),
         balanced_accuracy_low=balanced_low,
         balanced_accuracy_high=balanced_high,
@@ -148,34 +165,74 @@ def metrics(targets: Ints, probs: Floats) -> Metrics:
         macro_f1_high=f1_high,
         log_loss_low=None if loss_low is None else max(0.0, loss_low),
         log_loss_high=loss_high,
+        groups=len(sums),
     )
 
 
-def per_class(targets: Ints, probs: Floats, classes: Sequence[str]) -> tuple[ClassMetrics, ...]:
-    """Return the metrics of each class, in the order of `classes` [K], also of those without any picture."""
+def per_class(
+    targets: Ints, probs: Floats, classes: Sequence[str], groups: Sequence[str] | Ints | None = None
+) -> tuple[ClassMetrics, ...]:
+    """Return the metrics of each class, in the order of `classes` [K], also of those without any picture.
+
+    `groups` are as in `metrics`.
+    """
     targets, probs = checked_rows(targets, probs)
-    if len(classes) != probs.shape[1]:
-        raise ValueError(f"classes must name the {probs.shape[1]} columns of probs, got {len(classes)}")
-    rows = []
-    for label, *counted in zip(classes, *_counts(targets, probs), strict=True):
-        hits, n, predicted = map(int, counted)
-        precision_low, precision_high = _pair(clopper_pearson(hits, predicted))
-        recall_low, recall_high = _pair(clopper_pearson(hits, n))
-        rows.append(
+    num_classes = len(classes)
+    if num_classes != probs.shape[1]:
+        raise ValueError(f"classes must name the {probs.shape[1]} columns of probs, got {num_classes}")
+    codes, called = cluster_codes(groups), probs.argmax(axis=1)
+    right = called == targets
+    # Every picture under its class and, if another, under what it was called.
+    wrong = np.flatnonzero(~right)
+    rows = np.concatenate([np.arange(len(targets)), wrong])
+    shares = zip(
+        classes,
+        _shares(targets, right, codes, num_classes),
+        _shares(called, right, codes, num_classes),
+        _shares(
+            np.concatenate([targets, called[wrong]]), right[rows], None if codes is None else codes[rows], num_classes
+        ),
+        strict=True,
+    )
+    found = []
+    for label, recall, precision, overlap in shares:
+        recall_low, recall_high = _pair(recall.exact() if recall else None)
+        precision_low, precision_high = _pair(precision.exact() if precision else None)
+        overlap_low, overlap_high = _pair(overlap.exact() if overlap else None)
+        found.append(
             ClassMetrics(
                 label=label,
-                n=n,
-                predicted=predicted,
-                precision=hits / predicted if predicted else None,
+                n=recall.n if recall else 0,
+                predicted=precision.n if precision else 0,
+                precision=precision.value if precision else None,
                 precision_low=precision_low,
                 precision_high=precision_high,
-                recall=hits / n if n else None,
+                recall=recall.value if recall else None,
                 recall_low=recall_low,
                 recall_high=recall_high,
-                f1=2 * hits / (n + predicted) if n + predicted else None,
+                f1=_f1_of_jaccard(overlap.value) if overlap else None,
+                f1_low=None if overlap_low is None else _f1_of_jaccard(overlap_low),
+                f1_high=None if overlap_high is None else _f1_of_jaccard(overlap_high),
             )
         )
-    return tuple(rows)
+    return tuple(found)
+
+
+def _shares(classes: NDArray[np.int64], right: NDArray[np.bool_], codes: Codes, num_classes: int) -> list[Share | None]:
+    """Return for each class the share of `right` [M] among the rows with it; None for a class that no row has."""
+    counts = np.bincount(classes, minlength=num_classes)
+    if codes is None:
+        hits = np.bincount(classes, weights=right, minlength=num_classes).astype(np.int64)
+        pairs = zip(hits.tolist(), counts.tolist(), strict=True)
+        return [Share(hit, count, float(count)) if count else None for hit, count in pairs]
+    order = np.argsort(classes, kind="stable")
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    return [share_of(right[part], codes[part]) if len(part) else None for part in parts]
+
+
+def _f1_of_jaccard(share: float) -> float:
+    """Return F1 = 2 J / (1 + J), J being the hits among the pictures that are or were said to be of the class."""
+    return 2.0 * share / (1.0 + share)
 
 
 def _counts(targets: Ints, probs: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -226,14 +283,13 @@ def _balanced_variance(hits: Ints, true: Ints, balanced: float) -> float:
     return float((drawn * (1.0 - drawn) / true).sum()) / len(true) ** 2
 
 
-def _macro_f1(targets: Ints, called: Ints, hits: Ints, said: Ints) -> tuple[float, float]:
-    """Return the mean F1 of the classes that are there or were predicted, and its variance by the delta method."""
+def _macro_f1(targets: Ints, called: Ints, hits: Ints, said: Ints) -> tuple[float, NDArray[np.float64]]:
+    """Return the mean F1 of the classes that are there or were predicted, and how far each picture moves it."""
     weight = 1.0 / np.maximum(said, 1)
     f1 = 2.0 * hits * weight
-    # What one more picture of a class, called another or the same, would add to the sum of F1.
     moved = np.where(called == targets, 2.0 * weight[targets], 0.0) - (f1 * weight)[targets] - (f1 * weight)[called]
     count = int((said > 0).sum())
-    return float(f1.sum()) / count, float(moved @ moved) / count**2
+    return float(f1.sum()) / count, moved / count
 
 
 def _pair(bounds: tuple[float, float] | None) -> tuple[float | None, float | None]:

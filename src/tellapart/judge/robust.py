@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.judge.intervals import clopper_pearson
+from tellapart.judge.paired import paired_interval
 
-__all__ = ["Robustness", "compare_corrupted", "paired_interval"]
+__all__ = ["Robustness", "compare_corrupted"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,34 +48,3 @@ def compare_corrupted(
             Robustness(corruption, strength, n, hits / n, *interval, (gained - lost) / n, change[0], change[1])
         )
     return tuple(sorted(found, key=lambda one: (one.accuracy, one.corruption, one.strength)))
-
-
-def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """Return a 95 % interval for the change of a share, where `gained` and `lost` of `n` pairs changed.
-
-    Source: Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
-    design", Statistics in Medicine 17 (1998): the changes that its score test does not reject, found by bisection.
-    """
-    change = (gained - lost) / n
-    return _end(gained, lost, n, change, -1.0), _end(gained, lost, n, change, 1.0)
-
-
-def _end(gained: int, lost: int, n: int, inside: float, outside: float) -> float:
-    for _ in range(60):
-        middle = 0.5 * (inside + outside)
-        if _score(gained, lost, n, middle) <= 1.959963984540054:
-            inside = middle
-        else:
-            outside = middle
-    return outside
-
-
-def _score(gained: int, lost: int, n: int, change: float) -> float:
-    """Return Tango's statistic, at least 0, of the hypothesis that the true change is `change`."""
-    a = 2.0 * n
-    b = -gained - lost + (2.0 * n - gained + lost) * change
-    c = -lost * change * (1.0 - change)
-    chance = (math.sqrt(max(0.0, b * b - 4.0 * a * c)) - b) / (2.0 * a)
-    variance = n * (2.0 * chance + change * (1.0 - change))
-    off = abs(gained - lost - n * change)
-    return off / math.sqrt(variance) if variance > 0.0 else (0.0 if off < 1e-9 else math.inf)

@@ -19,11 +19,21 @@ ENOUGH_TO_COMPARE = 500
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """Where rungs meet: the targets (class indices) of train and val, and whether classes count equally."""
+    """Where rungs meet: the targets (class indices) of train and val, and whether classes count equally.
+
+    `train_groups` and `val_groups` name what is not independent; without them every picture is.
+    """
 
     train_targets: IntArray
     val_targets: IntArray
     balanced: bool
+    train_groups: tuple[str, ...] | None = None
+    val_groups: tuple[str, ...] | None = None
+
+    def groups_of(self, split: Split, rows: IntArray) -> list[str] | None:
+        """Return the group of each of some rows of train or val, or None."""
+        groups = self.train_groups if split == "train" else self.val_groups
+        return None if groups is None else [groups[row] for row in rows.tolist()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +94,14 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
     on_folds = np.intersect1d(challenger.out_of_fold_rows, champion.out_of_fold_rows, return_indices=True)
     if len(on_val[0]) >= ENOUGH_TO_COMPARE or not len(on_folds[0]):
         rows, ours, theirs = on_val
-        targets = ground.val_targets[rows]
+        targets, groups = ground.val_targets[rows], ground.groups_of("val", rows)
         probs = challenger.val_probs[ours], champion.val_probs[theirs]
     else:
         rows, ours, theirs = on_folds
-        targets = ground.train_targets[rows]
+        targets, groups = ground.train_targets[rows], ground.groups_of("train", rows)
         probs = challenger.out_of_fold_probs()[ours], champion.out_of_fold_probs()[theirs]
     against_majority = champion.fitted.method == "majority"
-    return judge.compare(targets, *probs, balanced=ground.balanced, against_majority=against_majority, names=names)
+    return judge.compare(targets, *probs, ground.balanced, against_majority, names, groups)
 
 
 def always_one_class(found: Candidate, ground: Ground) -> int | None:

@@ -162,7 +162,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
     metric = "macro log loss, each class counting equally" if balanced else "log loss"
     words = f"training pictures in a class: {counts.min():,} to {counts.max():,}"
     yield Decision("selection_metric", metric, words)
-    ground = Ground(train.targets, val.targets, balanced)
+    ground = Ground(train.targets, val.targets, balanced, train.groups, val.groups)
     champion: Candidate | None = None
     bundle: Bundle | None = None
     rows: list[LadderRow] = []
@@ -252,7 +252,8 @@ def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[
 
 def _row(found: Candidate, ground: Ground, chosen: bool, words: str) -> LadderRow:
     """Return a rung's row: its numbers are on validation; where there is none, `words` tells those out of fold."""
-    numbers = judge.metrics(ground.val_targets[found.rows["val"]], found.val_probs)
+    rows = found.rows["val"]
+    numbers = judge.metrics(ground.val_targets[rows], found.val_probs, ground.groups_of("val", rows))
     if not numbers.n and len(found.out_of_fold_rows):
         folds = judge.metrics(ground.train_targets[found.out_of_fold_rows], found.out_of_fold_probs())
         words = f"Out of fold, {folds.accuracy:.1%} of {folds.n:,} pictures are right. {words}"
@@ -265,4 +266,8 @@ def _row(found: Candidate, ground: Ground, chosen: bool, words: str) -> LadderRo
         log_loss=numbers.log_loss,
         chosen=chosen,
         words=words,
+        accuracy_low=numbers.accuracy_low,
+        accuracy_high=numbers.accuracy_high,
+        log_loss_low=numbers.log_loss_low,
+        log_loss_high=numbers.log_loss_high,
     )

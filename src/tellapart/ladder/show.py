@@ -47,7 +47,7 @@ class Measured:
     @functools.cached_property
     def metrics(self) -> judge.Metrics:
         """The numbers of the split."""
-        return judge.metrics(self.pictures.targets, self.probs)
+        return judge.metrics(self.pictures.targets, self.probs, self.pictures.groups)
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -93,11 +93,11 @@ def split_report(found: Measured, classes: tuple[str, ...], temperature: float =
     Above 1,000 classes there is no confusion table.
     """
     targets = found.pictures.targets
-    rows = judge.per_class(targets, found.probs, classes)
+    rows = judge.per_class(targets, found.probs, classes, found.pictures.groups)
     bins = judge.reliability(targets, found.probs)
     raw = judge.softmax((np.log(np.maximum(found.probs, 1e-30)) * temperature).astype(np.float32))
     before = judge.reliability(targets, raw)
-    _, ece_low, ece_high = judge.calibration_error(targets, found.probs) or (None, None, None)
+    _, ece_low, ece_high = judge.calibration_error(targets, found.probs, found.pictures.groups) or (None, None, None)
     return SplitReport(
         metrics=found.metrics.as_json(),
         per_class=tuple(ClassRow(**{name: getattr(row, name) for name in _CLASS_ROW}) for row in rows),
@@ -110,18 +110,26 @@ def split_report(found: Measured, classes: tuple[str, ...], temperature: float =
         reliability_before=tuple(ReliabilityBin(**dataclasses.asdict(part)) for part in before),
         ece_before=judge.metrics(targets, raw).ece,
         intervals=found.metrics.intervals() | {"ece_low": ece_low, "ece_high": ece_high},
+        groups=found.metrics.groups,
     )
 
 
 def answer_shares(said: Answered, cards: Mapping[int, PictureCard]) -> tuple[AnswerShare, ...]:
     """Return how often each answer is given, how often its likeliest class is right, and the pictures chosen for it."""
     shares = []
+    codes, count = judge.cluster_codes(said.found.pictures.groups), len(said.answers)
     for kind in get_args(Answer):
-        given = said.rows_of(kind)
-        count = len(given)
-        accuracy = float(said.found.right[given].mean()) if count else None
-        examples = tuple(cards[row] for row in evenly(given, MOST_OF_AN_ANSWER) if row in cards)
-        shares.append(AnswerShare(kind, count, count / max(1, len(said.answers)), accuracy, examples))
+        given = np.array([one == kind for one in said.answers], dtype=bool)
+        examples = tuple(cards[row] for row in evenly(said.rows_of(kind), MOST_OF_AN_ANSWER) if row in cards)
+        share = AnswerShare(kind, int(given.sum()), 0.0, examples=examples)
+        if count:
+            low, high = judge.share_of(given, codes).exact()
+            share = dataclasses.replace(share, share=share.n / count, share_low=low, share_high=high)
+        if share.n:
+            right = judge.share_of(said.found.right[given], None if codes is None else codes[given])
+            low, high = right.exact()
+            share = dataclasses.replace(share, accuracy=right.value, accuracy_low=low, accuracy_high=high)
+        shares.append(share)
     return tuple(shares)
 
 

@@ -79,6 +79,7 @@ def environment() -> jinja2.Environment:
         pct=words.percent,
         span=lambda ends, n=None: words.interval(ends[0], ends[1], n),
         num=words.metric,
+        ends=words.ends,
         count=words.amount,
         dur=words.duration,
         pos=_position,

@@ -56,10 +56,16 @@ class LadderRow:
     chosen: bool = False
     skipped: str | None = None
     words: str = ""
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    log_loss_low: float | None = None
+    log_loss_high: float | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95% interval of `accuracy`, or None where there is nothing to base one on."""
+        if self.accuracy_low is not None and self.accuracy_high is not None:
+            return self.accuracy_low, self.accuracy_high
         if not self.n or self.accuracy is None or not 0 <= self.accuracy <= 1:
             return None
         return clopper_pearson(round(self.accuracy * self.n), self.n)
@@ -80,6 +86,10 @@ class ClassRow:
     recall_low: float | None
     recall_high: float | None
     f1: float | None
+    precision_low: float | None = None
+    precision_high: float | None = None
+    f1_low: float | None = None
+    f1_high: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +108,8 @@ class SplitReport:
     """Numbers of one split. `metrics` holds the keys of the JSON contract; `confusion` int [K, K], row: true class.
 
     `reliability_before` and `ece_before` are of the probabilities as they were before the temperature set them right.
-    `intervals` holds the ends of 95 % intervals that the contract has no keys for, `<metric>_low` and `<metric>_high`.
+    `intervals` holds the ends of 95 % intervals that the contract has no keys for, `<metric>_low` and `<metric>_high`;
+    `groups` says how many independent chances the pictures are.
     """
 
     metrics: Mapping[str, float | int | None]
@@ -108,6 +119,7 @@ class SplitReport:
     reliability_before: tuple[ReliabilityBin, ...] = ()
     ece_before: float | None = None
     intervals: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    groups: int = 0
 
     @property
     def n(self) -> int:
@@ -156,17 +168,26 @@ class AnswerShare:
     share: float
     accuracy: float | None = None
     examples: tuple[PictureCard, ...] = ()
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    share_low: float | None = None
+    share_high: float | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95% interval of `accuracy`, or None where there is nothing to base one on."""
-        return None if self.accuracy is None else clopper_pearson(round(self.accuracy * self.n), self.n)
+        if self.accuracy_low is not None and self.accuracy_high is not None:
+            return self.accuracy_low, self.accuracy_high
+        if not self.n or self.accuracy is None or not 0 <= self.accuracy <= 1:
+            return None
+        return clopper_pearson(round(self.accuracy * self.n), self.n)
 
     def as_json(self) -> dict[str, float | int | str | None]:
         """Return what `evaluate --json` holds of it."""
         low, high = self.interval or (None, None)
-        numbers = {"n": self.n, "share": self.share, "accuracy": self.accuracy}
-        return {"answer": self.answer, **numbers, "accuracy_low": low, "accuracy_high": high}
+        shares = {"share": self.share, "share_low": self.share_low, "share_high": self.share_high}
+        accuracies = {"accuracy": self.accuracy, "accuracy_low": low, "accuracy_high": high}
+        return {"answer": self.answer, "n": self.n, **shares, **accuracies}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -269,7 +290,14 @@ class Summary:
 def _ladder_json(row: LadderRow) -> dict[str, Any]:
     val = None if row.n is None else {"n": row.n, "accuracy": row.accuracy, "log_loss": row.log_loss}
     backbone = {} if row.backbone is None else {"backbone": row.backbone}
-    rest = {"chosen": row.chosen, "skipped": row.skipped, "words": row.words}
+    low, high = row.interval or (None, None)
+    ends = {
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "log_loss_low": row.log_loss_low,
+        "log_loss_high": row.log_loss_high,
+    }
+    rest = {"chosen": row.chosen, "skipped": row.skipped, "words": row.words, **({} if val is None else ends)}
     return {"method": row.method, **backbone, "seconds": row.seconds, "val": val, **rest}
 
 
@@ -281,6 +309,7 @@ def _split_json(split: SplitReport) -> dict[str, Any]:
         "reliability_before": [dataclasses.asdict(bin_) for bin_ in split.reliability_before],
         "ece_before": split.ece_before,
         **split.intervals,
+        "groups": split.groups,
     }
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 import math
 import unicodedata
 
-__all__ = ["amount", "duration", "interval", "metric", "percent", "plain", "quoted", "shortened", "size", "visible"]
+__all__ = [
+    "amount",
+    "duration",
+    "ends",
+    "interval",
+    "metric",
+    "percent",
+    "plain",
+    "quoted",
+    "shortened",
+    "size",
+    "visible",
+]
 
 _NO_BREAK = "\u00a0"
 ISOLATE, END_ISOLATE = "\u2068", "\u2069"
@@ -40,6 +52,14 @@ def interval(low: float | None, high: float | None, n: int | None = None) -> str
 def metric(value: float | None, digits: int = 3) -> str:
     """Return a number with `digits` decimals, or `–` for none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def ends(bounds: tuple[float | None, float | None], digits: int = 3) -> str:
+    """Return `0.041 to 0.112`, or an empty string where an end is missing."""
+    low, high = bounds
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{metric(low, digits)} to {metric(high, digits)}"
 
 
 def amount(value: float | None) -> str:
