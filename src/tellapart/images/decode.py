@@ -126,7 +126,7 @@ def _flatten(picture: ImageFile.ImageFile, header: Header, policy: DecodePolicy)
         return picture.convert("L")
     if picture.has_transparency_data:
         _mend_key(picture, rawmode)
-        return _on_background(picture.convert("RGBA"), policy)
+        return _on_background(picture if picture.mode == "RGBA" else picture.convert("RGBA"), policy)
     return picture.convert("RGB")
 
 
@@ -152,7 +152,7 @@ def _mend_key(picture: Image.Image, rawmode: str) -> None:
 
 def _on_background(rgba: Image.Image, policy: DecodePolicy) -> Image.Image:
     canvas = Image.new("RGB", rgba.size, policy.background)
-    canvas.paste(rgba, mask=rgba.getchannel("A"))
+    canvas.paste(rgba, mask=rgba)
     return canvas
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 
 from tellapart.errors import PictureError
 from tellapart.images import structure
-from tellapart.images.decode import decode, sixteen_bit_peak, upright
+from tellapart.images.decode import sixteen_bit_peak, upright
 from tellapart.images.header import Header, complete, opened
 from tellapart.images.measure import MEASURES, measure
 from tellapart.images.preprocess import DecodePolicy
@@ -24,6 +24,7 @@ __all__ = ["PictureFacts", "Refusal", "digested", "examine", "examined", "pack",
 # JPEG files with more pixels are decoded at a reduced scale, which still reads every byte of them.
 REDUCE_ABOVE_PIXELS = 1_000_000
 _REDUCED_PX = 256
+_STRIP_PIXELS = 1 << 18
 _RECORD = struct.Struct("<BBIIi")
 _LENGTH = struct.Struct("<I")
 
@@ -70,26 +71,25 @@ def examine(content: bytes, sha256: str, policy: DecodePolicy) -> tuple[PictureF
             reduced = many and header.format == "JPEG"
             scaled = dataclasses.replace(policy, sixteen_bit_scale=white_of([peak])) if peak is not None else policy
             flat, box = upright(picture, header, _REDUCED_PX if reduced else None, scaled)
-            rgb = flat if flat.mode == "RGB" else flat.convert("RGB")
-            pixels = rgb.tobytes()
             header, early = complete(header, file, decodes=True), structure.ends_early(file, header.format)
             measured = measure(picture, header, flat, box, len(content))
-        if reduced:
-            digest = None
-        elif peak is not None:
-            digest = _pixels_digest(content, policy, peak)
-        else:
-            digest = _digest(pixels, header.width, header.height)
+            if reduced:
+                digest = None
+            elif peak is not None:
+                digest = _pixels_digest(content, policy, peak)
+            else:
+                digest = _digest(flat)
     except PictureError as error:
         return Refusal(error.code, str(error)), b""
+    signature = flat.resize((8, 8), Image.Resampling.BOX, box=box).convert("RGB").tobytes() if many else None
     facts = PictureFacts(
         sha256,
         header.width,
         header.height,
-        flat.mode == "L" or _is_grey(pixels),
+        flat.mode == "L" or _is_grey(flat),
         peak,
         digest,
-        rgb.resize((8, 8), Image.Resampling.BOX, box=box).tobytes() if many else None,
+        signature,
         measured.measures,
         _notes(header, early and policy.allow_truncated),
     )
@@ -137,9 +137,8 @@ def _pixels_digest(content: bytes, policy: DecodePolicy, peak: int | None = None
     """
     if peak is not None:
         policy = dataclasses.replace(policy, sixteen_bit_scale=max(255, peak))
-    pixels = decode(content, None, policy)
-    height, width, _ = pixels.shape
-    return _digest(pixels.tobytes(), width, height, peak or 0)
+    with opened(content, policy) as (picture, header, _):
+        return _digest(upright(picture, header, None, policy)[0], peak or 0)
 
 
 def pack(fact: PictureFacts | Refusal) -> bytes:
@@ -185,13 +184,28 @@ def unpack(sha256: str, record: bytes) -> PictureFacts | Refusal | None:
         return None
 
 
-def _digest(pixels: bytes, width: int, height: int, peak: int = 0) -> bytes:
-    hashed = hashlib.sha256(struct.pack("<III", width, height, peak))
-    hashed.update(pixels)
+def _digest(flat: Image.Image, peak: int = 0) -> bytes:
+    hashed = hashlib.sha256(struct.pack("<III", *flat.size, peak))
+    for part in _strips(flat):
+        hashed.update((part if part.mode == "RGB" else part.convert("RGB")).tobytes())
     return hashed.digest()[:16]
 
 
-def _is_grey(pixels: bytes) -> bool:
-    flat = np.frombuffer(pixels, dtype=np.uint8).reshape(-1, 3)
-    few, most = flat[::97], flat  # few colour pictures pass the first look
-    return all(bool((part == part[:, :1]).all()) for part in (few, most))
+def _is_grey(flat: Image.Image) -> bool:
+    for part in _strips(flat):
+        pixels = np.asarray(part).reshape(-1, 3)
+        few, most = pixels[::97], pixels  # few colour pictures pass the first look
+        if not all(bool((some == some[:, :1]).all()) for some in (few, most)):
+            return False
+    return True
+
+
+def _strips(flat: Image.Image) -> Iterator[Image.Image]:
+    """Yield a picture in strips from the top, so that no second copy of all of it is needed."""
+    width, height = flat.size
+    rows = max(1, _STRIP_PIXELS // width)
+    if rows >= height:
+        yield flat
+        return
+    for top in range(0, height, rows):
+        yield flat.crop((0, top, width, min(height, top + rows)))
