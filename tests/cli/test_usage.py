@@ -85,7 +85,8 @@ def test_no_arguments_show_the_help(tellapart) -> None:
         (InterruptedRunError(15), 143),
         (KeyboardInterrupt(), 130),
         (typer.Abort(), 130),
-        (MemoryError(), 1),
+        (MemoryError(), 2),
+        (ZeroDivisionError("x"), 1),
     ],
 )
 def test_each_kind_of_failure_has_its_exit_code(error: BaseException, code: int, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from tellapart.events import Event, Note, Progress, RungEnded, StageBegan, Stage
 from tellapart.ladder import space
 from tellapart.ladder.rungs import Made, Rungs
 from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.predictor import Prediction
 
 from .conftest import Mount, state
 from .trees import pets
@@ -50,6 +52,92 @@ def test_case_91_a_rung_that_diverges_leaves_the_run_its_others(
     assert any(isinstance(event, Note) and "scratch gave no model" in event.text for event in seen)
     assert "scratch gave no model" in run.report.read_text()
     Bundle(run.bundle)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_case_96_a_rung_that_needs_too_much_memory_leaves_the_run_its_others(
+    error: Exception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(rungs: Rungs) -> Steps[Made]:
+        yield Progress("scratch", 1, 9, "steps")
+        raise error
+
+    monkeypatch.setattr(Rungs, "_scratch", greedy)
+    run = tellapart.train(photos, out=tmp_path / "run", method="scratch", budget="60s")
+    assert run.result["method"] == "majority"
+    [row] = [row for row in run.result["ladder"] if row["method"] == "scratch"] or [None]
+    assert "scratch needed more memory than this machine" in run.report.read_text()
+    assert row is None or "val" not in row or row["val"] is None
+    Bundle(run.bundle)
+
+
+def test_case_96_a_command_that_needs_too_much_memory_says_so(tiny_bundle: Path, photos: Path) -> None:
+    """The limit is on address space, as `ulimit -v` sets it; what the interpreter holds by then counts."""
+    code = (
+        "import resource, sys; from tellapart.cli import main; import tellapart.runtime.predictor as predictor\n"
+        "def greedy(self, sources):\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31)); yield bytearray(1 << 32)\n"
+        "predictor.Predictor.predict = greedy; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["predict", str(tiny_bundle), str(photos), "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    told = json.loads(done.stdout)["error"]
+    assert told["code"] == "out_of_memory"
+    assert "bytes are free" in told["message"]
+    assert b"Traceback" not in done.stderr
+
+
+def test_case_97_workers_that_die_are_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    """The first processes that decode for the scan are killed, once each; a picture that kills its own twice is out."""
+    folder = pets(tmp_path / "set", each=60)
+    killed: list[int] = []
+
+    def kill(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "scan" and len(killed) < 2:
+            for child in children(os.getpid()):
+                if b"guard_child" in Path(f"/proc/{child}/cmdline").read_bytes() and len(killed) < 2:
+                    os.kill(child, signal.SIGKILL)
+                    killed.append(child)
+
+    run = tellapart.train(folder, out=tmp_path / "run", method="majority", budget="60s", watch=kill)
+    counts = run.result["counts"]
+    assert killed
+    assert counts["found"] == counts["used"] + counts["excluded"] == 120
+    assert counts["excluded"] == 0
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(place.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(place.parent.name))
+    return found
+
+
+def test_case_102_a_small_dev_shm_is_no_hindrance(photos: Path, tmp_path: Path, mounted: Mount) -> None:
+    mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs", "/dev/shm")
+    run = tellapart.train(photos, out=tmp_path / "run", method="classical", budget="60s")
+    assert run.result["method"] == "classical"
+
+
+def test_case_103_the_number_of_threads_changes_no_choice(photos: Path, tmp_path: Path) -> None:
+    """Sums run in another order, so that the last bits may differ: probabilities agree within 1e-4."""
+    told, manifests = [], []
+    for threads in (1, 3):
+        out = tmp_path / f"run{threads}"
+        run = tellapart.train(photos, out=out, method="classical", budget="60s", threads=threads)
+        answers = list(tellapart.predict(run.bundle, photos, threads=threads))
+        told.append([answer for answer in answers if isinstance(answer, Prediction)])
+        manifests.append((out / "manifest.jsonl").read_bytes())
+    assert manifests[0] == manifests[1]
+    assert len(told[0]) == len(told[1]) == 48
+    for one, other in zip(*told, strict=True):
+        assert (one.path, one.label, one.answer) == (other.path, other.label, other.answer)
+        assert one.prob == pytest.approx(other.prob, abs=1e-4)
 
 
 @pytest.mark.parametrize("room", [2 * MB, 30 * MB])

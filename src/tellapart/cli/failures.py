@@ -15,6 +15,7 @@ from tellapart.cli.output import json_line, printable
 from tellapart.cli.verbs import VERBS
 from tellapart.errors import InputError, InterruptedRunError, TellapartError, did_you_mean
 from tellapart.interrupts import Signalled
+from tellapart.memory import out_of_memory
 
 __all__ = ["failed"]
 
@@ -50,6 +51,9 @@ def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         cause = error.__cause__ if isinstance(error, typer.Abort) else error
         return _interrupted(cause.number if isinstance(cause, Signalled) else signal.SIGINT)
+    verb = next((argument for argument in arguments if argument in VERBS), None)
+    if (told := out_of_memory(error, verb or "It")) is not None:
+        return told
     trace = _keep_trace(error)
     return TellapartError(
         "internal_error",

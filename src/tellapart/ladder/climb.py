@@ -30,6 +30,7 @@ from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.space import check_room
 from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
+from tellapart.memory import out_of_memory
 from tellapart.report import LadderRow, Summary
 from tellapart.runtime.bundle import Bundle
 
@@ -185,12 +186,15 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
             rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=why))
             yield RungEnded(rung.method, time.monotonic() - began, skipped=why)
             continue
-        except TellapartError as error:
-            if error.code != "diverged" or champion is None:
+        except (TellapartError, MemoryError, RuntimeError) as error:
+            told = out_of_memory(error, rung.method) or error
+            if not isinstance(told, TellapartError):
                 raise
-            rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=error.message))
-            yield Note("warning", f"{rung.method} gave no model: {error.message}")
-            yield RungEnded(rung.method, time.monotonic() - began, skipped=error.message)
+            if told.code not in ("diverged", "out_of_memory") or champion is None:
+                raise told from (None if told is error else error)
+            rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=told.message))
+            yield Note("warning", f"{rung.method} gave no model: {told.message}")
+            yield RungEnded(rung.method, time.monotonic() - began, skipped=told.message)
             continue
         ended = bool(made.fitted.details.get("interrupted"))
         found = candidate(made.fitted, ground, made.rows, time.monotonic() - began, made.seconds_per_picture)

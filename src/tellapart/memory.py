@@ -1,0 +1,46 @@
+"""Telling that the machine had too little memory, by whatever library noticed it."""
+
+from __future__ import annotations
+
+import os
+
+from tellapart.errors import InputError
+
+__all__ = ["out_of_memory"]
+
+# What libraries raise, in words of theirs, where Python would raise MemoryError: torch on the processor and on a card,
+# onnxruntime, OpenBLAS through numpy.
+_WORDS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "bad allocation",
+    "std::bad_alloc",
+    "failed to allocate memory",
+    "unable to allocate",
+)
+
+
+def out_of_memory(error: BaseException, what: str) -> InputError | None:
+    """Return `out_of_memory` for an error that says so, with what there is and what is free in bytes; else None.
+
+    `what` is what asked for too much: it begins the sentence.
+    """
+    if not isinstance(error, MemoryError):
+        words = str(error).lower()
+        if not isinstance(error, RuntimeError) or not any(told in words for told in _WORDS):
+            return None
+    total, free = _pages("SC_PHYS_PAGES"), _pages("SC_AVPHYS_PAGES")
+    there = f"{free:,} of {total:,} bytes are free" if total and free else "how much there is is not known"
+    return InputError(
+        "out_of_memory",
+        f"{what} needed more memory than this machine or a limit on it gives ({there}).",
+        "End other programs, choose a smaller --image-size or --backbone, or give fewer --threads.",
+    )
+
+
+def _pages(name: str) -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf(name)
+    except (ValueError, OSError, AttributeError):
+        return 0
