@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from tellapart.learn import curve as curves
 from tellapart.learn.curve import learning_curve
 from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import cross_validate
@@ -71,3 +72,15 @@ def test_groups_are_never_torn():
 def test_too_few_pictures_give_no_curve():
     embeddings, targets, digests = made(9)
     assert run(learning_curve(embeddings, targets, 3, digests, digests, 0.1)) is None
+
+
+def test_components_are_the_same_by_pictures_as_by_features() -> None:
+    """With fewer pictures than features the products of pictures are taken: distances must not depend on which."""
+    draw = np.random.default_rng(3)
+    embeddings = (draw.normal(size=(90, 12)) @ draw.normal(size=(12, 300))).astype(np.float32)
+    few = curves._reduced(embeddings, np.arange(90))
+    many = curves._reduced(np.tile(embeddings, (4, 1)), np.arange(360))[:90]
+    assert few.shape == (90, 90)
+    between_few, between_many = (np.linalg.norm(one[:, None] - one[None], axis=2) for one in (few, many))
+    assert np.allclose(between_few, between_many, atol=1e-2)
+    assert np.allclose(between_few, np.linalg.norm(embeddings[:, None] - embeddings[None], axis=2), atol=1e-2)

@@ -99,6 +99,12 @@ def _reduced(embeddings: FloatArray, rows: IntArray) -> FloatArray:
     for start in range(0, len(rows), _AT_ONCE):
         mean += embeddings[rows[start : start + _AT_ONCE]].sum(axis=0, dtype=np.float64)
     middle = (mean / len(rows)).astype(np.float32)
+    if len(rows) < width:  # the same components, from products of pictures
+        centred = (embeddings[rows] - middle).astype(np.float64)
+        with one_blas_thread():
+            squares, vectors = np.linalg.eigh(centred @ centred.T)
+        lengths = np.sqrt(np.maximum(squares[-_MOST_COMPONENTS:], 0.0))
+        return (vectors[:, -_MOST_COMPONENTS:] * lengths).astype(np.float32)
     covariance = np.zeros((width, width), dtype=np.float32)
     for start in range(0, len(rows), _AT_ONCE):
         part = embeddings[rows[start : start + _AT_ONCE]] - middle
