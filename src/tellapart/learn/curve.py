@@ -104,7 +104,8 @@ def _reduced(embeddings: FloatArray, rows: IntArray) -> FloatArray:
         with one_blas_thread():
             squares, vectors = np.linalg.eigh(centred @ centred.T)
         lengths = np.sqrt(np.maximum(squares[-_MOST_COMPONENTS:], 0.0))
-        return (vectors[:, -_MOST_COMPONENTS:] * lengths).astype(np.float32)
+        found: FloatArray = (vectors[:, -_MOST_COMPONENTS:] * lengths).astype(np.float32)
+        return found
     covariance = np.zeros((width, width), dtype=np.float32)
     for start in range(0, len(rows), _AT_ONCE):
         part = embeddings[rows[start : start + _AT_ONCE]] - middle
