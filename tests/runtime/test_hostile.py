@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +14,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from safetensors.numpy import load, save
 
 from tellapart.errors import BundleError
 from tellapart.runtime import Bundle
 from tellapart.runtime.onnx_bytes import inspect_model
-
-ARRAYS = "reference.safetensors"
-
-
-@dataclasses.dataclass
-class Evil:
-    """A copy of a good bundle, to be changed and sealed anew, and a file beside it that must stay as it is."""
-
-    path: Path
-    canary: Path
-
-    def card(self, change: Callable[[dict[str, Any]], None] = lambda card: None, raw: bytes | None = None) -> None:
-        """Change the card, refresh all digests and seal it, the way a writer would."""
-        value = json.loads((self.path / "card.json").read_bytes())
-        for name in value["sizes"]:
-            content = (self.path / name).read_bytes()
-            value["sizes"][name] = len(content)
-            value["digests"][name] = hashlib.sha256(content).hexdigest()
-        value["digests"]["card.json"] = "0" * 64
-        change(value)
-        text = raw if raw is not None else json.dumps(value, indent=1).encode()
-        digest = hashlib.sha256(text).hexdigest()
-        (self.path / "card.json").write_bytes(
-            text.replace(b'"card.json": "' + b"0" * 64, f'"card.json": "{digest}'.encode())
-        )
-
-    def model(self, change: Callable[[onnx.ModelProto], object]) -> None:
-        model = onnx.load_model_from_string((self.path / "model.onnx").read_bytes())
-        change(model)
-        (self.path / "model.onnx").write_bytes(model.SerializeToString())
-        self.card()
-
-    def arrays(self, name: str, **changes: np.ndarray | None) -> None:
-        arrays = {**load((self.path / name).read_bytes()), **changes}
-        (self.path / name).write_bytes(save({key: value for key, value in arrays.items() if value is not None}))
-        self.card()
+from tests.corpus.bundles import ARRAYS, Evil, Runs
 
 
 @pytest.fixture
@@ -238,17 +199,9 @@ def test_bytes_that_are_no_model(evil: Evil, content: bytes) -> None:
     _reader_refuses(evil, "bundle_model")
 
 
-class _Run:
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.unlink, (str(self.canary),))
-
-
 @pytest.mark.parametrize("name", ["model.onnx", ARRAYS, "selftest.safetensors"])
 def test_a_pickle_under_another_name_is_not_run(evil: Evil, name: str) -> None:
-    (evil.path / name).write_bytes(pickle.dumps(_Run(evil.canary)))
+    (evil.path / name).write_bytes(pickle.dumps(Runs(os.unlink, str(evil.canary))))
     evil.card()
     _refused(evil, "bundle_model", "bundle_arrays")
     assert evil.canary.exists()

@@ -31,6 +31,7 @@ __all__ = ["Answer", "Guard", "memory_for"]
 
 PICTURE_SECONDS = 5.0  # of a processor
 _SILENT_SECONDS = 30.0  # of the clock on the wall, for a child that neither works nor answers
+_SILENT_FACTOR = 6.0  # or as many times what it may take of a processor, if that is more
 _START_SECONDS = 60.0
 _LEAST_MEMORY = 256 << 20
 _BYTES_A_PIXEL = 24
@@ -61,12 +62,17 @@ class Guard:
         self._stopped = False
 
     def run(
-        self, function: str, pictures: Sequence[bytes], options: Mapping[str, Any], memory_bytes: int
+        self,
+        function: str,
+        pictures: Sequence[bytes],
+        options: Mapping[str, Any],
+        memory_bytes: int,
+        seconds: float = PICTURE_SECONDS,
     ) -> list[Answer]:
         """Return what `function` (`module:name`, from bytes and JSON-able options to bytes) makes of each picture.
 
-        It may raise PictureError, which becomes the answer. A picture gets five seconds of a processor
-        (`decode_timeout`) and so much memory (`decode_oom`); one that kills its child twice, the second time alone, is
+        It may raise PictureError, which becomes the answer. A picture gets `seconds` of a processor, five unless told
+        (`decode_timeout`), and so much memory (`decode_oom`); one that kills its child twice, the second time alone, is
         a `decoder_crash`, and so is one for which the function raises anything else. Threads may share a guard. Raises
         TellapartError when the guard was stopped.
         """
@@ -74,7 +80,7 @@ class Guard:
             "function": function,
             "options": dict(options),
             "memory_bytes": memory_bytes,
-            "seconds": PICTURE_SECONDS,
+            "seconds": seconds,
         }
         answers: dict[int, Answer] = {}
         deaths: Counter[int] = Counter()
@@ -247,11 +253,11 @@ class _Child:
                 self._send(picture)
         except OSError:
             raise self._death() from None
-        buffer = bytearray()
+        buffer, silent = bytearray(), max(_SILENT_SECONDS, _SILENT_FACTOR * order["seconds"])
         for _ in pictures:
-            kind, noise, size = guard_child.ANSWER.unpack(self._taken(buffer, guard_child.ANSWER.size))
-            said = _words(self._taken(buffer, noise))
-            value = self._taken(buffer, size)
+            kind, noise, size = guard_child.ANSWER.unpack(self._taken(buffer, guard_child.ANSWER.size, silent))
+            said = _words(self._taken(buffer, noise, silent))
+            value = self._taken(buffer, size, silent)
             if kind == guard_child.UNFORESEEN:
                 yield Answer(error=_crash(_words(value)), noise=said)
             elif kind == guard_child.REFUSED:
@@ -265,9 +271,9 @@ class _Child:
         while view:
             view = view[self._stdin.write(view) or 0 :]
 
-    def _taken(self, buffer: bytearray, size: int) -> bytes:
+    def _taken(self, buffer: bytearray, size: int, seconds: float) -> bytes:
         while len(buffer) < size:
-            part = self._received(_SILENT_SECONDS)
+            part = self._received(seconds)
             if not part:
                 raise self._death()
             buffer += part

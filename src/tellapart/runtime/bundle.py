@@ -17,12 +17,14 @@ from tellapart.runtime import onnx_bytes
 from tellapart.runtime.card import CARD, FILES, MODEL, REFERENCE, SELFTEST, Card, parse_card
 from tellapart.runtime.reference import Reference, parse_reference, parse_selftest
 from tellapart.runtime.session import Session
+from tellapart.runtime.trial import remember, try_out
 
 __all__ = ["Bundle", "read_card"]
 
 _MAX_BYTES = {CARD: 2**24, MODEL: onnx_bytes.MAX_MODEL_BYTES, REFERENCE: 2**29, SELFTEST: 2**29}
 _SELFTEST_TOLERANCE = 1e-3
 _SELFTEST_AT_LEAST, _SELFTEST_SECONDS = 2, 0.25
+_COPY_IT = "If it is yours, copy the folder and use the copy."
 _FRESH = "Take a fresh copy, or train again."
 
 
@@ -31,10 +33,11 @@ class Bundle:
 
     Raises BundleError with a code: `bundle_not_a_folder`, `bundle_missing_file`, `bundle_unlisted_file`,
     `bundle_not_a_file` (a link, a device), `bundle_size`, `bundle_digest`, `bundle_newer`, `bundle_card`,
-    `bundle_classes`, `bundle_external_data`, `bundle_model`, `bundle_arrays`, `bundle_selftest`.
+    `bundle_classes`, `bundle_external_data`, `bundle_model`, `bundle_costly`, `bundle_arrays`, `bundle_selftest`.
+    Its graph is first run in a process with limits, unless that was done before or it was `made_here`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, made_here: bool = False) -> None:
         self.path = Path(path)
         _check_names(self.path)
         self.card: Card = read_card(self.path)
@@ -46,9 +49,16 @@ class Bundle:
         self.reference: Reference = parse_reference(contents[REFERENCE])
         _check_graph(facts, self.card, self.reference)
         images, logits = parse_selftest(contents[SELFTEST], self.preprocess.image_size, len(self.classes))
+        head = None if self.reference.head_graph is None else self.reference.head_graph.tobytes()
+        if head is not None:
+            _check_head(head, self.reference.shape)
+        if made_here:
+            remember(self.model, head, images.shape[1])
+        else:
+            try_out(self.model, head, images[0])
         self.session = Session(self.model)
         _replay(self.session, images, logits)
-        self._head = _head_session(self.reference)
+        self._head = None if head is None else Session(head)
 
     def logits_from(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits, float32 [N, K], for embeddings float32 [N, D] of this bundle's own model."""
@@ -97,11 +107,16 @@ def _read(path: Path, name: str, at_most: int) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = path / name
     try:
-        if not stat.S_ISREG(os.lstat(file).st_mode):
+        looked = os.lstat(file)
+        if not stat.S_ISREG(looked.st_mode):
             raise BundleError("bundle_not_a_file", f"{file} is a link or a device, not a plain file.", _FRESH)
+        if looked.st_nlink > 1:
+            raise BundleError(
+                "bundle_not_a_file", f"{file} is a hard link: it has another name somewhere else.", _COPY_IT
+            )
         with open(os.open(file, flags), "rb") as opened:
             facts = os.fstat(opened.fileno())
-            if not stat.S_ISREG(facts.st_mode):
+            if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
                 raise BundleError("bundle_not_a_file", f"{file} is not a plain file.", _FRESH)
             if facts.st_size > at_most:
                 raise BundleError(
@@ -149,17 +164,13 @@ def _check_graph(facts: onnx_bytes.ModelFacts, card: Card, reference: Reference)
         raise BundleError("bundle_arrays", "The embedding of the graph and the head differ in length.", _FRESH)
 
 
-def _head_session(reference: Reference) -> Session | None:
-    """Return what runs a head that is a graph, once its bytes were looked at; None for a linear head."""
-    if reference.head_graph is None:
-        return None
-    model = reference.head_graph.tobytes()
+def _check_head(model: bytes, shape: tuple[int, int]) -> None:
+    """Refuse a head kept as a graph that is not one from an embedding to logits."""
     facts = onnx_bytes.inspect_model(model)
-    width, num_classes = reference.shape
+    width, num_classes = shape
     ends = [(value.name, value.element_type, (value.shape or (None,))[1:]) for value in (*facts.inputs, *facts.outputs)]
     if ends != [("embedding", 1, (width,)), ("logits", 1, (num_classes,))]:
         raise BundleError("bundle_model", "The head that is kept beside the model does not fit it.", _FRESH)
-    return Session(model)
 
 
 def _replay(session: Session, images: NDArray[np.uint8], logits: NDArray[np.float32]) -> None:

@@ -12,6 +12,7 @@ import math
 from typing import TypeAlias
 
 from tellapart.errors import BundleError
+from tellapart.runtime.onnx_sizes import Node, check_sizes
 
 __all__ = ["DOMAINS", "MAX_MODEL_BYTES", "ModelFacts", "Value", "inspect_model"]
 
@@ -19,7 +20,7 @@ MAX_MODEL_BYTES = 2**31 - 1
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _UNBOUNDED_OPS = frozenset({"Loop", "Scan"})  # a self-test that never ends is a hang
 _MAX_DEPTH = 48
-_MAX_FIELDS = 4_000_000
+_MAX_FIELDS = 1_000_000  # some seconds and 150 MB to read
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Bytes of one element in raw_data, by TensorProto.DataType; 0.5 is two elements a byte. Strings (8) have no raw form.
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2,
@@ -100,8 +101,8 @@ def inspect_model(model: bytes) -> ModelFacts:
     """Return facts about an ONNX model without running or importing anything.
 
     Raises BundleError: `bundle_external_data` when a tensor's data lies in another file, `bundle_model` for operators
-    outside `DOMAINS`, loops, functions, tensors whose dimensions do not fit their bytes, unknown fields, too deep a
-    nesting, broken bytes; `bundle_size` above `MAX_MODEL_BYTES`.
+    outside `DOMAINS`, loops, functions, shapes that depend on what a picture shows, tensors whose dimensions do not fit
+    their bytes, unknown fields, too deep a nesting, broken bytes; `bundle_size` above `MAX_MODEL_BYTES`.
     """
     if len(model) > MAX_MODEL_BYTES:
         raise _refusal(f"it has {len(model):,} bytes, and {MAX_MODEL_BYTES:,} are allowed", "bundle_size")
@@ -109,6 +110,7 @@ def inspect_model(model: bytes) -> ModelFacts:
     graphs = _messages(tree, 7)
     if not graphs:
         raise _refusal("it has no graph")
+    check_sizes(_flat(graphs[0]), [_text(value, 1) for value in _messages(graphs[0], 11)])
     opsets = {_text(opset, 1): _number(opset, 2) for opset in _messages(tree, 8)}
     inputs = tuple(_value(value) for value in _messages(graphs[0], 11))
     outputs = tuple(_value(value) for value in _messages(graphs[0], 12))
@@ -236,6 +238,24 @@ def _dimensions(values: list[_Field]) -> list[int]:
     if len(sizes) > 64:
         raise _refusal("a tensor has more than 64 dimensions")
     return sizes
+
+
+def _flat(graph: _Message) -> list[Node]:
+    """Return the nodes of a graph and of the graphs within it."""
+    nodes = []
+    for node in _messages(graph, 1):
+        nodes.append(Node(_text(node, 4), _texts(node, 1), _texts(node, 2)))
+        for attribute in _messages(node, 5):
+            for inner in (*_messages(attribute, 6), *_messages(attribute, 11)):
+                # What the inner graph gives is what the node gives.
+                ends = [_text(value, 1) for value in _messages(inner, 12)]
+                nodes += [*_flat(inner), Node("Identity", ends, _texts(node, 2))]
+    return nodes
+
+
+def _texts(message: _Message, number: int) -> list[str]:
+    values = [value for value in message.get(number, []) if isinstance(value, memoryview)]
+    return [bytes(value).decode("utf-8", errors="replace") for value in values]
 
 
 def _value(message: _Message) -> Value:

@@ -27,6 +27,7 @@ MAX_QUANTILES = 1001
 MAX_SELFTEST = 8
 MAX_DIRECTIONS = 512
 THUMBNAIL_PX = 64
+_MAX_HEADER_BYTES = 1 << 16  # two dozen arrays take some 2 kB
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -213,6 +214,8 @@ def parse_selftest(content: bytes, image_size: int, num_classes: int) -> tuple[N
 def _load(content: bytes, name: str) -> dict[str, NDArray[Any]]:
     from safetensors.numpy import load
 
+    if int.from_bytes(content[:8], "little") > _MAX_HEADER_BYTES:
+        raise _refusal(f"{name} has too large a header to be a safetensors file of ours")
     try:
         return load(content)
     except Exception as error:  # the library has several kinds, and a KeyError for types numpy lacks

@@ -48,8 +48,13 @@ class Session:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = _FATAL
 
-    def run(self, image: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
-        """Return `{name: float32 [N, ...]}` for uint8 [N, S, S, 3]; `outputs` names those wanted, all by default."""
+    def run(
+        self, image: NDArray[np.uint8] | NDArray[np.float32], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return `{name: float32 [N, ...]}` for uint8 [N, S, S, 3]; `outputs` names those wanted, all by default.
+
+        A graph of a head takes embeddings float32 [N, D] instead.
+        """
         names = list(self.outputs if outputs is None else outputs)
         values = self._session.run(names, {self.inputs[0]: image}, self._run_options)
         return dict(zip(names, values, strict=True))

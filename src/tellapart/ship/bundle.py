@@ -102,7 +102,7 @@ def write_bundle(
         for name, content in contents.items():
             (temporary / name).write_bytes(content)
         (temporary / CARD).write_bytes(seal_card(card))
-        bundle = Bundle(temporary)
+        bundle = Bundle(temporary, made_here=True)
         _check_parity(bundle, fitted.trunk, head, selftest, selftest_embeddings)
     bundle.path = path
     return bundle
