@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as oracle
@@ -137,6 +137,17 @@ def test_all_right_on_few_pictures_does_not_claim_certainty() -> None:
     for low in (got.balanced_accuracy_low, got.macro_f1_low):
         assert low is not None
         assert 0.7 < low < 0.85
+
+
+@given(st.lists(st.integers(1, 400), min_size=2, max_size=12))
+@example([105, 103])
+def test_all_right_leaves_no_room_for_the_worst_however_it_is_rounded(counts: list[int]) -> None:
+    targets = np.repeat(np.arange(len(counts)), counts)
+    got = metrics(targets, np.eye(len(counts))[targets])
+    for low, high in ((got.balanced_accuracy_low, got.balanced_accuracy_high), (got.macro_f1_low, got.macro_f1_high)):
+        assert low is not None
+        assert high == 1.0
+        assert low >= 0.025 ** (1 / len(counts)) - 1e-9  # were there but one picture of each class
 
 
 def test_copies_of_a_picture_make_no_number_surer() -> None:

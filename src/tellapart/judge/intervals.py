@@ -45,10 +45,12 @@ def effective_interval(value: float, variance: float, most: float) -> tuple[floa
     """Return a 95 % interval for a share in [0, 1] that is no plain count, from its variance.
 
     It is the exact interval of as many independent pictures as would give that variance, at most `most`, which also
-    stands in where the variance is 0. Source: Korn and Graubard, "Confidence intervals for proportions with small
-    expected number of positive counts estimated from survey data", Survey Methodology 24 (1998).
+    stands in where the variance is 0 or the share 0 or 1. Source: Korn and Graubard, "Confidence intervals for
+    proportions with small expected number of positive counts estimated from survey data", Survey Methodology 24 (1998).
     """
-    n = min(most, value * (1.0 - value) / variance) if variance > 0.0 else most
+    spread = value * (1.0 - value)
+    # Where all is right, or nothing, rounding alone leaves a variance: it says nothing of how many pictures there are.
+    n = min(most, spread / variance) if variance > 0.0 and spread > 1e-12 else most
     return beta_interval(value * n, n, LEVEL)
 
 
