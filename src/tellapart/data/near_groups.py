@@ -94,8 +94,9 @@ class NearGroups:
         grouped = len(self._members())
         words = f"{grouped:,} pictures stay with one that is nearly the same" if grouped else "none are grouped"
         evidence = (
-            f"{self.near.candidates:,} pairs look alike at first; {len(self.near.pairs):,} differ by less than "
-            f"{self.near.threshold or 0:.3f} of their contrast, well under what different pictures of this set do"
+            f"pairs that look alike at first: {self.near.candidates:,}; of these {len(self.near.pairs):,} differ by "
+            f"less than {self.near.threshold or 0:.3f} of their contrast, well under what different pictures of this "
+            "set do"
         )
         if self.lookalikes:
             evidence += f"; too many of a class to be copies: {some(self.shares)}"

@@ -269,6 +269,14 @@ def test_uneven_and_tiny_classes_are_told_with_their_counts() -> None:
     assert REGISTRY["imbalance"](made(200, 3)) is None
 
 
+def test_a_class_is_called_tiny_by_its_training_pictures_and_told_so() -> None:
+    targets = np.repeat([0, 1], [40, 12]).astype(np.int64)
+    evidence = dataclasses.replace(made(52, 2), targets=targets, splits=("train",) * 48 + ("val", "test") * 2)
+    finding = found("imbalance", evidence)
+    assert "fewer than 10 training pictures: class1 (8)" in finding.note
+    assert {row.why for row in finding.rows} == {"one of 8 training pictures"}
+
+
 def test_what_was_lost_is_counted_by_reason_and_the_broken_come_first() -> None:
     lost = (
         Excluded("a/notes.txt", "not_an_image", "No picture.", "a"),

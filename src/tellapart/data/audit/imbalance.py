@@ -21,6 +21,7 @@ def imbalance(evidence: Evidence) -> Finding | None:
         return None
     train = evidence.in_split("train")
     looked = train if train.any() else np.ones(len(evidence), dtype=bool)
+    kind = "training pictures" if train.any() else "pictures"
     counts = np.bincount(evidence.targets[looked], minlength=evidence.num_classes)
     largest, smallest = int(counts.argmax()), int(counts.argmin())
     ratio = counts[largest] / max(1, counts[smallest])
@@ -28,19 +29,21 @@ def imbalance(evidence: Evidence) -> Finding | None:
     if ratio < _RATIO and not len(tiny):
         return None
     rows = [
-        evidence.suspect(row, 1.0 - counts[evidence.targets[row]] / _TINY, f"one of {counts[evidence.targets[row]]:,}")
+        evidence.suspect(
+            row, 1.0 - counts[evidence.targets[row]] / _TINY, f"one of {counts[evidence.targets[row]]:,} {kind}"
+        )
         for row in np.flatnonzero(looked & np.isin(evidence.targets, tiny) & evidence.open).tolist()
     ]
     parts = []
     if ratio >= _RATIO:
         parts.append(
-            f"{evidence.classes[largest]} has {counts[largest]:,} training pictures, {evidence.classes[smallest]} "
+            f"{evidence.classes[largest]} has {counts[largest]:,} {kind}, {evidence.classes[smallest]} "
             f"{counts[smallest]:,}: {ratio:.1f} times fewer."
         )
     if len(tiny):
         named = ", ".join(f"{evidence.classes[index]} ({counts[index]:,})" for index in tiny[:5])
         rest = f" and {len(tiny) - 5:,} more" if len(tiny) > 5 else ""
-        parts.append(f"{len(tiny):,} class(es) have fewer than {_TINY} pictures: {named}{rest}.")
+        parts.append(f"{len(tiny):,} class(es) have fewer than {_TINY} {kind}: {named}{rest}.")
     return Finding.of(
         "imbalance",
         max(0.15 * math.log10(ratio), 0.5 * len(tiny) / evidence.num_classes),

@@ -70,11 +70,12 @@ def label_suspect(evidence: Evidence) -> Finding | None:
         for place in np.flatnonzero(listed).tolist()
     ]
     share = f" About {blind.error:.1%} of all labels seem to be wrong." if blind.error >= 0.005 else ""
+    fit = "does not fit" if len(suspects) == 1 else "do not fit"
     return Finding.of(
         "label_suspect",
         0.1 + 4.0 * max(blind.error, len(suspects) / len(rows) / 4),
         suspects,
-        f"{len(suspects):,} of {len(rows):,} labels do not fit what is seen in the picture.{share}",
+        f"{len(suspects):,} of {len(rows):,} labels {fit} what is seen in the picture.{share}",
         "Look at them, the first above all: keep, relabel or drop each, and give the choices with --corrections.",
     )
 
