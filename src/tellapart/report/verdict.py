@@ -161,7 +161,7 @@ def _calibration(split: SplitReport | None) -> tuple[str, ...]:
     if split is None or error is None or split.n < FEW_PICTURES:
         return ()
     if error <= MISCALIBRATED:
-        return ("Its probabilities can be taken at face value: of the answers given 90%, about 90% are right.",)
+        return (f"Its probabilities can be taken at face value: they are {100 * error:.1f} points off on average.",)
     usable = [b for b in split.reliability if b.n and b.confidence is not None and b.accuracy is not None]
     lean = sum(b.n * ((b.confidence or 0.0) - (b.accuracy or 0.0)) for b in usable)
     word = "off" if not usable else "too high" if lean > 0 else "too low"
