@@ -155,6 +155,16 @@ def test_a_count_opens_its_pictures_and_a_picture_opens_large(
     assert report.faults == []
 
 
+def test_a_cell_of_the_map_of_many_classes_opens_its_pictures(
+    make_summary: SummaryMaker, opened: Callable[..., Opened]
+) -> None:
+    report = opened()
+    page = report.show(make_summary(tuple(f"species {number}" for number in range(40)), 400, 1.0))
+    page.locator(".heat a").first.click()
+    assert page.locator("#sheet figure").first.is_visible()
+    assert report.faults == []
+
+
 def test_a_gallery_shows_the_pictures_of_one_class(make_summary: SummaryMaker, opened: Callable[..., Opened]) -> None:
     report = opened()
     summary = make_summary(tuple("abcdefgh"), 160, 1.0)

@@ -258,6 +258,25 @@ def test_a_cell_opens_the_pictures_behind_it(make_summary: SummaryMaker) -> None
     assert f"cell-{pair}" in page.ids
 
 
+def test_a_cell_of_the_map_of_many_classes_opens_its_pictures_too(make_summary: SummaryMaker) -> None:
+    summary = make_summary(tuple(f"species {number:03d}" for number in range(40)), 400, 1.0)
+    page, link = parts(summary), r'href="#cell-(\d+)-(\d+)" tabindex="-1"><rect class="hit" x="(\d+)" y="(\d+)"'
+    places = re.findall(link, render(summary))
+    assert len(places) > 10
+    for true, predicted, x, y in places:
+        assert (true, predicted) == (y, x)
+        assert f"cell-{true}-{predicted}" in page.ids
+
+
+def test_a_line_that_is_not_drawn_is_not_spoken_of(make_summary: SummaryMaker) -> None:
+    summary = make_summary()
+    split = dataclasses.replace(summary.splits["test"], ece_before=0.04)
+    drawn = dataclasses.replace(split, reliability_before=split.reliability)
+    words = [parts(dataclasses.replace(summary, splits={"test": one})).words for one in (drawn, split)]
+    assert ["The faint line" in said for said in words] == [True, False]
+    assert "Without calibration it would be 4.0% off on average" in words[1]
+
+
 def test_a_run_with_one_epoch_shows_it(make_summary: SummaryMaker) -> None:
     summary = make_summary()
     page = parts(make_summary(epochs=summary.epochs[:1]))

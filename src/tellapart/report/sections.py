@@ -109,7 +109,9 @@ def _answers(summary: Summary) -> Content | None:
     plot = charts.reliability_plot(split.reliability, split.reliability_before) if split else None
     min_prob = summary.thresholds.get("min_prob")
     risk = charts.risk_plot(summary.risk, min_prob if isinstance(min_prob, float) else None)
-    return {"reliability": plot, "risk": risk, "split": split} if plot or summary.answers else None
+    earlier = plot is not None and any(line.style == "best" and len(line.points) > 1 for line in plot.lines)
+    content = {"reliability": plot, "earlier": earlier, "risk": risk, "split": split}
+    return content if plot or summary.answers else None
 
 
 def _advice(summary: Summary) -> Content | None:

@@ -51,7 +51,7 @@ const copies = (nodes) => [...nodes].map((node) => node.cloneNode(true));
 for (const link of every('a[href^="#cell-"]')) {
   link.setAttribute("aria-haspopup", "dialog");
   link.addEventListener("click", (event) => {
-    const cell = by(link.hash.slice(1));
+    const cell = by(link.getAttribute("href").slice(1));
     event.preventDefault();
     by("sheet-h").replaceChildren(...copies(cell.querySelector("h3").childNodes));
     by("sheet-pictures").replaceChildren(...copies(cell.querySelector(".gallery").children));
