@@ -13,7 +13,7 @@ import pytest
 
 import tellapart
 from tellapart.data import Manifest
-from tellapart.errors import RecipeError
+from tellapart.errors import MissingExtraError, RecipeError
 from tellapart.events import Decision, Event
 from tellapart.judge import metrics, softmax
 from tellapart.ladder.openings import OPENED
@@ -98,6 +98,17 @@ def test_without_a_validation_split_no_number_is_of_pictures_that_were_learned_f
     assert [rung["val"] for rung in run.result["ladder"]] == [None]
     assert run.summary is not None
     assert any("left out in turn" in note for note in run.summary.notes)
+
+
+def test_a_missing_extra_is_told_before_the_pictures_are_read(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    seen: list[Event] = []
+    with pytest.raises(MissingExtraError, match=r"tellapart\[train\]"):
+        tellapart.train(photos, out=tmp_path / "run", watch=seen.append)
+    assert seen == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_device_that_cannot_be_used_is_refused(photos: Path, tmp_path: Path) -> None:

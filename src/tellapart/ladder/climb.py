@@ -17,7 +17,7 @@ from tellapart.data.disk import check_unchanged
 from tellapart.data.listing import quoted
 from tellapart.data.manifest import Manifest
 from tellapart.data.policy import decode_policy
-from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError, TellapartError
+from tellapart.errors import InterruptedRunError, MissingExtraError, OutOfTimeError, RecipeError, TellapartError
 from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
 from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.audited import first_look
@@ -51,6 +51,8 @@ def climb(run: Run) -> Steps[Summary | None]:
 
 
 def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
+    if find_spec("onnx") is None:
+        raise MissingExtraError("train", "Training")  # before the pictures are read, which may take long
     _check_device(run)
     weights = yield from _weights(run)
     export = start_export(weights, run.recipe.model.image_size, run.cache) if weights is not None else None
