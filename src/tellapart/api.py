@@ -16,17 +16,27 @@ from typing import TYPE_CHECKING, Any
 from tellapart.errors import InputError, InterruptedRunError, PictureError
 from tellapart.events import Event
 from tellapart.recipe import Recipe
+from tellapart.results import CheckResult, EvaluateResult, ExportResult, TrainResult
 
 if TYPE_CHECKING:
-    from tellapart.data.audit import Finding
     from tellapart.driving import Signals
-    from tellapart.judge import RiskPoint, Robustness
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.folder import RunFolder
-    from tellapart.report.summary import AnswerShare, SplitReport, Summary
     from tellapart.runtime.predictor import Failure, Prediction
 
-__all__ = ["CheckResult", "EvaluateResult", "TrainResult", "Watch", "check", "demo", "evaluate", "predict", "train"]
+__all__ = [
+    "CheckResult",
+    "EvaluateResult",
+    "ExportResult",
+    "TrainResult",
+    "Watch",
+    "check",
+    "demo",
+    "evaluate",
+    "export",
+    "predict",
+    "train",
+]
 
 Watch = Callable[[Event], None]
 
@@ -34,89 +44,6 @@ Watch = Callable[[Event], None]
 _SECONDS_TO_END_IN = 8.0
 # The demo is to be over within a minute of its first word.
 _DEMO_SECONDS = 50.0
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainResult:
-    """What `train` gives: `result` is the object of the JSON contract; `summary` is None for a run read back."""
-
-    run: Path
-    result: dict[str, Any]
-    summary: Summary | None = None
-    exit_code: int = 0
-
-    @property
-    def bundle(self) -> Path:
-        """The folder that `predict` and `evaluate` take."""
-        return self.run / "bundle"
-
-    @property
-    def report(self) -> Path:
-        """The page a person reads."""
-        return self.run / "report.html"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return self.result
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateResult:
-    """What `evaluate` gives: the numbers of one set of labelled pictures, and `notes` for the reader.
-
-    `answers` tells how often each answer is given and is right, `risk` how right answers are when fewer are given,
-    `robustness` (where it was asked for) how right it is on corrupted pictures, the worst first.
-    """
-
-    split: SplitReport
-    classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    answers: tuple[AnswerShare, ...] = ()
-    risk: tuple[RiskPoint, ...] = ()
-    robustness: tuple[Robustness, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the metrics object of the JSON contract with `per_class`, `confusion` and the answers beside."""
-        from tellapart.files import finite
-
-        confusion = self.split.confusion
-        content: dict[str, Any] = {
-            **self.split.metrics,
-            **self.split.intervals,
-            "groups": self.split.groups,
-            "per_class": [dataclasses.asdict(row) for row in self.split.per_class],
-            "confusion": [] if confusion is None else confusion.tolist(),
-            "answers": [share.as_json() for share in self.answers],
-            "risk_coverage": [dataclasses.asdict(point) for point in self.risk],
-            **({"robustness": [dataclasses.asdict(one) for one in self.robustness]} if self.robustness else {}),
-        }
-        plain: dict[str, Any] = finite(content)
-        return plain
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckResult:
-    """What `check` gives: `findings`, the worst first, and `notes` on what could not be looked at.
-
-    `page` is where the suspects are shown, None where that could not be written; `fixed` says what `fix` left out.
-    """
-
-    counts: dict[str, int]
-    classes: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...] = ()
-    page: Path | None = None
-    fixed: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints: version 1 of the JSON contract."""
-        from tellapart.files import finite
-
-        found = [finding.as_json() for finding in self.findings]
-        plain: dict[str, Any] = finite(
-            {"version": 1, "counts": self.counts, "classes": list(self.classes), "findings": found}
-        )
-        return plain
 
 
 def train(
@@ -278,6 +205,42 @@ def evaluate(
     by_exception()
     found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness), watch)
     return EvaluateResult(found.split, found.classes, found.notes, found.answers, found.risk, found.robustness)
+
+
+def export(
+    bundle: str | Path,
+    out: str | Path,
+    *,
+    precision: str = "auto",
+    max_drop: float = 0.5,
+    data: str | Path | None = None,
+    threads: int | None = None,
+    watch: Watch | None = None,
+) -> ExportResult:
+    """Write `bundle` anew at `out` for another machine: in `precision`, or in the fastest form that is as good (auto).
+
+    Judged on pictures of its run, or of `data`: a form that loses more than `max_drop` points of accuracy, or makes a
+    class worse by more than noise, is refused, and so is int8 that is not faster here. Raises BundleError, InputError,
+    DataError without pictures, MissingExtraError, and GateError when nothing asked for is good enough.
+
+    >>> import tellapart
+    >>> run = tellapart.train("photos/", method="majority", budget="60s")
+    >>> result = tellapart.export(run.bundle, "exported", precision="fp16")
+    >>> result.precision, [form.precision for form in result.forms]
+    ('fp16', ['as it is', 'fp32', 'fp16'])
+    """
+    from tellapart.driving import finish
+    from tellapart.interrupts import by_exception
+    from tellapart.ladder.export import Wish
+    from tellapart.ladder.export import export as steps
+    from tellapart.runtime.session import onnxruntime_module
+
+    onnxruntime_module()
+    by_exception()
+    wish = Wish(precision, max_drop)
+    place = None if data is None else Path(data)
+    found = finish(steps(Path(bundle), Path(out), wish, place, Recipe.of(threads=threads)), watch)
+    return ExportResult(found.path, found.precision, found.forms, found.threads, found.why)
 
 
 def check(

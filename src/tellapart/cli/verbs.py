@@ -20,6 +20,7 @@ VERBS = {
     "check": "Look for what is wrong with the pictures in DATA: broken, twice, leaking, mislabelled, odd.",
     "predict": "Name the class of each of PICTURES: files, folders, globs or archives.",
     "evaluate": "Measure BUNDLE on labelled pictures in DATA.",
+    "export": "Write BUNDLE anew for another machine: smaller, faster, and judged on real pictures.",
     "demo": "Show the whole path on a small built-in set of handwritten digits, offline.",
 }
 

@@ -27,7 +27,7 @@ from tellapart.report import AnswerShare, SplitReport
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Failure, Predictor
 
-__all__ = ["Evaluation", "cache_or_temporary", "evaluate"]
+__all__ = ["Evaluation", "as_trained", "cache_or_temporary", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +51,11 @@ def evaluate(path: Path, data: Path, recipe: Recipe, corrupted: bool = False) ->
     """
     bundle = Bundle(path)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
-        manifest = yield from scan(data, _as_trained(recipe, bundle), cache, purpose="evaluate")
+        manifest = yield from scan(data, as_trained(recipe, bundle), cache, purpose="evaluate")
         return (yield from _measured(bundle, manifest, data, recipe, corrupted))
 
 
-def _as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
+def as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
     """Return the recipe with the bundle's own rules of what is a picture and how it is decoded."""
     policy = bundle.preprocess.decode
     return Recipe.of(

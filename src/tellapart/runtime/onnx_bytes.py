@@ -41,12 +41,16 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model's bytes say: opset versions by domain, inputs and outputs in the graph's order, number of nodes."""
+    """What a model's bytes say: opset versions by domain, inputs and outputs in the graph's order, number of nodes.
+
+    `quantized` says that parts of it are computed in whole numbers.
+    """
 
     opsets: dict[str, int]
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     num_nodes: int
+    quantized: bool = False
 
 
 # A message is {field number: values in order}; a value is a number, some bytes, or a message.
@@ -110,11 +114,13 @@ def inspect_model(model: bytes) -> ModelFacts:
     graphs = _messages(tree, 7)
     if not graphs:
         raise _refusal("it has no graph")
-    check_sizes(_flat(graphs[0]), [_text(value, 1) for value in _messages(graphs[0], 11)])
+    nodes = _flat(graphs[0])
+    check_sizes(nodes, [_text(value, 1) for value in _messages(graphs[0], 11)])
     opsets = {_text(opset, 1): _number(opset, 2) for opset in _messages(tree, 8)}
     inputs = tuple(_value(value) for value in _messages(graphs[0], 11))
     outputs = tuple(_value(value) for value in _messages(graphs[0], 12))
-    return ModelFacts(opsets, inputs, outputs, len(_messages(graphs[0], 1)))
+    quantized = any(node.operator == "QuantizeLinear" for node in nodes)
+    return ModelFacts(opsets, inputs, outputs, len(_messages(graphs[0], 1)), quantized)
 
 
 class _Reader:

@@ -22,7 +22,7 @@ from tellapart.runtime.reference import MAX_SELFTEST, reference_of
 from tellapart.runtime.session import Session
 from tellapart.ship.graph import compose
 
-__all__ = ["PARITY", "with_metrics", "write_bundle"]
+__all__ = ["PARITY", "safetensors_bytes", "with_metrics", "write_bundle"]
 
 PARITY = 1e-4  # of the largest logit, or of 1 where all are smaller
 
@@ -78,8 +78,8 @@ def write_bundle(
     logits = np.concatenate([session.run(picture[None], ["logits"])["logits"] for picture in selftest])
     contents = {
         MODEL: model,
-        REFERENCE: _safetensors(reference.arrays()),
-        SELFTEST: _safetensors({"images": selftest, "logits": logits}),
+        REFERENCE: safetensors_bytes(reference.arrays()),
+        SELFTEST: safetensors_bytes({"images": selftest, "logits": logits}),
     }
     made = {"parent": None, "created": datetime.now(UTC).isoformat(timespec="seconds"), "tellapart": __version__}
     card = Card(
@@ -162,7 +162,8 @@ def _moments(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean.astype(np.float32), np.sqrt(total / len(embeddings)).astype(np.float32)
 
 
-def _safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def safetensors_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return named arrays as the bytes of a safetensors file."""
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})

@@ -1,0 +1,67 @@
+"""A graph in 8 bits that still answers alike: the layers that hurt stay in 32, as few as it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from tellapart.events import Decision, Progress, Steps
+from tellapart.ladder.export_gate import Judged
+from tellapart.ladder.export_sample import Sample
+from tellapart.learn.rungs import FloatArray
+from tellapart.ship.observe import convolutions, observe, outputs_of
+from tellapart.ship.quantize import quantize
+
+__all__ = ["EightBits", "eight_bits"]
+
+_TO_RANK = 16  # pictures
+_MOST_IN_FLOAT = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class EightBits:
+    """The graph as bytes, and the outputs of the convolutions that stay in 32 bits."""
+
+    model: bytes
+    in_float: tuple[str, ...]
+
+
+def eight_bits(
+    plain: bytes, pictures: Sample, before: tuple[FloatArray, FloatArray], judge: Callable[[FloatArray], Judged]
+) -> Steps[EightBits | str]:
+    """Return `plain` in 8 bits, or why there is no such form.
+
+    `before` are logits and embeddings of the pictures that judge, by the model as it is. Where all in 8 bits is
+    refused, the layers whose return to 32 bits brings the embeddings closest to what they were return first: 1, 2, 4
+    and so on, up to half of them. If that is not enough the last one is returned, for the table.
+    """
+    import onnx
+
+    graph = onnx.load_model_from_string(plain)
+    layers = [layer.node.output[0] for layer in convolutions(graph)]
+    if not layers:
+        return "the model has no convolutions that could be in 8 bits"
+    observed = yield from observe(graph, pictures.calibrate, len(pictures.calibrate))
+    model = quantize(graph, observed)
+    found = judge(outputs_of(model, pictures.judge)[0])
+    if found.refused is None:
+        return EightBits(model, ())
+    some = pictures.calibrate[:_TO_RANK]
+    meant = outputs_of(plain, some)[1]
+    misses = []
+    for done, layer in enumerate(layers, 1):
+        misses.append(float(np.square(outputs_of(quantize(graph, observed, [layer]), some)[1] - meant).sum()))
+        yield Progress("rank layers", done, len(layers), "layers")
+    order = [layers[place] for place in np.argsort(misses, kind="stable").tolist()]
+    count, kept = 1, ()
+    while count <= max(1, int(_MOST_IN_FLOAT * len(layers))):
+        kept = tuple(order[:count])
+        model = quantize(graph, observed, kept)
+        found = judge(outputs_of(model, pictures.judge)[0])
+        yield Decision("in_float", count, found.refused or "that is enough")
+        if found.refused is None:
+            break
+        count *= 2
+    return EightBits(model, kept)

@@ -1,0 +1,187 @@
+"""Convolutions in 8 bits: weights per channel, activations per tensor, written so that any ONNX runtime takes them.
+
+The graph says what is meant by pairs of QuantizeLinear and DequantizeLinear, operators of the standard domain; runtimes
+compute what lies between them in whole numbers. What is not a convolution or a sum of such stays as it is.
+A layer's bias makes up for what rounding its weights changes on average (Nagel et al., "Data-free quantization through
+weight equalization and bias correction", 2019); without that, a MobileNetV2 lost 1.5 points instead of 0.3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart.learn.rungs import FloatArray
+from tellapart.ship.observe import Convolution, Observed, convolutions
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["quantize"]
+
+_LEVELS = 255
+_WEIGHT_LEVELS = 127  # on either side of 0
+
+
+def quantize(model: onnx.ModelProto, observed: Observed, in_float: Collection[str] = ()) -> bytes:
+    """Return the bytes of `model` with its convolutions in 8 bits, but for those whose outputs are named `in_float`."""
+    return _Writer(model, observed, frozenset(in_float)).written()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Scale:
+    step: np.float32
+    zero: np.uint8
+
+    @classmethod
+    def of(cls, low: float, high: float) -> _Scale:
+        """Return the scale on which 0 is exact and `low` <= 0 <= `high` are just held."""
+        step = np.float32(max(high - low, 1e-6) / _LEVELS)
+        return cls(step, np.uint8(np.clip(np.rint(-low / step), 0, _LEVELS)))
+
+
+class _Writer:
+    """Copies a graph node by node; where a tensor is to be in 8 bits, what reads it reads the rounded one."""
+
+    def __init__(self, model: onnx.ModelProto, observed: Observed, in_float: frozenset[str]) -> None:
+        self._model = model
+        self._observed = observed
+        layers = [layer for layer in convolutions(model) if layer.node.output[0] not in in_float]
+        self._layers = {layer.node.output[0]: layer for layer in layers}
+        self._arrays = {array.name: array for array in model.graph.initializer}
+        self._users: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._users.setdefault(name, []).append(node)
+        self._shown = {value.name for value in model.graph.output}
+        self._nodes: list[onnx.NodeProto] = []
+        self._made: dict[str, onnx.TensorProto] = {}
+        self._rounded: dict[str, str] = {}
+        self._scales: dict[str, _Scale] = {}
+
+    def written(self) -> bytes:
+        from onnx import ModelProto
+
+        for node in self._model.graph.node:
+            if node.output[0] in self._layers:
+                self._convolution(self._layers[node.output[0]])
+            elif node.op_type == "Add" and self._in_eight_bits(node):
+                inputs = [self._read(name) for name in node.input]
+                self._copy(node, inputs)
+                self._round(node.output[0])
+            elif node.op_type in ("Clip", "Relu") and self._is_cut_by_rounding(node):
+                self._rounded[node.output[0]] = self._rounded[node.input[0]]
+                self._scales[node.output[0]] = self._scales[node.input[0]]
+            else:
+                self._copy(node, [self._rounded.get(name, name) for name in node.input])
+        self._keep_outputs()
+        result = ModelProto.FromString(self._model.SerializeToString())
+        used = {name for node in self._nodes for name in node.input}
+        arrays = [array for name, array in {**self._arrays, **self._made}.items() if name in used]
+        del result.graph.node[:], result.graph.initializer[:]
+        result.graph.node.extend(self._nodes)
+        result.graph.initializer.extend(arrays)
+        content: bytes = result.SerializeToString(deterministic=True)
+        return content
+
+    def _convolution(self, layer: Convolution) -> None:
+        from onnx import numpy_helper
+
+        node, key = layer.node, layer.node.output[0]
+        source = self._read(node.input[0])
+        levels, steps, shift = _rounded_weights(layer, self._observed.means[key])
+        weight = self._array(f"{key}.w", levels)
+        taken = [source, self._dequantized(f"{key}.wf", weight, self._array(f"{key}.ws", steps), axis=0)]
+        bias = numpy_helper.to_array(self._arrays[node.input[2]]) if len(node.input) > 2 else np.zeros(len(steps))
+        unit = self._scales[node.input[0]].step * steps
+        whole = np.clip(np.rint((bias + shift) / unit), -(2**31), 2**31 - 1).astype(np.int32)
+        names = self._array(f"{key}.b", whole), self._array(f"{key}.bs", unit.astype(np.float32))
+        taken.append(self._dequantized(f"{key}.bf", *names, axis=0))
+        self._copy(node, taken)
+        # What a layer gives is rounded after it was cut off, where it is cut: that cut then costs nothing.
+        users = self._users.get(key, [])
+        cut = users[0] if len(users) == 1 and users[0].op_type in ("Clip", "Relu") and key not in self._shown else None
+        last = cut.output[0] if cut is not None and self._fits(cut) else key
+        self._round(key, self._observed.ranges[last])
+
+    def _fits(self, cut: onnx.NodeProto) -> bool:
+        """Whether cutting to the range that is held does what the node does."""
+        if cut.op_type == "Relu":
+            return True
+        least, most = (self._constant(name) for name in [*cut.input[1:3], "", ""][:2])
+        return least == 0.0 and most is not None
+
+    def _is_cut_by_rounding(self, node: onnx.NodeProto) -> bool:
+        name = node.input[0]
+        return name in self._layers and name in self._rounded and len(self._users[name]) == 1 and self._fits(node)
+
+    def _constant(self, name: str) -> float | None:
+        from onnx import numpy_helper
+
+        return float(numpy_helper.to_array(self._arrays[name])) if name in self._arrays else None
+
+    def _in_eight_bits(self, node: onnx.NodeProto) -> bool:
+        return all(name in self._rounded for name in node.input)
+
+    def _read(self, name: str) -> str:
+        """Return the rounded form of a tensor, made if need be."""
+        if name not in self._rounded:
+            self._round(name)
+        return self._rounded[name]
+
+    def _round(self, name: str, held: tuple[float, float] | None = None) -> None:
+        from onnx import helper
+
+        scale = _Scale.of(*(held or self._observed.ranges[name]))
+        step, zero = self._array(f"{name}.s", scale.step), self._array(f"{name}.z", scale.zero)
+        self._nodes.append(helper.make_node("QuantizeLinear", [name, step, zero], [f"{name}.q"]))
+        self._scales[name] = scale
+        self._rounded[name] = self._dequantized(f"{name}.d", f"{name}.q", step, zero)
+
+    def _dequantized(self, name: str, *inputs: str, axis: int | None = None) -> str:
+        from onnx import helper
+
+        given: dict[str, Any] = {} if axis is None else {"axis": axis}
+        self._nodes.append(helper.make_node("DequantizeLinear", list(inputs), [name], **given))
+        return name
+
+    def _array(self, name: str, values: Any) -> str:
+        from onnx import numpy_helper
+
+        self._made[name] = numpy_helper.from_array(np.asarray(values), name)
+        return name
+
+    def _copy(self, node: onnx.NodeProto, inputs: list[str]) -> None:
+        from onnx import NodeProto
+
+        copy = NodeProto.FromString(node.SerializeToString())
+        copy.input[:] = inputs
+        self._nodes.append(copy)
+
+    def _keep_outputs(self) -> None:
+        """Give outputs that are rounded, or that nothing makes any more, their names."""
+        from onnx import helper
+
+        for name in self._shown & self._rounded.keys():
+            made = {output for node in self._nodes for output in node.output}
+            if name not in made:
+                self._nodes.append(helper.make_node("Identity", [self._rounded[name]], [name]))
+
+
+def _rounded_weights(
+    layer: Convolution, means: NDArray[np.float64]
+) -> tuple[NDArray[np.int8], FloatArray, NDArray[np.float64]]:
+    """Return int8 levels in the weight's shape, what one of them stands for in each channel, what each channel lacks.
+
+    `means` is the mean of what the layer weighs; what is lacking goes to the bias: no channel is off on average.
+    """
+    flat = layer.weight.reshape(len(layer.weight), -1)
+    steps = np.maximum(np.abs(flat).max(axis=1) / _WEIGHT_LEVELS, 1e-12).astype(np.float32)
+    levels = np.rint(flat / steps[:, None])
+    missed = (flat - levels * steps[:, None]).reshape(layer.groups, -1, flat.shape[1])
+    lacking = np.einsum("gop,gp->go", missed, means).reshape(-1)
+    return levels.astype(np.int8).reshape(layer.weight.shape), steps, lacking
