@@ -58,3 +58,21 @@ def test_splits_that_are_given_are_kept_however_few(tmp_path, monkeypatch):
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["counts"]["train"] > 0
     assert Path(run.bundle).is_dir()
+
+
+def test_more_labels_may_look_wrong_than_there_are_training_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    data = folder(tmp_path / "few" / "train", 2, 10).parent
+    wrong = folder(tmp_path / "other", 2, 40)
+    (data / "test").mkdir()
+    for label in range(2):  # each named as the other; the first ten are those of train
+        for picture in sorted((wrong / f"class_{label}").iterdir(), key=lambda path: int(path.stem))[:10]:
+            picture.unlink()
+        (wrong / f"class_{label}").rename(data / "test" / f"class_{1 - label}")
+    run = tellapart.train(data, out=tmp_path / "run", effort="quick", val=0.0)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["test"]["accuracy"] < 0.2
+    [suspects] = [found for found in report["findings"] if found["check"] == "label_suspect"]
+    assert len(suspects["rows"]) > report["counts"]["train"]
+    assert Path(run.bundle).is_dir()

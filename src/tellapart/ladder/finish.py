@@ -155,7 +155,9 @@ def _report(
     policy, threads = fitted.preprocess.decode, climbed.threads
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
     audited = yield from _audited(run, climbed, seen, policy)
-    suspects = sum(len(finding.rows) for finding in audited if finding.check == "label_suspect")
+    learned_from = {row.path for row in manifest.where(split="train")}
+    wrong = (row.path for finding in audited if finding.check == "label_suspect" for row in finding.rows)
+    suspects = sum(path in learned_from for path in wrong)
     coached = yield from _coached(run, climbed, suspects)
     summary = Summary(
         title=run.data.resolve().name,
