@@ -74,8 +74,13 @@ def probe(
     except OutOfTimeError:
         flip = False
         yield Decision("flip", False, "there was no time to train on mirrored views after all")
-    views = views.copy()  # the mirrored ones have served, and give their memory back
-    del both
+    del views
+    try:  # the mirrored ones have served, and give their memory back: in place where nothing else refers to them
+        both.resize((len(train), graph.width))
+        views = both
+    except ValueError:
+        views = both[: len(train)].copy()
+        del both
     words = "too few pictures for folds: the middle of the range"
     if fitted.sweep:
         best = min(point.log_loss for point in fitted.sweep)
