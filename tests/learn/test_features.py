@@ -22,8 +22,8 @@ def pictures(side: int, count: int = 4, seed: int = 0) -> np.ndarray:
     return noisy
 
 
-def parts(side: int, grey: bool, seen: np.ndarray) -> dict[str, np.ndarray]:
-    graph, families = features(side, grey)
+def parts(side: int, grey: bool, seen: np.ndarray, whole: float = 0.0) -> dict[str, np.ndarray]:
+    graph, families = features(side, grey, None, whole)
     given = np.concatenate([Session(graph).run(one[None], ["embedding"])["embedding"] for one in seen])
     ends = np.cumsum([family.width for family in families])
     return {family.name: given[:, end - family.width : end] for family, end in zip(families, ends, strict=True)}
@@ -71,6 +71,20 @@ def test_colours_are_shares_and_grey_sets_have_none():
     assert grey["colour"].shape[1] == 8 * 16
     means = seen.reshape(4, 8, 4, 8, 4, 3).mean(axis=(2, 4)).transpose(0, 3, 1, 2).reshape(4, -1) / 255
     np.testing.assert_allclose(coloured["layout"], means, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 128])
+def test_colours_of_the_whole_are_shares_and_do_not_hang_on_the_place(side):
+    seen = pictures(side)
+    rng = np.random.default_rng(1)
+    blocks = seen.reshape(4, side // 8, 8, side // 8, 8, 3).transpose(1, 3, 0, 2, 4, 5).reshape(-1, 4, 8, 8, 3)
+    moved = rng.permutation(blocks).reshape(side // 8, side // 8, 4, 8, 8, 3).transpose(2, 0, 3, 1, 4, 5)
+    moved = np.ascontiguousarray(moved.reshape(seen.shape))
+    plain, whole = parts(side, False, seen), parts(side, False, seen, 1.0)["colour_of_whole"]
+    assert "colour_of_whole" not in plain
+    np.testing.assert_allclose(np.square(whole).sum(axis=1), 1.0, atol=1e-4)
+    np.testing.assert_allclose(parts(side, False, moved, 1.0)["colour_of_whole"], whole, atol=1e-3)
+    assert "colour_of_whole" not in parts(side, True, seen, 1.0)
 
 
 def test_a_projection_in_the_graph_is_the_projection_outside():

@@ -29,8 +29,10 @@ from tellapart.recipe import Recipe
 __all__ = ["classical", "hand_trunk", "seen_by_hand"]
 
 _PROJECTED_ON = 3_000  # pictures: so many are enough for the main components of some 3,000 features
+_COMPARED_ON = 1_000  # pictures: on so many it is seen whether colours of the whole help
+_WHOLE_WEIGHTS = (0.0, 1.0, 2.0)  # what they may count for
 _MOST_MIRRORED = 1_500  # pictures: with more, mirrored ones take longer than they bring
-_VERSION = 1  # part of the key of cached projections
+_VERSION = 2  # part of the key of cached projections
 
 
 def classical(
@@ -60,15 +62,18 @@ def classical(
     threads = threads or recipe.fit.threads or default_threads()
     preprocess = seen_by_hand(preprocess, shorter_px, recipe)
     side = preprocess.image_size
-    projection = yield from _projection(train, preprocess, grey, recipe.seed, cache, threads)
-    trunk, _ = features(side, grey, projection)
+    weights = yield from class_weights(train.targets, num_classes)
+    whole = 0.0
+    if not grey:
+        whole = yield from _whole_weight(train, num_classes, weights, preprocess, recipe.seed, cache, threads)
+    projection = yield from _projection(train, preprocess, grey, recipe.seed, cache, threads, whole)
+    trunk, _ = features(side, grey, projection, whole)
     seen = {}
     for name, pictures in (("train", train), ("val", val)):
         found = yield from embed(trunk, preprocess, pictures.files, pictures.digests, cache, threads=threads)
         seen[name] = found.reshape(len(pictures), projection.weight.shape[1])
     rows = seen["train"]
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
-    weights = yield from class_weights(train.targets, num_classes)
     linear = yield from linear_head(rows, train.targets, num_classes, folds, weights, recipe.seed)
     machine: KernelFit | None = None
     mirrored: FloatArray | None = None
@@ -111,6 +116,7 @@ def classical(
             "flip": mirrored is not None,
             "components": projection.weight.shape[1],
             "variance_kept": projection.kept,
+            "colours_of_whole": whole,
             **({"penalty": linear.penalty} if linear.penalty > 0 else {"head": "class_means"}),
             **({} if machine is None else {"gamma": machine.gamma, "cost": machine.cost}),
         },
@@ -141,11 +147,51 @@ def hand_trunk(
     return trunk, preprocess
 
 
+def _whole_weight(
+    train: Pictures,
+    num_classes: int,
+    weights: NDArray[np.float64] | None,
+    preprocess: Preprocess,
+    seed: int,
+    cache: Path,
+    threads: int,
+) -> Steps[float]:
+    """Return how much the colours of the whole picture are to count: what gives the lowest log loss out of fold."""
+    order = sorted(range(len(train)), key=lambda row: train.digests[row])[:_COMPARED_ON]
+    kept = np.array(sorted(order), dtype=np.int64)
+    few, share = train.take(kept), None if weights is None else weights[kept]
+    folds = make_folds(few.targets, few.groups, seed=seed)
+    rows = np.flatnonzero(folds >= 0)
+    if len(np.unique(few.targets[rows])) < 2:
+        yield Decision("colours_of_whole", 0.0, "too few pictures to compare features on")
+        return 0.0
+    raw, families = features(preprocess.image_size, False, None, 1.0)
+    seen = yield from embed(raw, preprocess, few.files, few.digests, cache, threads=threads)
+    losses = {}
+    for weight in _WHOLE_WEIGHTS:
+        weighed = tuple(
+            dataclasses.replace(family, weight=family.weight * weight) if family is families[-1] else family
+            for family in families
+        )
+        made = project(seen, weighed, seed)
+        fitted = yield from fit_linear(
+            seen @ made.weight + made.bias, few.targets, num_classes, folds, share, seed=seed
+        )
+        truth = few.targets[fitted.rows]
+        scaled = fitted.out_of_fold / np.float32(judge.fit_temperature(fitted.out_of_fold, truth))
+        each = -judge.log_softmax(scaled)[np.arange(len(truth)), truth]
+        losses[weight] = float(np.average(each, weights=None if share is None else share[fitted.rows]))
+    best = min(_WHOLE_WEIGHTS, key=losses.__getitem__)
+    told = ", ".join(f"{loss:.4f} at {weight:g}" for weight, loss in losses.items())
+    yield Decision("colours_of_whole", best, f"log loss of {len(truth):,} predictions out of fold: {told}")
+    return best
+
+
 def _projection(
-    train: Pictures, preprocess: Preprocess, grey: bool, seed: int, cache: Path, threads: int
+    train: Pictures, preprocess: Preprocess, grey: bool, seed: int, cache: Path, threads: int, whole: float = 0.0
 ) -> Steps[Projection]:
     """Return the components of the training pictures' features, from the cache or by looking at some thousands."""
-    raw, families = features(preprocess.image_size, grey)
+    raw, families = features(preprocess.image_size, grey, None, whole)
     order = sorted(range(len(train)), key=lambda row: train.digests[row])[:_PROJECTED_ON]
     few = train.take(np.array(sorted(order), dtype=np.int64))
     shape = dataclasses.asdict(preprocess)

@@ -10,9 +10,11 @@ import numpy as np
 
 from tellapart.learn.draft import Draft
 
-__all__ = ["COLOURS", "LIGHTNESSES", "OPPONENT", "colour", "layout"]
+__all__ = ["COLOURS", "LIGHTNESSES", "OPPONENT", "WHOLE_BINS", "colour", "colour_of_whole", "layout"]
 
 COLOURS, LIGHTNESSES = 5, 8  # bins of each colour axis, and of lightness
+WHOLE_BINS = 7  # of each axis, where colours are counted over all of a picture
+_WHOLE_PX = 64  # the side at which they are
 _FURTHEST = 0.4  # colours further from grey than this share of the axis count as this far
 OPPONENT = ((1.0, -1.0, 0.0), (0.5, 0.5, -1.0), (1 / 3, 1 / 3, 1 / 3))  # red-green, yellow-blue, lightness
 
@@ -36,6 +38,27 @@ def colour(draft: Draft, planes: str, side_px: int, cells: int, channels: int) -
         counted = draft.op("Concat", pairs, _soft(draft, light, 0.0, 1.0, LIGHTNESSES), axis=1)
         bins = COLOURS**2 + LIGHTNESSES
     return draft.op("Sqrt", draft.means(counted, side_px // cells)), bins * cells**2
+
+
+def colour_of_whole(draft: Draft, planes: str, side_px: int) -> tuple[str, int]:
+    """Return the roots of the shares of each colour at each lightness in all of a picture, [N, 49, 7], and 343.
+
+    `planes` are [N, 3, S, S] in 0..255. Where things are does not matter: what suits things that lie anywhere.
+    """
+    cell = max(1, side_px // _WHOLE_PX)
+    side = side_px // cell
+    small = draft.means(planes, cell) if cell > 1 else planes
+    axes = draft.pixels(np.array(OPPONENT) / 255, small)
+    red_green, yellow_blue, light = draft.split("Split", axes, axis=1, num_outputs=3)
+    one = _soft(draft, red_green, -_FURTHEST, _FURTHEST, WHOLE_BINS)
+    other = _soft(draft, yellow_blue, -_FURTHEST, _FURTHEST, WHOLE_BINS)
+    both = draft.op("Mul", draft.op("Unsqueeze", one, draft.ints(2)), draft.op("Unsqueeze", other, draft.ints(1)))
+    pairs = draft.op("Reshape", both, draft.ints(0, WHOLE_BINS**2, side * side))
+    lights = draft.op("Reshape", _soft(draft, light, 0.0, 1.0, WHOLE_BINS), draft.ints(0, WHOLE_BINS, side * side))
+    counted = draft.op("MatMul", pairs, draft.op("Transpose", lights, perm=[0, 2, 1]))
+    # Rounding must not make a share negative.
+    shares = draft.op("Relu", draft.op("Mul", counted, draft.floats(1 / side**2)))
+    return draft.op("Sqrt", shares), WHOLE_BINS**3
 
 
 def layout(draft: Draft, planes: str, side_px: int, cells: int, channels: int) -> tuple[str, int]:
