@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tellapart.errors import DataError
 from tellapart.images import Preprocess, decode, prepare
 from tellapart.ship import class_means, gallery, selftest_pictures, synthetic_pictures
 
@@ -42,11 +45,27 @@ def test_brightness_is_that_of_the_prepared_squares(photos: Path) -> None:
 
 def test_self_test_pictures_are_at_most_eight_prepared_ones_from_end_to_end(photos: Path) -> None:
     files, preprocess = sorted(photos.rglob("*.png")), Preprocess(image_size=16)
-    pictures = selftest_pictures(files, preprocess)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    pictures = selftest_pictures(files, digests, preprocess)
     assert pictures.shape == (8, 16, 16, 3)
     np.testing.assert_array_equal(pictures[0], prepare(files[0], preprocess))
     np.testing.assert_array_equal(pictures[-1], prepare(files[-1], preprocess))
-    assert len(selftest_pictures(files[:3], preprocess)) == 3
+    assert len(selftest_pictures(files[:3], digests[:3], preprocess)) == 3
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_picture_that_changed_since_the_scan_is_told_and_no_bundle_blamed(
+    photos: Path, tmp_path: Path, gone: bool
+) -> None:
+    files = [Path(shutil.copy(file, tmp_path / f"{number}.png")) for number, file in enumerate(photos.rglob("*.png"))]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    if gone:
+        files[0].unlink()
+    else:
+        shutil.copy(files[-1], files[0])
+    with pytest.raises(DataError, match=r"1 file changed or went after the scan: .*0\.png") as caught:
+        selftest_pictures(files, digests, Preprocess(image_size=16))
+    assert caught.value.code == "changed_file"
 
 
 def test_made_up_pictures_differ_and_fill_the_range() -> None:

@@ -65,7 +65,8 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
     else:
         novelty = Novelty.fit(embeddings[rows], _held_out(fitted))
     shown = np.unique(np.linspace(0, len(train) - 1, min(MAX_SELFTEST, len(train))).astype(np.int64))
-    pictures = selftest_pictures(train.take(shown).files, fitted.preprocess)
+    tested = train.take(shown)
+    pictures = selftest_pictures(tested.files, tested.digests, fitted.preprocess)
     return Kept(novelty, rows, train.targets[rows], seen.brightness, pictures, embeddings[shown], seen.thumbnails)
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,7 +25,9 @@ from tellapart.images.decode import Pixels
 from tellapart.learn.rungs import FloatArray
 from tellapart.runtime.session import Session
 
-__all__ = ["ChangedFileError", "checked_picture", "embed", "gathered", "measure_rate", "missing"]
+__all__ = ["ChangedFileError", "checked_picture", "embed", "gathered", "measure_rate", "missing", "said_of_changed"]
+
+Found = TypeVar("Found")
 
 _VERSION = 1  # part of the cache's key: raise it when an embedding would come out differently
 _SAVE_SECONDS = 1.0
@@ -141,7 +144,7 @@ def gathered(
         yield Progress("embed", done, total)
         shown = time.monotonic()
         if wanted:
-            for index, vector in zip(wanted, _said_of_changed(computed, wanted, files, digests), strict=True):
+            for index, vector in zip(wanted, said_of_changed(computed, wanted, files, digests), strict=True):
                 output = np.empty((total, len(vector)), dtype=np.float32) if output is None else output
                 output[index] = vector
                 store.put(digests[index], vector)
@@ -184,13 +187,16 @@ def checked_picture(file: Path, digest: str, preprocess: Preprocess) -> Pixels:
         raise DataError(error.code, f"{file} cannot be embedded: {error.message}", "Remove it and run again.") from None
 
 
-def _said_of_changed(
-    computed: Callable[[Sequence[int]], Iterator[FloatArray]],
+def said_of_changed(
+    computed: Callable[[Sequence[int]], Iterator[Found]],
     wanted: Sequence[int],
     files: Sequence[Path],
     digests: Sequence[str],
-) -> Iterator[FloatArray]:
-    """Pass the vectors on; at the first file that changed, look at all the others before saying so."""
+) -> Iterator[Found]:
+    """Pass on what is computed of `checked_picture`s; at the first that changed, look at all before saying so.
+
+    Raises DataError (`changed_file`).
+    """
     vectors = computed(wanted)
     try:
         yield from vectors

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.cache import Space, digest_of
-from tellapart.images import Preprocess, decode_guarded, map_ordered, prepare_guarded, resize, thumbnail_jpeg
+from tellapart.images import Preprocess, decode_guarded, map_ordered, resize, thumbnail_jpeg
+from tellapart.images.decode import Pixels
+from tellapart.learn.embed import checked_picture, said_of_changed
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.runtime.reference import MAX_REFERENCES, MAX_SELFTEST, THUMBNAIL_PX
 
@@ -58,10 +60,17 @@ def gallery(
     return Gallery(thumbnails, (float(levels.mean()), float(levels.std())) if seen else (0.0, 0.0))
 
 
-def selftest_pictures(files: Sequence[Path], preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Return at most eight prepared pictures, uint8 [n, S, S, 3], evenly spaced among `files`. Raises PictureError."""
+def selftest_pictures(files: Sequence[Path], digests: Sequence[str], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Return at most eight prepared pictures, uint8 [n, S, S, 3], evenly spaced among `files`.
+
+    Raises DataError (`changed_file`) where one is no longer what its digest says.
+    """
     rows = np.unique(np.linspace(0, len(files) - 1, min(MAX_SELFTEST, len(files))).astype(np.int64)).tolist()
-    return np.stack([prepare_guarded(files[row], preprocess) for row in rows])
+
+    def prepared(wanted: Sequence[int]) -> Iterator[Pixels]:
+        return (checked_picture(files[row], digests[row], preprocess) for row in wanted)
+
+    return np.stack(list(said_of_changed(prepared, rows, files, digests)))
 
 
 def synthetic_pictures(image_size: int) -> NDArray[np.uint8]:
