@@ -31,7 +31,8 @@ _FRESH = "Take a fresh copy, or train again."
 
 
 class Bundle:
-    """A verified bundle: `path`, `card`, `classes`, `preprocess`, `model` (ONNX bytes), `reference`, `session`.
+    """A verified bundle: `path`, `card`, `classes`, `preprocess`, `model` (ONNX bytes), `reference`, `session`,
+    `selftest` (prepared pictures, uint8 [1..8, S, S, 3]).
 
     Raises BundleError with a code: `bundle_not_a_folder`, `bundle_missing_file`, `bundle_unlisted_file`,
     `bundle_not_a_file` (a link, a device), `bundle_size`, `bundle_digest`, `bundle_newer`, `bundle_card`,
@@ -51,6 +52,7 @@ class Bundle:
         self.reference: Reference = parse_reference(contents[REFERENCE])
         _check_graph(facts, self.card, self.reference)
         images, logits = parse_selftest(contents[SELFTEST], self.preprocess.image_size, len(self.classes))
+        self.selftest: NDArray[np.uint8] = images
         head = None if self.reference.head_graph is None else self.reference.head_graph.tobytes()
         if head is not None:
             _check_head(head, self.reference.shape)

@@ -11,10 +11,13 @@ import dataclasses
 import math
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tellapart.errors import BundleError
 from tellapart.runtime.onnx_sizes import Node, check_sizes
 
-__all__ = ["DOMAINS", "MAX_MODEL_BYTES", "ModelFacts", "Value", "inspect_model"]
+__all__ = ["DOMAINS", "MAX_MODEL_BYTES", "ModelFacts", "Value", "first_filters", "inspect_model", "with_output"]
 
 MAX_MODEL_BYTES = 2**31 - 1
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -121,6 +124,59 @@ def inspect_model(model: bytes) -> ModelFacts:
     outputs = tuple(_value(value) for value in _messages(graphs[0], 12))
     quantized = any(node.operator == "QuantizeLinear" for node in nodes)
     return ModelFacts(opsets, inputs, outputs, len(_messages(graphs[0], 1)), quantized)
+
+
+def first_filters(model: bytes) -> tuple[str, NDArray[np.float32]] | None:
+    """Return its output's name and the filters float32 [O, C, h, w] of the first convolution over pixels (C is 1 or 3).
+
+    None where the graph has none whose weights are stored as float32. `model` was inspected before.
+    """
+    graph = _messages(_Reader(memoryview(model)).message("model", 0, len(model), 0), 7)[0]
+    tensors = {_text(tensor, 8): tensor for tensor in _messages(graph, 5)}
+    for node in _messages(graph, 1):
+        names = [_string(value) for value in node.get(1, [])]
+        outputs = [_string(value) for value in node.get(2, [])]
+        if _text(node, 4) == "Constant" and outputs:
+            values = [tensor for attribute in _messages(node, 5) for tensor in _messages(attribute, 5)]
+            tensors.update(zip(outputs[:1], values[:1], strict=False))
+        if _text(node, 4) != "Conv" or len(names) < 2 or names[1] not in tensors:
+            continue
+        filters = _floats(tensors[names[1]])
+        if filters is not None and filters.ndim == 4 and filters.shape[1] in (1, 3) and min(filters.shape[2:]) > 1:
+            return outputs[0], filters
+    return None
+
+
+def with_output(model: bytes, name: str) -> bytes:
+    """Return the model with one more output, the value `name` inside its graph.
+
+    Messages of one field add up where they follow each other (protobuf.dev/programming-guides/encoding), so that the
+    graph's further output can stand behind the whole model.
+    """
+    value = _field(1, name.encode())
+    return model + _field(7, _field(12, value))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    length, varint = len(content), bytearray()
+    while length >= 0x80:
+        varint.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([number << 3 | _BYTES, *varint, length]) + content
+
+
+def _floats(tensor: _Message) -> NDArray[np.float32] | None:
+    """Return a tensor of float32, None for another type or one whose numbers are not all there."""
+    sizes = _dimensions(tensor.get(1, []))
+    raw = [value for number in (9, 4) for value in tensor.get(number, []) if isinstance(value, memoryview)]
+    content = b"".join(raw)
+    if _number(tensor, 2) != 1 or len(content) != 4 * math.prod(sizes):
+        return None
+    return np.frombuffer(content, "<f4").reshape(sizes)
+
+
+def _string(value: _Field) -> str:
+    return bytes(value).decode("utf-8", errors="replace") if isinstance(value, memoryview) else ""
 
 
 class _Reader:

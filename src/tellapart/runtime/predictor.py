@@ -107,7 +107,10 @@ class Predictor:
         outputs = self._outputs(source)
         if isinstance(outputs, Failure):
             return outputs
-        logits, embedding = outputs
+        return self.answered(_name(source), *outputs)
+
+    def answered(self, path: str | None, logits: NDArray[np.float32], embedding: NDArray[np.float32]) -> Prediction:
+        """Return what is said of a picture whose logits float32 [K] and embedding float32 [D] the model gave."""
         classes, thresholds = self.bundle.classes, self.bundle.card.thresholds
         probs = softmax(logits)
         best = np.argsort(-probs, kind="stable")[:TOP].tolist()
@@ -117,7 +120,7 @@ class Predictor:
         said = answer(prob, novelty, thresholds.min_prob, thresholds.max_novelty)
         mass = thresholds.set_mass
         likely = () if mass is None else tuple(classes[index] for index in candidates(probs, mass).tolist())
-        return Prediction(_name(source), label, prob, probs, embedding, novelty, said, top, candidates=likely)
+        return Prediction(path, label, prob, probs, embedding, novelty, said, top, candidates=likely)
 
 
 def _name(source: Source) -> str | None:

@@ -77,6 +77,16 @@ class Reference:
         start = int(self.thumbnail_ends[number - 1]) if number else 0
         return self.thumbnails[start : int(self.thumbnail_ends[number])].tobytes()
 
+    def similarities(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the cosine of each reference with an embedding float32 [D], float32 [M], both as seen from the mean.
+
+        With `thumbnails` the references are training pictures, else means of classes.
+        """
+        wide = embedding.astype(np.float64) - self.novelty_mean
+        length = float(np.linalg.norm(wide))
+        query = (wide / length if 0 < length < np.inf else np.zeros_like(wide)).astype(np.float32)
+        return np.asarray(np.einsum("md,d->m", self.novelty_reference.astype(np.float32), query))
+
     def novelty(self) -> NoveltyScorer:
         """Return what scores the novelty of embeddings."""
         blend = None
