@@ -45,13 +45,13 @@ def test_nothing_heavy_is_loaded(program: str) -> None:
     assert loaded_by(program).isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("verb", ["train", "predict", "evaluate", "demo"])
+@pytest.mark.parametrize("verb", ["train", "predict", "evaluate", "explain", "demo"])
 def test_the_help_of_a_verb_loads_no_network_library(verb: str) -> None:
     loaded = loaded_by(f"from tellapart.cli import main; main(['{verb}', '--help'])")
     assert loaded.isdisjoint({"torch", "timm", "torchvision", "onnxruntime", "onnx", "sklearn", "scipy", "numpy"})
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "demo"])
+@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "explain", "demo"])
 def test_the_verbs_load_no_network_library_until_they_are_called(name: str) -> None:
     loaded = loaded_by(f"import tellapart; tellapart.{name}")
     assert loaded.isdisjoint({"torch", "timm", "torchvision", "onnxruntime", "onnx", "sklearn", "scipy"})

@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_FROM_API = ("CheckResult", "TrainResult", "check", "demo", "evaluate", "export", "predict", "train")
-__all__ = ["CheckResult", "TrainResult", "__version__", "check", "demo", "evaluate", "export", "predict", "train"]
+_FROM_API = ("CheckResult", "TrainResult", "check", "demo", "evaluate", "explain", "export", "predict", "train")
+__all__ = [
+    "CheckResult",
+    "TrainResult",
+    "__version__",
+    "check",
+    "demo",
+    "evaluate",
+    "explain",
+    "export",
+    "predict",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from tellapart.api import CheckResult, TrainResult, check, demo, evaluate, export, predict, train
+    from tellapart.api import CheckResult, TrainResult, check, demo, evaluate, explain, export, predict, train
 
 
 def __getattr__(name: str) -> Any:

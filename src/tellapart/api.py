@@ -21,6 +21,7 @@ from tellapart.results import CheckResult, EvaluateResult, ExportResult, TrainRe
 if TYPE_CHECKING:
     from tellapart.driving import Signals
     from tellapart.ladder.clock import Clock
+    from tellapart.ladder.explain import Explanation
     from tellapart.ladder.folder import RunFolder
     from tellapart.runtime.predictor import Failure, Prediction
 
@@ -33,6 +34,7 @@ __all__ = [
     "check",
     "demo",
     "evaluate",
+    "explain",
     "export",
     "predict",
     "train",
@@ -241,6 +243,48 @@ def export(
     place = None if data is None else Path(data)
     found = finish(steps(Path(bundle), Path(out), wish, place, Recipe.of(threads=threads)), watch)
     return ExportResult(found.path, found.precision, found.forms, found.threads, found.why)
+
+
+def explain(
+    bundle: str | Path,
+    pictures: str | Path | Iterable[str | Path],
+    *,
+    out: str | Path | None = None,
+    filters: bool = False,
+    threads: int | None = None,
+    watch: Watch | None = None,
+) -> Explanation:
+    """Show what answers rest on: where in each picture the evidence lies, the runner-up, training pictures like it.
+
+    `pictures` are as for `predict`. `out` is a new folder for `explain.html` and a PNG for each picture; with `filters`
+    the page shows the first layer's filters and feature maps too. Maps are shown only where they pass sanity checks
+    (`sanity`). Raises what `predict` raises, and InputError for a folder that is not ours to fill.
+
+    >>> import tellapart
+    >>> run = tellapart.train("photos/", method="majority", budget="60s")
+    >>> result = tellapart.explain(run.bundle, "photos/ants/00.png")
+    >>> result.pictures[0].prediction.label in ("ants", "bees"), result.sanity.passed
+    (True, False)
+    """
+    from tellapart.driving import finish
+    from tellapart.images import default_threads
+    from tellapart.interrupts import by_exception
+    from tellapart.ladder.explain import explain as steps
+    from tellapart.runtime.session import onnxruntime_module
+    from tellapart.runtime.sources import expand
+
+    if filters and out is None:
+        raise InputError(
+            "filters_without_out", "--filters draws pictures, and there is no folder for them.", "Give --out DIR."
+        )
+    onnxruntime_module()
+    by_exception()
+    asked = [str(item) for item in ([pictures] if isinstance(pictures, str | Path) else pictures)]
+    places = _archives(asked)
+    sources = list(expand(places.get(item, item) for item in asked))
+    folder, cores = None if out is None else Path(out), threads or default_threads()
+    named = functools.partial(_as_member, places=places)
+    return finish(steps(Path(bundle), sources, folder, filters=filters, threads=cores, named=named), watch)
 
 
 def check(

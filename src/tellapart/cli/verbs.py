@@ -21,6 +21,7 @@ VERBS = {
     "predict": "Name the class of each of PICTURES: files, folders, globs or archives.",
     "evaluate": "Measure BUNDLE on labelled pictures in DATA.",
     "export": "Write BUNDLE anew for another machine: smaller, faster, and judged on real pictures.",
+    "explain": "Show where in PICTURES the evidence for an answer lies, and what speaks for the runner-up.",
     "demo": "Show the whole path on a small built-in set of handwritten digits, offline.",
 }
 

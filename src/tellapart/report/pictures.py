@@ -11,6 +11,7 @@ from tellapart.report.summary import PictureCard, SplitReport
 __all__ = ["MAX_BYTES", "Embedded", "Group", "behind_cells"]
 
 MAX_BYTES = 2_400_000
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Embedded:
@@ -30,8 +31,11 @@ class Embedded:
         return self._numbers[jpeg]
 
     def uris(self) -> list[str]:
-        """Return each picture as a `data:` address, by number."""
-        return [f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}" for jpeg in self._numbers]
+        """Return each picture as a `data:` address, by number; one that begins as PNG is called so."""
+        return [
+            f"data:image/{'png' if content.startswith(_PNG) else 'jpeg'};base64,{base64.b64encode(content).decode()}"
+            for content in self._numbers
+        ]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
