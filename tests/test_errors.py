@@ -29,7 +29,15 @@ TAKE_A_CODE = {
 }
 # Where a code is handed on that was written down elsewhere.
 HANDED_ON = {
-    *("api.py", "data/archive_members.py", "data/facts.py", "data/manifest.py", "data/scan.py", "driving.py"),
+    *(
+        "api.py",
+        "data/archive_members.py",
+        "data/facts.py",
+        "data/manifest.py",
+        "data/pool.py",
+        "data/scan.py",
+        "driving.py",
+    ),
     *(
         "images/examine.py",
         "images/guard.py",

@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_FROM_API = ("CheckResult", "TrainResult", "check", "demo", "evaluate", "explain", "export", "predict", "train")
+_FROM_API = (
+    "CheckResult",
+    "TrainResult",
+    "add_class",
+    "check",
+    "demo",
+    "evaluate",
+    "explain",
+    "export",
+    "predict",
+    "train",
+)
 __all__ = [
     "CheckResult",
     "TrainResult",
     "__version__",
+    "add_class",
     "check",
     "demo",
     "evaluate",
@@ -21,7 +33,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tellapart.api import CheckResult, TrainResult, check, demo, evaluate, explain, export, predict, train
+    from tellapart.api import (
+        CheckResult,
+        TrainResult,
+        add_class,
+        check,
+        demo,
+        evaluate,
+        explain,
+        export,
+        predict,
+        train,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from tellapart.results import CheckResult, EvaluateResult, ExportResult, TrainRe
 
 if TYPE_CHECKING:
     from tellapart.driving import Signals
+    from tellapart.ladder.add_class import Added
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.explain import Explanation
     from tellapart.ladder.folder import RunFolder
@@ -31,6 +32,7 @@ __all__ = [
     "ExportResult",
     "TrainResult",
     "Watch",
+    "add_class",
     "check",
     "demo",
     "evaluate",
@@ -344,3 +346,38 @@ def demo(
     write_digits(folder / "digits")
     wishes = {"budget": _DEMO_SECONDS, **options}
     return train(folder / "digits", watch=watch, spent_already=spent_already, **wishes)
+
+
+def add_class(
+    bundle: str | Path,
+    label: str,
+    pictures: str | Path | Iterable[str | Path],
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    watch: Watch | None = None,
+    recipe: Recipe | None = None,
+    **options: Any,
+) -> Added:
+    """Write to `out` a bundle that knows the class `label` besides, learned from the embeddings of `pictures`.
+
+    The old pictures are those in `data`, else those that the bundle's run lists, else the references in the bundle.
+    Takes the options of `train` that say how `data` is read. Raises BundleError, DataError, InputError.
+
+    >>> import tellapart
+    >>> from PIL import Image
+    >>> run = tellapart.train("photos/", method="classical", budget="60s")
+    >>> Image.new("RGB", (32, 32), "green").save("frog.png")
+    >>> tellapart.add_class(run.bundle, "frogs", "frog.png", out="with-frogs").classes
+    ('ants', 'bees', 'frogs')
+    """
+    from tellapart.driving import finish
+    from tellapart.interrupts import by_exception
+    from tellapart.ladder.add_class import add_class as steps
+    from tellapart.runtime.session import onnxruntime_module
+
+    onnxruntime_module()
+    by_exception()
+    named = [pictures] if isinstance(pictures, str | Path) else list(pictures)
+    old = None if data is None else Path(data)
+    return finish(steps(Path(bundle), label, named, Path(out), old, Recipe.of(recipe, **options)), watch)

@@ -10,10 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from tellapart.errors import GateError
+from tellapart.learn.refit import of_directions
 from tellapart.learn.rungs import Fitted, Head
 from tellapart.runtime import Session
 from tellapart.runtime.onnx_bytes import inspect_model
 from tellapart.ship import compose
+from tellapart.ship.graph import trunk_of
 
 
 def test_the_graph_gives_logits_of_the_head_beside_what_the_trunk_gave(tiny_fitted: Fitted) -> None:
@@ -83,3 +85,13 @@ def test_a_head_that_does_not_fit_the_trunk_is_refused(tiny_fitted: Fitted) -> N
         compose(tiny_fitted.trunk, wrong, 16)
     assert refused.value.code == "graph"
     assert "\n" not in str(refused.value)
+
+
+def test_a_head_comes_off_and_goes_on_again_without_a_trace(tiny_fitted: Fitted) -> None:
+    assert isinstance(tiny_fitted.head, Head)
+    curved = of_directions(tiny_fitted.head, np.array([0.3, 0.5, 0.4], dtype=np.float32))
+    for head in (tiny_fitted.head, curved):
+        whole = compose(tiny_fitted.trunk, head, 16)
+        alone = trunk_of(whole)
+        assert [value.name for value in inspect_model(alone).outputs] == ["embedding", "feature_map"]
+        assert compose(alone, head, 16) == whole

@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": "Measure BUNDLE on labelled pictures in DATA.",
     "export": "Write BUNDLE anew for another machine: smaller, faster, and judged on real pictures.",
     "explain": "Show where in PICTURES the evidence for an answer lies, and what speaks for the runner-up.",
+    "add-class": "Add the class NAME to BUNDLE from PICTURES of it, in seconds, and show what it costs the others.",
     "demo": "Show the whole path on a small built-in set of handwritten digits, offline.",
 }
 
@@ -78,7 +79,8 @@ def _flags_bare(parameters: list[Any]) -> list[Any]:
 
 def command(verb: str) -> Any:
     """Import a verb's module and return its typer command."""
-    function: Callable[..., int] = getattr(importlib.import_module(f"tellapart.cli.{verb}"), verb)
+    name = verb.replace("-", "_")
+    function: Callable[..., int] = getattr(importlib.import_module(f"tellapart.cli.{name}"), name)
     app = typer.Typer(add_completion=False)
     app.command(verb, cls=_Verb)(function)
     return typer.main.get_command(app)

@@ -32,7 +32,7 @@ from tellapart.events import Decision, Note, StageBegan, StageEnded, Steps
 from tellapart.images import DecodePolicy, default_threads
 from tellapart.recipe import DataOptions, Recipe
 
-__all__ = ["Purpose", "scan"]
+__all__ = ["Purpose", "scan", "scan_listing"]
 
 Purpose = Literal["train", "check", "evaluate"]
 _MOST_DISK_ERRORS = 0.01
@@ -61,6 +61,15 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
     began = time.monotonic()
     yield StageBegan("scan")
     listing = yield from (_list(data, recipe) if place is None else _list_unpacked(place, recipe))
+    manifest = yield from scan_listing(listing, recipe, cache, purpose, previous)
+    yield StageEnded("scan", time.monotonic() - began)
+    return manifest
+
+
+def scan_listing(
+    listing: Listing, recipe: Recipe, cache: Path, purpose: Purpose, previous: Manifest | None = None
+) -> Steps[Manifest]:
+    """Read, group and split what is listed; as `scan` otherwise."""
     policy = decode_policy(recipe)
     threads = recipe.fit.threads or default_threads()
     paths = [entry.path for entry in listing.entries]
@@ -99,7 +108,6 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
         yield Note("info", text)
     for level, text in notes:
         yield Note(level, text)
-    yield StageEnded("scan", time.monotonic() - began)
     return manifest
 
 

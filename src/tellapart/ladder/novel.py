@@ -19,7 +19,7 @@ from tellapart.learn.linear_solver import one_blas_thread
 from tellapart.learn.rungs import FloatArray, Head, Pictures
 from tellapart.runtime.novelty import NoveltyMethod
 
-__all__ = ["novel"]
+__all__ = ["blended", "novel"]
 
 _MOST_HELD_OUT = 3000
 _FEWEST_HELD_OUT = 60
@@ -62,10 +62,10 @@ def novel(run: Run, winner: Candidate, train: Pictures, kept: Kept) -> Steps[Nov
     if choice.methods == ("neighbours",):
         return kept.novelty
     logits = winner.out_of_fold_logits()[place[some]]
-    return _blended(choice.methods, kept, pictures, embeddings, logits, train)
+    return blended(choice.methods, kept, pictures, embeddings, logits, train)
 
 
-def _blended(
+def blended(
     methods: tuple[NoveltyMethod, ...],
     kept: Kept,
     pictures: Pictures,
@@ -73,7 +73,11 @@ def _blended(
     logits: FloatArray,
     train: Pictures,
 ) -> Novelty:
-    """Fit what the methods need, and the scale of it, on pictures as they look to models that did not see them."""
+    """Return the blend of some methods: what they need, and its scale, fitted on pictures as models see them that did
+    not learn from them; `kept.novelty` where there are no such pictures.
+
+    `embeddings` float32 [n, D] and calibrated out-of-fold `logits` float32 [n, K] are of `pictures`, some of `train`.
+    """
     folds = make_folds(pictures.targets, pictures.groups, k=_FOLDS)
     distances = np.zeros((len(embeddings), 2))
     gaussian = None

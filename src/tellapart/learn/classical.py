@@ -26,7 +26,7 @@ from tellapart.learn.linear_head import class_weights, linear_head, mirrored_vie
 from tellapart.learn.rungs import Fitted, FloatArray, GraphHead, Head, IntArray, OutOfFold, Pictures
 from tellapart.recipe import Recipe
 
-__all__ = ["classical", "hand_trunk", "seen_by_hand"]
+__all__ = ["better_machine", "classical", "hand_trunk", "seen_by_hand"]
 
 _PROJECTED_ON = 3_000  # pictures: so many are enough for the main components of some 3,000 features
 _COMPARED_ON = 1_000  # pictures: on so many it is seen whether colours of the whole help
@@ -97,7 +97,7 @@ def classical(
     head: Head | GraphHead = linear.head
     out_of_fold = OutOfFold(linear.rows, linear.out_of_fold)
     if machine is not None:
-        better, words = _better(machine, linear, train.targets, weights)
+        better, words = better_machine(machine, linear, train.targets, weights)
         yield Decision("classical.learner", "support_vector_machine" if better else "linear", words)
         if better:
             head, out_of_fold = machine.head, OutOfFold(machine.rows, machine.out_of_fold)
@@ -217,7 +217,7 @@ def _unpacked(content: bytes, families: tuple[Family, ...]) -> Projection:
     return Projection(numbers[count:].reshape(width, count), numbers[:count], kept)
 
 
-def _better(
+def better_machine(
     machine: KernelFit, linear: LinearFit, targets: IntArray, weights: NDArray[np.float64] | None
 ) -> tuple[bool, str]:
     """Compare both learners out of fold, each at its best temperature."""

@@ -14,7 +14,7 @@ from tellapart.runtime.onnx_bytes import DOMAINS
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OUTPUTS", "compose"]
+__all__ = ["OUTPUTS", "compose", "trunk_of"]
 
 OUTPUTS = ("logits", "embedding", "feature_map")
 _IR_VERSION = 10  # the newest that onnxruntime 1.21, the oldest allowed, reads
@@ -58,6 +58,33 @@ def compose(trunk: bytes, head: Head | GraphHead, image_size: int) -> bytes:
         reason = re.sub(r"\s+", " ", str(error))[:200]
         raise GateError("graph", f"The model is not a valid ONNX graph ({reason}).", _REPORT) from None
     content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def trunk_of(model: bytes) -> bytes:
+    """Return the graph of a bundle without its head: `image` to `embedding`, and `feature_map` where there is one.
+
+    `compose` of it with the head that was taken off gives the bytes of `model` again. Raises MissingExtraError.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("train", "Changing a model") from None
+    whole = onnx.load_model_from_string(model)
+    graph = whole.graph
+    outputs = [value for value in graph.output if value.name != "logits"]
+    needed = {value.name for value in outputs}
+    nodes = []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            nodes.append(node)
+    arrays = [array for array in graph.initializer if array.name in needed]
+    for field, kept in (("output", outputs), ("node", nodes[::-1]), ("initializer", arrays)):
+        values = [type(value).FromString(value.SerializeToString()) for value in kept]
+        del getattr(graph, field)[:]
+        getattr(graph, field).extend(values)
+    content: bytes = whole.SerializeToString(deterministic=True)
     return content
 
 
