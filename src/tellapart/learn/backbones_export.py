@@ -32,7 +32,7 @@ from tellapart.learn.backbones import Weights, find_weights, why_no_weights
 __all__ = ["Export", "Graph", "cached_graph", "fetch_weights", "start_export"]
 
 # Part of the key of a cached graph: raise it when torch_export.py writes other graphs than it did.
-_EXPORTER_VERSION = 1
+_EXPORTER_VERSION = 2
 
 _CONNECT_SECONDS = 3.0
 _HUB_ANSWER_SECONDS = 6.0

@@ -22,12 +22,13 @@ _ALIKE = 1e-4  # of the largest number of an output
 _LINEAR = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
 
 
-def folded(model: bytes, image_size: int) -> bytes:
+def folded(model: bytes, image_size: int, *, compared: bool = True) -> bytes:
     """Return a graph that gives the same for pictures of `image_size`, with fewer operators where that is possible.
 
     Exporters leave the arithmetic of shapes and paddings in a graph, which then runs for each picture. onnxruntime's
     basic optimisations do it once, for one picture. Pixels are normalised plane by plane. A graph that does not give
-    the same for several pictures, or is not of standard operators alone, is not taken: `model` is returned. Needs onnx.
+    the same for several pictures, or is not of standard operators alone, is not taken: `model` is returned. Whoever
+    compares it with something better leaves that out (`compared`). Needs the package onnx.
     """
     import onnx
 
@@ -59,7 +60,7 @@ def folded(model: bytes, image_size: int) -> bytes:
     small.ir_version, small.graph.name = graph.ir_version, graph.graph.name
     del small.graph.value_info[:]
     content: bytes = small.SerializeToString(deterministic=True)
-    return content if _same(model, content, image_size) else model
+    return content if not compared or _same(model, content, image_size) else model
 
 
 def _normalise_by_planes(model: onnx.ModelProto) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 from tellapart import files
 from tellapart.errors import RecipeError, TellapartError
+from tellapart.learn.fold import folded
 
 __all__ = ["Trunk", "export", "export_folder", "fetch", "import_timm", "load_trunk", "stripped"]
 
@@ -151,15 +152,20 @@ def export(trunk: Trunk, image_size: int) -> tuple[bytes, str]:
     """Return (ONNX bytes, exporter). The bytes are a function of weights and sizes alone, without machine paths.
 
     The tracing exporter is tried first, since it takes a tenth of the time; its graph counts when onnxruntime and torch
-    agree on it at batch sizes that it was not traced with. Raises TellapartError (`export_failed`) when neither does.
+    agree on it at batch sizes that it was not traced with, folded if possible (`learn.fold`). Raises TellapartError
+    (`export_failed`) when neither does.
     """
     reasons = []
     for exporter, write in (("torchscript", _traced), ("dynamo", _compiled)):
         try:
-            graph = stripped(write(trunk, image_size))
-            error = _difference(trunk, graph, image_size)
+            plain = stripped(write(trunk, image_size))
+            small = stripped(folded(plain, image_size, compared=False))
+            with contextlib.suppress(Exception):  # whatever is wrong with it, there is the plain one
+                if small != plain and _difference(trunk, small, image_size) <= _TOLERANCE:
+                    return small, exporter
+            error = _difference(trunk, plain, image_size)
             if error <= _TOLERANCE:
-                return graph, exporter
+                return plain, exporter
             reasons.append(f"{exporter}: differs from torch by {error:.1e}")
         except Exception as error:
             reasons.append(f"{exporter}: {type(error).__name__}: {_first_line(error)}")
