@@ -218,14 +218,16 @@ def export(
     precision: str = "auto",
     max_drop: float = 0.5,
     data: str | Path | None = None,
+    with_resize: bool = False,
     threads: int | None = None,
     watch: Watch | None = None,
 ) -> ExportResult:
     """Write `bundle` anew at `out` for another machine: in `precision`, or in the fastest form that is as good (auto).
 
     Judged on pictures of its run, or of `data`: a form that loses more than `max_drop` points of accuracy, or makes a
-    class worse by more than noise, is refused, and so is int8 that is not faster here. Raises BundleError, InputError,
-    DataError without pictures, MissingExtraError, and GateError when nothing asked for is good enough.
+    class worse by more than noise, is refused, and so is int8 that is not faster here. `with_resize` puts the resize
+    into the graph. Raises BundleError, InputError, DataError without pictures, MissingExtraError, and GateError when
+    nothing asked for is good enough.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -241,7 +243,7 @@ def export(
 
     onnxruntime_module()
     by_exception()
-    wish = Wish(precision, max_drop)
+    wish = Wish(precision, max_drop, with_resize)
     place = None if data is None else Path(data)
     found = finish(steps(Path(bundle), Path(out), wish, place, Recipe.of(threads=threads)), watch)
     return ExportResult(found.path, found.precision, found.forms, found.threads, found.why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,12 +17,13 @@ from tellapart.data.scan import scan
 from tellapart.driving import finish
 from tellapart.errors import DataError, GateError, InputError
 from tellapart.events import Decision, Event
-from tellapart.images import prepare
+from tellapart.images import decode, prepare
 from tellapart.ladder.export_eight import EightBits, eight_bits
 from tellapart.ladder.export_gate import judged
 from tellapart.ladder.export_sample import Sample
 from tellapart.recipe import Recipe
 from tellapart.runtime import Bundle, Prediction
+from tellapart.ship.any_size import of_any_size
 from tellapart.ship.derive import moved_quantiles
 from tellapart.ship.observe import outputs_of
 from tests.ship.conv import fitted
@@ -213,3 +215,24 @@ def test_as_many_pictures_are_novel_after_quantiles_are_moved() -> None:
     for place in (10, 50, 90, 99):
         assert (after > moved[place]).mean() == pytest.approx((before > quantiles[place]).mean(), abs=0.01)
     np.testing.assert_array_equal(moved_quantiles(quantiles, before[:49], after[:49]), quantiles)
+
+
+def test_a_graph_that_resizes_is_shown_to_be_ours_and_ships(run: Path, photos: Path, tmp_path: Path) -> None:
+    seen: list[Event] = []
+    tellapart.export(run / "bundle", tmp_path / "out", precision="fp32", with_resize=True, watch=seen.append)
+    told = next(event for event in seen if isinstance(event, Decision) and event.name == "with_resize")
+    assert "named alike" in told.evidence
+    bundle = Bundle(tmp_path / "out")
+    assert bundle.card.lineage["resizes"] is True
+    picture = photos / "ants" / "00.png"
+    whole = bundle.session.run(decode(picture)[None], ["logits"])["logits"]
+    square = Bundle(run / "bundle").session.run(prepare(picture, bundle.preprocess)[None], ["logits"])["logits"]
+    np.testing.assert_allclose(whole, square, atol=0.05)
+
+
+def test_another_resize_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = dataclasses.replace(Bundle(run / "bundle").preprocess, interpolation="bicubic", resize_policy="pad")
+    monkeypatch.setattr("tellapart.ladder.export_resize.of_any_size", lambda model, _: of_any_size(model, other))
+    with pytest.raises(GateError, match="not ours"):
+        tellapart.export(run / "bundle", tmp_path / "out", precision="fp32", with_resize=True)
+    assert not (tmp_path / "out").exists()

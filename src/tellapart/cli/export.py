@@ -44,6 +44,9 @@ def export(
         Path | None,
         typer.Option("--data", metavar="DATA", help="Labelled pictures to judge by, where the run's are not here."),
     ] = None,
+    with_resize: Annotated[
+        bool, typer.Option("--with-resize", help="Let the graph take pictures of any size and resize them itself.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option("--threads", metavar="N", min=1, help="Processor threads to use; all by default.")
     ] = None,
@@ -56,7 +59,14 @@ def export(
     with results_only() as stream:
         with following() as watch:
             result = api.export(
-                bundle, out, precision=precision, max_drop=max_drop, data=data, threads=threads, watch=watch
+                bundle,
+                out,
+                precision=precision,
+                max_drop=max_drop,
+                data=data,
+                with_resize=with_resize,
+                threads=threads,
+                watch=watch,
             )
         if as_json:
             stream.write(json_line(result.as_json()))
@@ -71,28 +81,34 @@ def _show(result: ExportResult, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        "form", "MB", "ms", "ms, 8 at once", "a second", "memory, MB", "accuracy", "95% interval", "change", "alike",
-        box=None, pad_edge=False, header_style="bold",
-    )  # fmt: skip
+    speeds = Table(
+        "form", "MB", "ms", "ms in 8", "a second", "memory, MB", box=None, pad_edge=False, header_style="bold"
+    )
+    shares = Table("form", "right", "95%", "change", "95%", "alike", box=None, pad_edge=False, header_style="bold")
     for form in result.forms:
         found, speed = form.judged, form.speed
-        table.add_row(
-            f"{form.precision}{' *' if form.precision == result.precision else ''}",
+        name = f"{form.precision}{' *' if form.precision == result.precision else ''}"
+        speeds.add_row(
+            name,
             f"{form.bytes / 1e6:.1f}",
             "-" if speed is None else f"{speed.one_ms:.2f}",
             "-" if speed is None else f"{speed.batch_ms:.2f}",
             "-" if speed is None else f"{speed.per_second:,.0f}",
             "-" if form.peak_bytes is None else f"{form.peak_bytes / 1e6:.0f}",
+        )
+        shares.add_row(
+            name,
             f"{100 * found.accuracy:.1f}%",
-            f"{100 * found.accuracy_low:.1f}% to {100 * found.accuracy_high:.1f}%",
-            f"{found.change:+.2f} ({found.change_low:+.2f} to {found.change_high:+.2f})",
+            f"{100 * found.accuracy_low:.1f} to {100 * found.accuracy_high:.1f}",
+            f"{found.change:+.2f}",
+            f"{found.change_low:+.2f} to {found.change_high:+.2f}",
             f"{100 * found.same:.1f}%",
         )
-    console.print(table)
-    console.print(
-        f"ms: one thread, a picture. A second: {result.threads} threads. On {result.forms[0].judged.n:,} pictures."
-    )
+    console.print(speeds)
+    console.print(f"ms: a picture on one thread, alone or in a batch of 8; a second: on {result.threads} threads")
+    console.print()
+    console.print(shares)
+    console.print(f"on {result.forms[0].judged.n:,} pictures, in points of accuracy")
     for form in result.forms:
         if form.in_float:
             console.print(f"{form.precision}: {form.in_float} convolutions stay in 32 bits.")
@@ -103,8 +119,8 @@ def _show(result: ExportResult, console: Console) -> None:
     if changed:
         classes = Table("class", "pictures", "right before", "after", box=None, pad_edge=False, header_style="bold")
         for change in changed:
-            shares = f"{100 * change.before:.1f}%", f"{100 * change.after:.1f}%"
-            classes.add_row(Text(printable(change.label)), f"{change.n:,}", *shares)
+            before, after = f"{100 * change.before:.1f}%", f"{100 * change.after:.1f}%"
+            classes.add_row(Text(printable(change.label)), f"{change.n:,}", before, after)
         console.print()
         console.print(classes)
     console.print()

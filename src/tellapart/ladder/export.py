@@ -17,6 +17,7 @@ from tellapart.events import Decision, Note, Steps
 from tellapart.images import default_threads
 from tellapart.ladder.export_eight import EightBits, eight_bits
 from tellapart.ladder.export_gate import Judged, judged
+from tellapart.ladder.export_resize import compare_resize
 from tellapart.ladder.export_sample import Sample, sample
 from tellapart.ladder.run import stage
 from tellapart.learn.fold import folded
@@ -24,6 +25,7 @@ from tellapart.learn.rungs import FloatArray
 from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.session import Session
+from tellapart.ship.any_size import of_any_size
 from tellapart.ship.derive import derive, moved_quantiles
 from tellapart.ship.half import halved
 from tellapart.ship.observe import outputs_of
@@ -38,10 +40,11 @@ _OUTPUTS = ("logits", "embedding")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for: a precision, or `auto`; how many points of accuracy may go."""
+    """What is asked for: a precision, or `auto`; how many points of accuracy may go; whether the graph resizes."""
 
     precision: str = "auto"
     max_drop: float = 0.5
+    with_resize: bool = False
 
     def __post_init__(self) -> None:
         allowed = ("auto", *get_args(Precision))
@@ -111,6 +114,8 @@ def export(path: Path, out: Path, wish: Wish, data: Path | None, recipe: Recipe)
         )
     yield Decision("precision", chosen, why)
     made = forms[chosen]
+    if wish.with_resize:
+        made = yield from stage("resize", _resizing(made, bundle, pictures))
     yield from stage("ship", _written(work, made, out, chosen))
     return Exported(out, chosen, tuple(measured.values()), threads, why)
 
@@ -210,6 +215,16 @@ def _chosen(forms: Mapping[str, Form], wish: Wish) -> tuple[str | None, str]:
     return None, next((form.refused for form in forms.values() if form.refused), "no form can be used")
 
 
+def _resizing(made: _Made, bundle: Bundle, pictures: Sample) -> Steps[_Made]:
+    """Return the form with the resize inside, once it is shown to be ours on the files themselves."""
+    found = yield from compare_resize(made.model, bundle, pictures.files)
+    words = f"{found.values:.2%} of the values of {found.n:,} pictures differ, by at most {found.levels} levels"
+    yield Decision("with_resize", True, f"{words}; {found.same:.1%} are named alike")
+    if not found.good:
+        raise GateError("export_gate", f"The resize in the graph is not ours: {words}.", "Leave out --with-resize.")
+    return dataclasses.replace(made, model=of_any_size(made.model, bundle.preprocess))
+
+
 def _written(work: _Work, made: _Made, out: Path, precision: str) -> Steps[Bundle]:
     """Write the bundle: novelty on the new graph's scale, the numbers of validation from the new graph."""
     bundle, pictures = work.bundle, work.pictures
@@ -225,7 +240,7 @@ def _written(work: _Work, made: _Made, out: Path, precision: str) -> Steps[Bundl
     rows = np.flatnonzero(pictures.validation)
     groups = [pictures.groups[row] for row in rows.tolist()]
     metrics = judge.metrics(pictures.targets[rows], judge.softmax(made.logits[rows]), groups)
-    how = {"precision": precision, "convolutions_in_float": made.form.in_float}
+    how = {"precision": precision, "convolutions_in_float": made.form.in_float, "resizes": work.wish.with_resize}
     yield Decision("export", how, f"judged on {made.form.judged.n:,} pictures")
     return derive(
         bundle,
