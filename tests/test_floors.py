@@ -23,6 +23,7 @@ TORCH_FILES = {
     "learn/torch_loop.py",
     "learn/torch_muon.py",
     "learn/torch_networks.py",
+    "learn/torch_optimizers.py",
     "learn/torch_scratch.py",
     "learn/torch_task.py",
 }

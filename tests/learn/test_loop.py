@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from tellapart.errors import InterruptedRunError, TellapartError
@@ -18,12 +19,14 @@ from tellapart.events import Decision, Epoch, Event, Progress, Steps
 from tellapart.judge import fit_temperature
 from tellapart.learn.draws import picture_keys
 from tellapart.learn.schedule import Horizon, learning_rate
-from tellapart.learn.torch_batches import Augment, Held, Samples, augmented, epoch_batches
-from tellapart.learn.torch_loop import Choices, Learned, fit, logits_of
+from tellapart.learn.torch_batches import Augment, Held, Samples, Varied, augmented, epoch_batches
+from tellapart.learn.torch_loop import Choices, Learned, State, fit, logits_of
 from tellapart.learn.torch_muon import Muon
+from tellapart.learn.torch_optimizers import AdamW, Group
 
 FILL = torch.zeros(3, dtype=torch.uint8)
-PLAIN = Choices(seed=1, batch_size=8, augment=Augment(True, 1, 0), max_steps=10_000, average=0.0, enough=2.0)
+AUGMENT = Augment(True, 1, 0)
+PLAIN = Choices(seed=1, batch_size=8, average=0.0, enough=2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +64,8 @@ def samples(count: int, seed: int = 0, *, rule: bool = True) -> Samples:
     pixels[np.arange(count), :, :, targets] += 60
     labels = targets if rule else rng.integers(0, 3, count)
     keys = picture_keys([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels])
-    return Samples(Held(torch.from_numpy(pixels.astype(np.uint8))), labels, keys, np.arange(count))
+    varied = Varied(Held(torch.from_numpy(pixels.astype(np.uint8))), AUGMENT, FILL)
+    return Samples(varied, labels, keys, np.arange(count))
 
 
 Look = Callable[[Event], BaseException | None]
@@ -83,10 +87,18 @@ def run(steps: Steps[Learned], see: Look = lambda _: None) -> tuple[Learned, lis
 def begun(
     network: nn.Module, total: int = 60, left: Callable[[], float] = lambda: 1e9, **changed: object
 ) -> Steps[Learned]:
-    choices = dataclasses.replace(PLAIN, **{"max_steps": total, **changed})  # type: ignore[arg-type]
-    return fit(
-        network, Muon(network), samples(64), samples(30, seed=1), Horizon.of(total), choices, FILL, left, stage="fit"
-    )
+    choices = dataclasses.replace(PLAIN, **changed)  # type: ignore[arg-type]
+    return fit(fresh(network, total), samples(64), samples(30, seed=1), choices, left, stage="fit")
+
+
+def fresh(network: nn.Module, total: int, most: int | None = None, lr: float = 0.1) -> State:
+    return State.of(network, Muon(network, lr=lr), Horizon.of(total), most or total)
+
+
+def pixels_of(of: Samples) -> Tensor:
+    assert isinstance(of.source, Varied)
+    assert isinstance(of.source.pixels, Held)
+    return of.source.pixels.pixels
 
 
 def of_kind(events: list[Event], kind: type) -> list[Event]:
@@ -102,8 +114,7 @@ def test_losses_are_those_of_a_plain_torch_loop() -> None:
     for epoch in range(3):
         losses = []
         for rows in epoch_batches(train, 8, 1, epoch):
-            assert isinstance(train.pixels, Held)
-            x = augmented(train.pixels.pixels[rows], train.keys[rows], 1, epoch, PLAIN.augment, FILL)
+            x = augmented(pixels_of(train)[rows], train.keys[rows], 1, epoch, AUGMENT, FILL)
             logits, y = plain(x), torch.from_numpy(train.targets[rows])
             grads = torch.autograd.grad(functional.cross_entropy(logits, y, label_smoothing=0.1), params)
             losses += functional.cross_entropy(logits, y, reduction="none").tolist()
@@ -136,7 +147,7 @@ def test_losses_are_those_of_a_plain_torch_loop() -> None:
 
 
 def run_logits(network: nn.Module, of: Samples) -> tuple[Tensor, list[Event]]:
-    steps, events = logits_of(network, of, torch.float32, "predict"), []
+    steps, events = logits_of(network, of, PLAIN, "predict"), []
     while True:
         try:
             events.append(next(steps))
@@ -162,8 +173,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 def test_early_stopping_gives_back_the_weights_of_the_best_epoch() -> None:
     train, val = samples(24, rule=False), samples(60, seed=1)  # what is learned is chance, and hurts
     network = Linear()
-    choices = dataclasses.replace(PLAIN, max_steps=300, patience=0.3)
-    learned, events = run(fit(network, Muon(network, lr=0.5), train, val, Horizon.of(300), choices, FILL, lambda: 1e9))
+    choices = dataclasses.replace(PLAIN, patience=0.3)
+    learned, events = run(fit(fresh(network, 300, lr=0.5), train, val, choices, lambda: 1e9))
     losses = [epoch.val_loss for epoch in learned.epochs]
     assert learned.ended == "early_stop"
     assert len(losses) < 100
@@ -185,16 +196,14 @@ def test_overconfidence_does_not_choose_since_it_is_set_right_later() -> None:
 
     def watch(event: Event) -> None:
         if isinstance(event, Epoch):
-            assert isinstance(val.pixels, Held)
-            logits = network(val.pixels.pixels).detach()
+            logits = network(pixels_of(val)).detach()
             temperature = fit_temperature(logits.double().numpy(), val.targets)
             raw.append(float(functional.cross_entropy(logits, targets)))
             tempered.append(float(functional.cross_entropy(logits / temperature, targets)))
 
     network = Linear()
-    choices = dataclasses.replace(PLAIN, max_steps=150, patience=1.0, label_smoothing=0.0)
-    optimizer = Muon(network, lr=0.3)
-    learned, _ = run(fit(network, optimizer, train, val, Horizon.of(150), choices, FILL, lambda: 1e9), watch)
+    choices = dataclasses.replace(PLAIN, patience=1.0, label_smoothing=0.0)
+    learned, _ = run(fit(fresh(network, 150, lr=0.3), train, val, choices, lambda: 1e9), watch)
     assert [epoch.val_loss for epoch in learned.epochs] == pytest.approx(raw)
     assert learned.best_step == learned.epochs[int(np.argmin(tempered))].step
     assert learned.best_step != learned.epochs[int(np.argmin(raw))].step
@@ -281,8 +290,8 @@ def test_the_rate_is_back_at_zero_when_the_time_is_up_even_on_a_machine_that_slo
 def test_a_machine_that_is_faster_than_thought_is_used_up_to_the_most_steps_that_make_sense() -> None:
     machine = SlowMachine(10.0, lambda _: 0.01)
     network = Linear()
-    choices = dataclasses.replace(PLAIN, max_steps=600, patience=1.0)
-    began = fit(network, Muon(network), samples(64), samples(30, 1), Horizon.of(200), choices, FILL, machine.left)
+    choices = dataclasses.replace(PLAIN, patience=1.0)
+    began = fit(fresh(network, 200, most=600), samples(64), samples(30, 1), choices, machine.left)
     learned, _ = run(began, machine.see)
     assert learned.epochs[-1].step in range(500, 601)
 
@@ -330,7 +339,7 @@ def test_what_is_learned_early_is_not_trained_for_long() -> None:
 def test_without_validation_pictures_the_last_weights_are_kept() -> None:
     network = Linear()
     nothing = samples(10).at(np.empty(0, np.int64))
-    learned, _ = run(fit(network, Muon(network), samples(64), nothing, Horizon.of(20), PLAIN, FILL, lambda: 1e9))
+    learned, _ = run(fit(fresh(network, 20), samples(64), nothing, PLAIN, lambda: 1e9))
     assert learned.best_step == 20
     assert all(epoch.val_loss is None for epoch in learned.epochs)
     assert torch.equal(learned.state["layer.weight"], network.layer.weight.data)
@@ -340,6 +349,106 @@ def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
     free, _ = run(begun(Linear(), 4))
     held, _ = run(begun(Linear(), 4, clip=1e-3))
     assert held.state["layer.weight"].norm() < 0.1 * free.state["layer.weight"].norm()
+
+
+def test_a_batch_in_parts_gives_the_steps_of_the_whole_batch() -> None:
+    whole, _ = run(begun(Linear(), 24))
+    parts, _ = run(begun(Linear(), 24, micro_batch=3))
+    assert torch.allclose(parts.state["layer.weight"], whole.state["layer.weight"], atol=1e-6)
+    assert [epoch.train_accuracy for epoch in parts.epochs] == [epoch.train_accuracy for epoch in whole.epochs]
+
+
+def test_a_fit_that_was_put_away_between_two_steps_goes_on_to_the_same_bits() -> None:
+    whole, _ = run(begun(Linear(), 60))
+    first = fresh(Linear(), 60)
+    steps = fit(first, samples(64), samples(30, seed=1), PLAIN, lambda: 1e9)
+    while next(steps) != Progress("fit", 21, 60, "steps"):  # in the middle of an epoch
+        pass
+    steps.close()
+    kept = {field.name: getattr(first, field.name) for field in dataclasses.fields(State)}
+    second = fresh(Linear(), 60)
+    for name in ("network", "average", "optimizer"):
+        getattr(second, name).load_state_dict(kept.pop(name).state_dict())
+    for name, value in kept.items():
+        setattr(second, name, value)
+    again, _ = run(fit(second, samples(64), samples(30, seed=1), PLAIN, lambda: 1e9))
+    assert all(torch.equal(whole.state[name], again.state[name]) for name in whole.state)
+    assert [dataclasses.replace(epoch, seconds=0.0) for epoch in again.epochs] == [
+        dataclasses.replace(epoch, seconds=0.0) for epoch in whole.epochs
+    ]
+
+
+def test_a_loss_that_explodes_is_left_behind_like_one_that_is_no_number() -> None:
+    def blow_up(event: Event) -> None:
+        if event == Progress("fit", 30, 60, "steps"):
+            network.layer.weight.data.mul_(-1e3)
+
+    network = Linear()
+    learned, events = run(begun(network), blow_up)
+    assert sum(isinstance(event, Decision) and event.name == "fit.lr_factor" for event in events) == 1
+    assert learned.ended == "done"
+    assert (learned.epochs[-1].val_accuracy or 0.0) > 0.8
+
+
+class Dropping(Linear):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return functional.dropout(super().forward(pixels), 0.5, self.training)
+
+
+def test_what_a_network_draws_is_a_function_of_seed_and_step_and_leaves_others_draws_alone() -> None:
+    torch.manual_seed(1)
+    one, _ = run(begun(Dropping(), 16))
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    two, _ = run(begun(Dropping(), 16))
+    other, _ = run(begun(Dropping(), 16, seed=2))
+    assert torch.equal(one.state["layer.weight"], two.state["layer.weight"])
+    assert not torch.equal(one.state["layer.weight"], other.state["layer.weight"])
+    torch.manual_seed(1)
+    Dropping()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_losses_are_weighed_by_class_where_that_is_asked_for() -> None:
+    plain, _ = run(begun(Linear(), 60))
+    weighed, _ = run(begun(Linear(), 60, class_weights=torch.tensor([1.0, 1.0, 50.0])))
+    assert weighed.state["layer.bias"][2] > plain.state["layer.bias"][2] + 0.1
+
+
+def test_adamw_is_that_of_torch() -> None:
+    torch.manual_seed(0)
+    ours, theirs = [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(2))], [torch.ones(3, 2), torch.ones(2)]
+    groups = [Group((ours[0],), 0.1, 0.3), Group((ours[1],), 0.02, 0.0)]
+    optimizer = AdamW(groups)
+    moments = [(torch.zeros_like(p), torch.zeros_like(p), torch.tensor(0.0)) for p in theirs]
+    for step in range(6):
+        if step == 3:  # put away and taken up again
+            remembered = {name: value.clone() for name, value in optimizer.state_dict().items()}
+            optimizer = AdamW(groups)
+            optimizer.load_state_dict(remembered)
+        for p, q, (first, second, count), (lr, decay) in zip(
+            ours, theirs, moments, [(0.05, 0.3), (0.01, 0.0)], strict=True
+        ):
+            p.grad = torch.randn_like(p)
+            adamw(
+                [q],
+                [p.grad.clone()],
+                [first],
+                [second],
+                [],
+                [count],
+                foreach=False,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=lr,
+                weight_decay=decay,
+                eps=1e-8,
+                maximize=False,
+            )
+        optimizer.step(0.5)
+    for p, q in zip(ours, theirs, strict=True):
+        assert torch.allclose(p.data, q, atol=1e-6)
 
 
 def test_filters_keep_their_norm_and_turn_by_a_near_orthogonal_step() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from tellapart.images import Preprocess
 from tellapart.learn import torch_batches
 from tellapart.learn.draws import bits, picture_keys, uniform
-from tellapart.learn.torch_batches import Augment, Held, Samples, Streamed, augmented, decode_all, epoch_batches
+from tellapart.learn.torch_batches import Augment, Held, Samples, Streamed, Varied, augmented, decode_all, epoch_batches
 
 FILL = torch.tensor([9, 8, 7], dtype=torch.uint8)
 
@@ -55,7 +55,7 @@ def test_draws_are_even_and_those_of_different_epochs_seeds_and_purposes_have_no
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 5))
 def test_an_epoch_has_every_picture_once_in_batches_of_like_size(count: int, size: int, epoch: int) -> None:
-    samples = Samples(Held(torch.zeros(0)), np.zeros(count, np.int64), keys_of(count), np.arange(count))
+    samples = Samples(Varied(Held(torch.zeros(0))), np.zeros(count, np.int64), keys_of(count), np.arange(count))
     parts = epoch_batches(samples, size, 3, epoch)
     assert sorted(np.concatenate(parts).tolist()) == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -66,8 +66,8 @@ def test_the_order_is_drawn_anew_each_epoch_and_hangs_on_the_pictures_not_on_the
     count = 50
     keys, backwards = keys_of(count), keys_of(count)[::-1].copy()
     rows = np.arange(count)
-    one = Samples(Held(torch.zeros(0)), np.zeros(count, np.int64), keys, rows)
-    other = Samples(Held(torch.zeros(0)), np.zeros(count, np.int64), backwards, rows)
+    one = Samples(Varied(Held(torch.zeros(0))), np.zeros(count, np.int64), keys, rows)
+    other = Samples(Varied(Held(torch.zeros(0))), np.zeros(count, np.int64), backwards, rows)
     order = np.concatenate(epoch_batches(one, 8, 0, 4))
     assert keys[order].tolist() == backwards[np.concatenate(epoch_batches(other, 8, 0, 4))].tolist()
     assert order.tolist() != np.concatenate(epoch_batches(one, 8, 0, 5)).tolist()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tellapart.learn.schedule import Horizon, batch_size_for, epochs_for, image_size_for, learning_rate
+from tellapart.learn.schedule import Decay, Horizon, batch_size_for, epochs_for, image_size_for, learning_rate
 
 
 @settings(deadline=None)
@@ -33,9 +34,15 @@ def test_a_moved_horizon_spends_what_is_left_evenly() -> None:
 
 
 @settings(deadline=None)
-@given(st.floats(0.0, 1.0), st.floats(0.01, 0.9))
-def test_the_rate_is_a_share_of_the_peak(progress: float, warmup: float) -> None:
-    assert 0.0 <= learning_rate(progress, warmup) <= 1.0
+@given(st.floats(0.0, 1.0), st.floats(0.01, 0.45), st.floats(0.0, 0.5), st.sampled_from(["linear", "cosine"]))
+def test_the_rate_is_a_share_of_the_peak(progress: float, warmup: float, stable: float, decay: Decay) -> None:
+    assert 0.0 <= learning_rate(progress, warmup, stable, decay) <= 1.0
+
+
+def test_the_rate_stays_at_the_peak_for_as_long_as_asked_and_decays_as_asked() -> None:
+    assert [learning_rate(p, 0.1, 0.4) for p in (0.1, 0.3, 0.5, 0.75, 1.0)] == [1.0, 1.0, 1.0, 0.5, 0.0]
+    halfway = [learning_rate(p, 0.2, 0.0, "cosine") for p in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    assert halfway == pytest.approx([0.5 * (1 + math.cos(math.pi * part / 4)) for part in range(5)])
 
 
 def test_the_rate_climbs_to_the_peak_and_ends_at_zero() -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
+from typing import Literal
 
-__all__ = ["Horizon", "batch_size_for", "epochs_for", "image_size_for", "learning_rate"]
+__all__ = ["Decay", "Horizon", "batch_size_for", "epochs_for", "image_size_for", "learning_rate"]
+
+
+Decay = Literal["linear", "cosine"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,15 +52,19 @@ class Horizon:
         return Horizon((*kept, (step, self.progress(step)), (max(total, step + 1), 1.0)))
 
 
-def learning_rate(progress: float, warmup: float = 0.15) -> float:
-    """Return the share of the peak rate at `progress` in [0, 1]: a straight climb, then straight to zero at the end.
+def learning_rate(progress: float, warmup: float = 0.15, stable: float = 0.0, decay: Decay = "linear") -> float:
+    """Return the share of the peak rate at `progress` in [0, 1]: a straight climb, a plateau, then down to zero.
 
-    `warmup` in (0, 1) is the share of the run that the climb takes. The triangle of Smith and Topin,
-    "Super-convergence" (2019).
+    `warmup` in (0, 1) is the share of the run that the climb takes, `stable` that of the plateau. Without one and with
+    a straight decay it is the triangle of Smith and Topin, "Super-convergence" (2019); with one the warm-up, stable,
+    decay of Hu and others, "MiniCPM" (arXiv 2404.06395); `cosine` is Loshchilov and Hutter, "SGDR" (2017).
     """
     if progress < warmup:
         return progress / warmup
-    return max(0.0, (1.0 - progress) / (1.0 - warmup))
+    left = max(0.0, (1.0 - progress) / (1.0 - warmup - stable))
+    if left >= 1.0:
+        return 1.0
+    return 0.5 * (1.0 - math.cos(math.pi * left)) if decay == "cosine" else left
 
 
 def batch_size_for(num_pictures: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +20,18 @@ from tellapart.images import Preprocess, map_ordered, prepare_guarded
 from tellapart.learn.draws import Bits, bits, uniform
 from tellapart.learn.rungs import IntArray
 
-__all__ = ["HELD_BYTES", "Augment", "Held", "Samples", "Streamed", "augmented", "decode_all", "epoch_batches"]
+__all__ = [
+    "HELD_BYTES",
+    "Augment",
+    "Held",
+    "Samples",
+    "Source",
+    "Streamed",
+    "Varied",
+    "augmented",
+    "decode_all",
+    "epoch_batches",
+]
 
 HELD_BYTES = 1_500_000_000  # decoded pictures are kept in memory up to this many bytes, else decoded for each batch
 
@@ -71,29 +83,6 @@ def decode_all(files: tuple[Path, ...], preprocess: Preprocess, channels: int, t
     return Held(torch.from_numpy(pixels))
 
 
-@dataclasses.dataclass(frozen=True)
-class Samples:
-    """Some of the pictures of a split: `rows` int64 [n] index `pixels`, `targets` int64 [N] and `keys` uint64 [N]."""
-
-    pixels: Held | Streamed
-    targets: IntArray
-    keys: Bits
-    rows: IntArray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def at(self, rows: IntArray) -> Samples:
-        """Return other rows of the same pictures; `rows` index the split."""
-        return dataclasses.replace(self, rows=rows)
-
-    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (uint8 [n, S, S, C], targets int64 [n]) in the order of `rows`, `size` at a time, as they are."""
-        parts = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
-        for part, pixels in zip(parts, self.pixels.batches(parts), strict=True):
-            yield pixels, torch.from_numpy(self.targets[part])
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Augment:
     """How training pictures are varied: shifts of up to `shift_px` either way, reflected at the border; mirrored, each
@@ -106,6 +95,65 @@ class Augment:
     cut_px: int
 
 
+class Source(Protocol):
+    """Where inputs come from: for each array of rows (int64 [n]) pixels uint8 [n, S, S, C], or activations."""
+
+    def batches(self, rows: Sequence[IntArray]) -> Iterator[Tensor]:
+        """Yield the inputs as they are."""
+        ...
+
+    def varied(self, rows: Sequence[IntArray], keys: Bits, seed: int, epoch: int) -> Iterator[Tensor]:
+        """Yield them varied, as a function of (seed, epoch, picture); `keys` uint64 [N] name all pictures."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Varied:
+    """Pictures that are varied for training as `augment` says; `fill` uint8 [C] is their mean colour."""
+
+    pixels: Held | Streamed
+    augment: Augment = Augment(False, 0, 0)
+    fill: Tensor | None = None
+
+    def batches(self, rows: Sequence[IntArray]) -> Iterator[Tensor]:
+        """Yield uint8 [n, S, S, C] for each array of rows, as they are."""
+        return self.pixels.batches(rows)
+
+    def varied(self, rows: Sequence[IntArray], keys: Bits, seed: int, epoch: int) -> Iterator[Tensor]:
+        """Yield uint8 [n, S, S, C] for each array of rows."""
+        for part, pixels in zip(rows, self.pixels.batches(rows), strict=True):
+            yield augmented(pixels, keys[part], seed, epoch, self.augment, self.fill)
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Some of the pictures of a split: `rows` int64 [n] index `source`, `targets` int64 [N] and `keys` uint64 [N]."""
+
+    source: Source
+    targets: IntArray
+    keys: Bits
+    rows: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, rows: IntArray) -> Samples:
+        """Return other rows of the same pictures; `rows` index the split."""
+        return dataclasses.replace(self, rows=rows)
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, targets int64 [n]) in the order of `rows`, `size` at a time, as they are."""
+        parts = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
+        for part, inputs in zip(parts, self.source.batches(parts), strict=True):
+            yield inputs, torch.from_numpy(self.targets[part])
+
+    def epoch(self, size: int, seed: int, number: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, targets int64 [n]) of an epoch, varied, from its batch `skip` on."""
+        parts = epoch_batches(self, size, seed, number)[skip:]
+        for part, inputs in zip(parts, self.source.varied(parts, self.keys, seed, number), strict=True):
+            yield inputs, torch.from_numpy(self.targets[part])
+
+
 def epoch_batches(samples: Samples, size: int, seed: int, epoch: int) -> list[IntArray]:
     """Return the rows of each batch of an epoch: every row once, in an order drawn anew, in batches of like size."""
     drawn = bits(seed, epoch, samples.keys[samples.rows], _ORDER)
@@ -113,7 +161,7 @@ def epoch_batches(samples: Samples, size: int, seed: int, epoch: int) -> list[In
     return np.array_split(order, max(1, round(len(order) / size)))
 
 
-def augmented(pixels: Tensor, keys: Bits, seed: int, epoch: int, how: Augment, fill: Tensor) -> Tensor:
+def augmented(pixels: Tensor, keys: Bits, seed: int, epoch: int, how: Augment, fill: Tensor | None) -> Tensor:
     """Return uint8 [n, S, S, C] varied as `how` says; `keys` uint64 [n] name the pictures, `fill` uint8 [C] the mean.
 
     All of it is one gather of rows and columns, and a mask: no picture is interpolated.
@@ -131,7 +179,7 @@ def augmented(pixels: Tensor, keys: Bits, seed: int, epoch: int, how: Augment, f
         columns = np.where(drawn(_MIRROR, 2) == 1, columns[:, ::-1], columns)
     which = torch.arange(count)[:, None, None]
     varied = pixels[which, torch.from_numpy(rows)[:, :, None], torch.from_numpy(np.ascontiguousarray(columns))[:, None]]
-    if how.cut_px:
+    if how.cut_px and fill is not None:
         top = place - drawn(_CUT_Y, side) + how.cut_px // 2
         left = place - drawn(_CUT_X, side) + how.cut_px // 2
         cut = ((top >= 0) & (top < how.cut_px))[:, :, None] & ((left >= 0) & (left < how.cut_px))[:, None, :]

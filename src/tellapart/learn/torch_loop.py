@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,47 +17,94 @@ from torch.nn import functional
 from tellapart.errors import InterruptedRunError, TellapartError
 from tellapart.events import Decision, Epoch, Progress, Steps
 from tellapart.judge.calibrate import fit_temperature
-from tellapart.learn.schedule import Horizon, learning_rate
-from tellapart.learn.torch_batches import Augment, Samples, augmented, epoch_batches
-from tellapart.learn.torch_muon import Muon
+from tellapart.learn.draws import bits
+from tellapart.learn.schedule import Decay, Horizon, learning_rate
+from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_optimizers import Optimizer
 
-__all__ = ["Choices", "Learned", "fit", "logits_of"]
+__all__ = ["Choices", "Learned", "State", "Validation", "copied", "fit", "logits_of", "one_step", "validated"]
 
 _FALLS = 2  # how often a fit may fall back to its best weights before it is given up
+_EXPLODED = 4.0  # times the loss of a guess among all classes: what is above has exploded
 _EVALUATE = 256  # pictures at a time
 _CHECKS = 20  # how often in a fit the horizon is held against the clock
 _CHECK_SECONDS = 0.5  # and not more often than that
+_NOISE, _ONE = 200, np.ones(1, np.uint64)  # what a draw is for: dropout and the like
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choices:
     """All that shapes a fit besides network, optimizer and pictures. Everything is a value: there are no switches.
 
-    `average` in [0, 1) weighs the past in the running mean of the weights (0: none); `clip` bounds the norm of the
-    gradient (infinity: none); `dtype` is what the network computes in, float32 or bfloat16; `patience` is the share of
-    the horizon that may pass without a better validation loss (1: all of it). The horizon is moved, up to `max_steps`,
-    so that the rate is back at zero when the time is up; and once `enough`, a share, of an epoch's pictures were told
-    right, so that half as many steps again are the last (above 1: never).
+    `warmup`, `stable` and `decay` are as `schedule.learning_rate` has them. `average` in [0, 1) weighs the past in the
+    running mean of the weights (0: none); `clip` bounds the norm of the gradient (infinity: none); `micro_batch` is how
+    many pictures go through the network at a time, the gradients of a batch being added up; `dtype` is what the network
+    computes in, float32 or bfloat16, on `device`; `class_weights`, float32 [K], weigh the losses; `patience` is the
+    share of the horizon that may pass without a better validation loss (1: all of it). The horizon is moved, up to its
+    `most` steps, so that the rate is back at zero when the time is up; and once `enough`, a share, of an epoch's
+    pictures were told right, so that half as many steps again are the last (above 1: never).
     """
 
     seed: int
     batch_size: int
-    augment: Augment
-    max_steps: int
     label_smoothing: float = 0.1
     warmup: float = 0.15
+    stable: float = 0.0
+    decay: Decay = "linear"
     average: float = 0.99
     clip: float = math.inf
+    micro_batch: int = 1 << 30
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    class_weights: Tensor | None = None
     patience: float = 0.35
     enough: float = 0.99
+
+
+@dataclasses.dataclass
+class State:
+    """All that a fit changes. Between two steps it is whole: saved then and put back, the fit goes on to the same bits.
+
+    `most` is how many steps the horizon may have at the most. `batch` batches of the present epoch are done, with
+    `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far. `best` holds the best weights, of
+    `best_step`, with the validation loss `best_loss`; `falls` counts how often the fit fell back to them. `ended` says
+    why it ended: `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is empty.
+    """
+
+    network: nn.Module
+    optimizer: Optimizer
+    average: nn.Module
+    best: dict[str, Tensor]
+    horizon: Horizon
+    most: int
+    step: int = 0
+    falls: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    hits: int = 0
+    seen: int = 0
+    lr: float = 0.0
+    seconds: float = 0.0
+    best_step: int = 0
+    best_loss: float = math.inf
+    epochs: tuple[Epoch, ...] = ()
+    ended: str = ""
+
+    @classmethod
+    def of(cls, network: nn.Module, optimizer: Optimizer, horizon: Horizon, most: int) -> State:
+        """Return the state before the first step; `network` itself is what will be trained."""
+        return cls(network, optimizer, copy.deepcopy(network).eval(), copied(network), horizon, most)
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch's sums."""
+        self.batch, self.loss, self.hits, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
     """The best weights (`state`), the epochs run, and the steps that led to the best.
 
-    `ended` is why it ended: `done`, `early_stop`, `time` or `interrupted`.
+    `ended` is why it ended: `done`, `early_stop`, `time`, `interrupted` or `diverged`.
     """
 
     state: dict[str, Tensor]
@@ -66,7 +114,7 @@ class Learned:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Validation:
+class Validation:
     """`tempered` is the loss at the temperature that suits best: confidence is set right later, and must not choose."""
 
     loss: float
@@ -75,128 +123,181 @@ class _Validation:
 
 
 def fit(
-    network: nn.Module,
-    optimizer: Muon,
-    train: Samples,
-    val: Samples,
-    horizon: Horizon,
-    choices: Choices,
-    fill: Tensor,
-    left: Callable[[], float],
-    stage: str = "fit",
+    state: State, train: Samples, val: Samples, choices: Choices, left: Callable[[], float], stage: str = "fit"
 ) -> Steps[Learned]:
-    """Train `network` (uint8 [n, S, S, C] -> logits) along `horizon`, until its end or until `left()` is not positive.
+    """Train the network of `state` (inputs -> logits) along its horizon, until its end or until `left()` runs out.
 
-    The rates of `optimizer` are the highest; each step takes a share of them. After each epoch the averaged weights are
-    validated; the best by validation loss (at the temperature that suits them, since what ships is calibrated) are
-    returned, the last where `val` is empty. A loss that is not finite takes
-    the fit back to its best weights at a third of the rate. `fill` uint8 [C] is the mean colour. Yields Progress at
-    each step, Epoch, Decision. InterruptedRunError ends the fit once there are weights worth having; before, it
-    passes. Raises TellapartError (`diverged`) when the loss stays not finite.
+    The rates of the optimizer are the highest; each step takes a share of them. After each epoch the averaged weights
+    are validated; the best by validation loss (at the temperature that suits them, since what ships is calibrated) are
+    returned, the last where `val` is empty. A loss that is not finite, or has exploded, takes the fit back to its best
+    weights at a third of the rate. Yields Progress at each step, Epoch, Decision. InterruptedRunError ends the fit once
+    there are weights worth having; before, it passes. Raises TellapartError (`diverged`) where that does not help.
     """
-    average = copy.deepcopy(network).eval()
-    best = Learned(_copied(network), (), 0, "")
-    best_loss, falls, step, most, ended = math.inf, 0, 0, choices.max_steps, ""
-    epochs: list[Epoch] = []
-    pace = deque([(left(), 0)], maxlen=5)
+    pace = deque([(left(), state.step)], maxlen=5)
     try:
-        while not ended:
-            began, lr, losses, hits, seen = time.perf_counter(), 0.0, 0.0, 0, 0
-            parts = epoch_batches(train, choices.batch_size, choices.seed, len(epochs) + falls)
-            network.train()
-            for part, pixels in zip(parts, train.pixels.batches(parts), strict=True):
-                x = augmented(pixels, train.keys[part], choices.seed, len(epochs) + falls, choices.augment, fill)
-                y = torch.from_numpy(train.targets[part])
-                with torch.autocast("cpu", torch.bfloat16, enabled=choices.dtype == torch.bfloat16):
-                    logits = network(x).float()
-                loss = functional.cross_entropy(logits, y, label_smoothing=choices.label_smoothing)
-                losses += float(functional.cross_entropy(logits.detach(), y, reduction="sum"))
-                if not math.isfinite(losses):
+        while not state.ended:
+            began, sound, number = time.perf_counter() - state.seconds, True, len(state.epochs) + state.falls
+            state.network.train()
+            for inputs, targets in train.epoch(choices.batch_size, choices.seed, number, state.batch):
+                rate = learning_rate(
+                    state.horizon.progress(state.step), choices.warmup, choices.stable, choices.decay
+                ) / (3**state.falls)
+                loss, hits = one_step(state.network, state.optimizer, inputs, targets, rate, state.step, choices)
+                state.loss += loss * len(targets)
+                sound = math.isfinite(loss)
+                if not sound:
                     break
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), choices.clip)
-                lr = learning_rate(horizon.progress(step), choices.warmup) / 3**falls
-                optimizer.step(lr)
-                step += 1
-                _blend(average, network, min(choices.average, step / (step + 10)))
-                hits, seen = hits + int((logits.argmax(1) == y).sum()), seen + len(part)
-                yield Progress(stage, step, horizon.total, "steps")
+                state.step, state.batch, state.lr = state.step + 1, state.batch + 1, rate
+                _blend(state.average, state.network, min(choices.average, state.step / (state.step + 10)))
+                state.hits, state.seen = state.hits + hits, state.seen + len(targets)
+                state.seconds = time.perf_counter() - began
+                yield Progress(stage, state.step, state.horizon.total, "steps")
                 seconds_left = left()
                 if pace[-1][0] - seconds_left > max(_CHECK_SECONDS, seconds_left / _CHECKS):
-                    pace.append((seconds_left, step))
-                    horizon = yield from _held_to_the_clock(horizon, pace, most, stage)
-                ended = "done" if step >= horizon.total else "time" if seconds_left <= 0 else ""
-                if ended:
+                    pace.append((seconds_left, state.step))
+                    yield from _hold_to_the_clock(state, pace, stage)
+                state.ended = "done" if state.step >= state.horizon.total else "time" if seconds_left <= 0 else ""
+                if state.ended:
                     break
 
-            found = yield from _validated(average, val, choices.dtype, stage)
-            if not math.isfinite(losses) or (found and not math.isfinite(found.loss)):
-                falls += 1
-                if falls > _FALLS:
-                    why = f"not finite {falls} times over; the best weights, of step {best.best_step}, are kept"
-                    yield Decision(f"{stage}.ended", "diverged", f"the loss at step {step} was {why}")
-                    break
-                network.load_state_dict(best.state)
-                average.load_state_dict(best.state)
-                optimizer.forget()
-                yield Decision(f"{stage}.lr_factor", 3.0**-falls, f"the loss at step {step} was not finite")
+            found = yield from validated(state.average, val, choices, stage)
+            if not sound or (found and not math.isfinite(found.loss)):
+                yield from _fall_back(state, stage)
                 continue
-            seconds = time.perf_counter() - began
-            val_loss, val_accuracy = (found.loss, found.accuracy) if found else (None, None)
-            epochs.append(Epoch(len(epochs), step, lr, losses / seen, hits / seen, val_loss, val_accuracy, seconds))
-            yield epochs[-1]
-            if found is None or found.tempered < best_loss:
-                best, best_loss = Learned(_copied(average), (), step, ""), found.tempered if found else math.inf
-            elif not ended and horizon.progress(step) - horizon.progress(best.best_step) > choices.patience:
-                ended = "early_stop"
-            if hits >= choices.enough * seen and horizon.total > step + step // 2 + 1:
-                most = step + step // 2 + 1
-                horizon = horizon.moved(step, most)
-                why = f"{hits / seen:.1%} of the training pictures of epoch {len(epochs)} were told right"
-                yield Decision(f"{stage}.steps", horizon.total, why)
+            yield _epoch_of(state, found, time.perf_counter() - began)
+            _keep_the_best(state, found, choices.patience)
+            if state.hits >= choices.enough * state.seen:
+                yield from _end_early(state, stage)
+            state.next_epoch()
+        if state.ended == "time":
+            yield Decision(f"{stage}.ended", "time", f"the time was up at step {state.step} of {state.horizon.total}")
     except InterruptedRunError:
-        if not best.best_step:
+        if not state.best_step:
             raise
-        ended = "interrupted"
-    if not best.best_step:
-        raise TellapartError("diverged", f"The loss was not finite {falls} times over.", "Report this as a bug.")
-    return dataclasses.replace(best, epochs=tuple(epochs), ended=ended or "diverged")
+        state.ended = "interrupted"
+    if not state.best_step:
+        raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Report this as a bug.")
+    return Learned(state.best, state.epochs, state.best_step, state.ended)
 
 
-def logits_of(network: nn.Module, samples: Samples, dtype: torch.dtype, stage: str) -> Steps[Tensor]:
+def one_step(
+    network: nn.Module,
+    optimizer: Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+    rate: float,
+    step: int,
+    choices: Choices,
+) -> tuple[float, int]:
+    """Take one step on a batch; return its mean loss in nats (without smoothing or weights) and the number right.
+
+    The loss comes back infinite, and nothing is stepped, where it is not finite or has exploded. What the network draws
+    (dropout) is a function of (seed, step).
+    """
+    optimizer.zero_grad()
+    loss, hits, weights = 0.0, 0, choices.class_weights
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(bits(choices.seed, step, _ONE, _NOISE)[0]) >> 1)
+        for x, y in zip(*(torch.split(part, choices.micro_batch) for part in (inputs, targets)), strict=True):
+            x, y = x.to(choices.device), y.to(choices.device)
+            with torch.autocast(choices.device, torch.bfloat16, enabled=choices.dtype == torch.bfloat16):
+                logits = network(x).float()
+            part = functional.cross_entropy(logits, y, weights, label_smoothing=choices.label_smoothing)
+            plain = functional.cross_entropy(logits.detach(), y, reduction="sum")
+            loss += float(plain) / len(targets)
+            if not loss <= _EXPLODED * max(1.0, math.log(logits.shape[1])):
+                return math.inf, 0
+            (part * (len(y) / len(targets))).backward()  # type: ignore[no-untyped-call]
+            hits += int((logits.argmax(1) == y).sum())
+    if math.isfinite(choices.clip):
+        nn.utils.clip_grad_norm_(network.parameters(), choices.clip)
+    optimizer.step(rate)
+    return loss, hits
+
+
+def logits_of(network: nn.Module, samples: Samples, choices: Choices, stage: str) -> Steps[Tensor]:
     """Return float32 [n, K] for the pictures as they are, in their order. `network` is left in evaluation mode."""
     network.eval()
     logits: list[Tensor] = []
-    for pixels, _ in samples.in_order(_EVALUATE):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits.append(network(pixels).float())
+    for inputs, _ in samples.in_order(_EVALUATE):
+        with (
+            torch.inference_mode(),
+            torch.autocast(choices.device, torch.bfloat16, enabled=choices.dtype == torch.bfloat16),
+        ):
+            logits.append(network(inputs.to(choices.device)).float().cpu())
         yield Progress(stage, min(len(logits) * _EVALUATE, len(samples)), len(samples))
     return torch.cat(logits)
 
 
-def _validated(network: nn.Module, val: Samples, dtype: torch.dtype, stage: str) -> Steps[_Validation | None]:
+def validated(network: nn.Module, val: Samples, choices: Choices, stage: str) -> Steps[Validation | None]:
+    """Return what the pictures of `val` say of a network, or None where there are none."""
     if not len(val):
         return None
-    logits = yield from logits_of(network, val, dtype, f"{stage}.validate")
-    targets = torch.from_numpy(val.targets[val.rows])
+    logits = yield from logits_of(network, val, choices, f"{stage}.validate")
+    targets, weights = torch.from_numpy(val.targets[val.rows]), choices.class_weights
+    weights = None if weights is None else weights.cpu()
     loss = float(functional.cross_entropy(logits, targets))
     accuracy = float((logits.argmax(1) == targets).float().mean())
     if not math.isfinite(loss):
-        return _Validation(loss, accuracy, loss)
+        return Validation(loss, accuracy, loss)
     temperature = fit_temperature(logits.double().numpy(), targets.numpy())
-    return _Validation(loss, accuracy, float(functional.cross_entropy(logits / temperature, targets)))
+    return Validation(loss, accuracy, float(functional.cross_entropy(logits / temperature, targets, weights)))
 
 
-def _held_to_the_clock(horizon: Horizon, pace: deque[tuple[float, int]], most: int, stage: str) -> Steps[Horizon]:
-    """Return a horizon that ends when the time does, but for a tenth of the rest; `pace` holds (seconds left, step)."""
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a network's weights and buffers."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _fall_back(state: State, stage: str) -> Steps[None]:
+    """Go back to the best weights at a third of the rate, or end where that was done often enough."""
+    state.falls += 1
+    state.next_epoch()
+    if state.falls > _FALLS:
+        state.ended = "diverged"
+        why = f"not finite {state.falls} times over; the best weights, of step {state.best_step}, are kept"
+        yield Decision(f"{stage}.ended", "diverged", f"the loss at step {state.step} was {why}")
+        return
+    state.network.load_state_dict(state.best)
+    state.average.load_state_dict(state.best)
+    state.optimizer.forget()
+    yield Decision(f"{stage}.lr_factor", 3.0**-state.falls, f"the loss at step {state.step} was not finite")
+
+
+def _epoch_of(state: State, found: Validation | None, seconds: float) -> Epoch:
+    loss, accuracy = (found.loss, found.accuracy) if found else (None, None)
+    shares = state.loss / state.seen, state.hits / state.seen
+    epoch = Epoch(len(state.epochs), state.step, state.lr, *shares, loss, accuracy, seconds)
+    state.epochs = (*state.epochs, epoch)
+    return epoch
+
+
+def _keep_the_best(state: State, found: Validation | None, patience: float) -> None:
+    if found is None or found.tempered < state.best_loss:
+        state.best, state.best_step = copied(state.average), state.step
+        state.best_loss = found.tempered if found else math.inf
+    elif not state.ended:
+        waited = state.horizon.progress(state.step) - state.horizon.progress(state.best_step)
+        state.ended = "early_stop" if waited > patience else ""
+
+
+def _end_early(state: State, stage: str) -> Steps[None]:
+    """Let half as many steps again be the last, where there is little left to learn."""
+    last = state.step + state.step // 2 + 1
+    if state.horizon.total > last:
+        state.most, state.horizon = last, state.horizon.moved(state.step, last)
+        why = f"{state.hits / state.seen:.1%} of the training pictures of epoch {len(state.epochs)} were told right"
+        yield Decision(f"{stage}.steps", state.horizon.total, f"{why}, at step {state.step}")
+
+
+def _hold_to_the_clock(state: State, pace: deque[tuple[float, int]], stage: str) -> Steps[None]:
+    """Let the horizon end when the time does, but for a tenth of the rest; `pace` holds (seconds left, step)."""
     (then, before), (seconds, step) = pace[0], pace[-1]
-    rate = (step - before) / (then - seconds)
-    total = min(most, step + max(1, int(rate * seconds)))
-    if abs(total - horizon.total) <= 0.02 * horizon.total + 0.1 * (horizon.total - step):
-        return horizon
-    yield Decision(f"{stage}.steps", total, f"{rate:.1f} steps a second and {seconds:.0f} s left, at step {step}")
-    return horizon.moved(step, total)
+    rate, horizon = (step - before) / (then - seconds), state.horizon
+    total = min(state.most, step + max(1, int(rate * seconds)))
+    if abs(total - horizon.total) > 0.02 * horizon.total + 0.1 * (horizon.total - step):
+        state.horizon = horizon.moved(step, total)
+        yield Decision(f"{stage}.steps", total, f"{rate:.1f} steps a second and {seconds:.0f} s left, at step {step}")
 
 
 @torch.no_grad()
@@ -207,7 +308,3 @@ def _blend(average: nn.Module, network: nn.Module, keep: float) -> None:
             mean.lerp_(now, 1.0 - keep)
         else:
             mean.copy_(now)
-
-
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}

@@ -6,6 +6,7 @@ Muon, by Keller Jordan and others (https://kellerjordan.github.io/posts/muon/, 2
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,16 @@ class Muon:
         for group in self._groups:
             for p in group.params:
                 p.grad = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the momentum of each parameter that has some, by its place."""
+        places = [p for group in self._groups for p in group.params]
+        return {str(place): self._past[p] for place, p in enumerate(places) if p in self._past}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state_dict` returned."""
+        places = [p for group in self._groups for p in group.params]
+        self._past = {places[int(place)]: value.clone() for place, value in state.items()}
 
     def forget(self) -> None:
         """Drop all momentum."""

@@ -19,7 +19,7 @@ from tellapart.learn.folds import make_folds
 from tellapart.learn.mirroring import mirroring
 from tellapart.learn.rungs import Fitted, FloatArray, Head, IntArray, OutOfFold, Pictures
 from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
-from tellapart.learn.torch_batches import Augment, Samples, decode_all
+from tellapart.learn.torch_batches import Augment, Samples, Varied, decode_all
 from tellapart.learn.torch_loop import Choices, Learned, logits_of
 from tellapart.learn.torch_networks import Network, export, shape_for
 from tellapart.learn.torch_task import Clock, Task, measured, seconds_to_finish, trained
@@ -88,11 +88,12 @@ def _prepared(
     why = "--image-size" if recipe.model.image_size else f"the median of the pictures' shorter sides is {shorter_px} px"
     yield Decision("scratch.image_size", size, why)
     channels, threads = (1 if grey else 3), torch.get_num_threads()
-    samples = []
+    samples, sources = [], []
     for pictures in (train, val):
         pixels = yield from decode_all(pictures.files, preprocess, channels, threads)
         rows = np.arange(len(pictures), dtype=np.int64)
-        samples.append(Samples(pixels, pictures.targets, picture_keys(pictures.digests), rows))
+        sources.append(Varied(pixels))
+        samples.append(Samples(sources[-1], pictures.targets, picture_keys(pictures.digests), rows))
     folds, held_out = _parts(train, len(val), recipe.seed)
     learned_from = samples[0].at(np.setdiff1d(samples[0].rows, held_out))
 
@@ -110,19 +111,16 @@ def _prepared(
     network = network.to(memory_format=torch.channels_last)
     batch_size = batch_size_for(len(learned_from))
     epochs = recipe.fit.epochs or epochs_for(len(learned_from))
+    augment = Augment(flip=flip, shift_px=max(1, round(size / 8)), cut_px=size * 5 // 16)
+    varied = dataclasses.replace(sources[0], augment=augment, fill=(mean * 255.0).round().to(torch.uint8))
     task = Task(
-        train=samples[0],
+        train=dataclasses.replace(samples[0], source=varied),
         val=samples[1],
         folds=folds,
         held_out=held_out,
         network=network,
-        fill=(mean * 255.0).round().to(torch.uint8),
-        choices=Choices(
-            seed=recipe.seed,
-            batch_size=batch_size,
-            augment=Augment(flip=flip, shift_px=max(1, round(size / 8)), cut_px=size * 5 // 16),
-            max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
-        ),
+        max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
+        choices=Choices(seed=recipe.seed, batch_size=batch_size),
         steps_a_second=0.0,
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
         threads=threads,
@@ -135,17 +133,17 @@ def _climbed(task: Task, left: Clock, num_later: int) -> Steps[Fitted]:
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
     fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
-    enough = task.choices.max_steps
+    enough = task.max_steps
     total = min(enough, fits)
     why = f"{enough:,} are enough for {len(task.learned_from):,} pictures; there is time for {fits:,}"
     yield Decision("scratch.steps", total, why)
 
     network, learned = yield from trained(
-        task, task.learned_from, task.val, total, _less(left, kept_back), "scratch", max_steps=enough
+        task, task.learned_from, task.val, total, _less(left, kept_back), "scratch", most=enough
     )
     interrupted = learned.ended == "interrupted"
     if len(task.held_out):
-        logits = yield from _deaf(logits_of(network, task.train.at(task.held_out), torch.float32, "predict"))
+        logits = yield from _deaf(logits_of(network, task.train.at(task.held_out), _exact(task.choices), "predict"))
         out_of_fold = OutOfFold(task.held_out, logits.numpy())
     elif interrupted:
         out_of_fold = OutOfFold(np.empty(0, np.int64), np.empty((0, task.network.shape.num_classes), np.float32))
@@ -231,10 +229,14 @@ def _out_of_fold(task: Task, learned: Learned, left: Clock) -> Steps[tuple[OutOf
             if interrupted or fitted.epochs[-1].lr > _FOLD_RATE:
                 break
             rows.append(unseen.rows)
-            logits.append((yield from logits_of(network, unseen, torch.float32, "predict")).numpy())
+            logits.append((yield from logits_of(network, unseen, _exact(task.choices), "predict")).numpy())
     except InterruptedRunError:
         interrupted = True
     return OutOfFold(np.concatenate(rows), np.concatenate(logits)), interrupted
+
+
+def _exact(choices: Choices) -> Choices:
+    return dataclasses.replace(choices, dtype=torch.float32)
 
 
 def _less(left: Clock, kept_back: float) -> Clock:

@@ -11,14 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tellapart.events import Decision, Progress, Steps
 from tellapart.images import Preprocess
 from tellapart.learn.rungs import IntArray
 from tellapart.learn.schedule import Horizon
 from tellapart.learn.torch_batches import Samples
-from tellapart.learn.torch_loop import Choices, Learned, fit
+from tellapart.learn.torch_loop import Choices, Learned, State, fit
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network
 
@@ -36,7 +35,7 @@ class Task:
     """Pictures, the network as it begins, every choice.
 
     `folds` int64 [N] is the fold of each training picture (-1: in none); `held_out` int64 are the training rows that
-    nothing learns from. One of the two is in use. `fill` uint8 [C] is the mean colour.
+    nothing learns from. One of the two is in use.
     """
 
     train: Samples
@@ -44,7 +43,7 @@ class Task:
     folds: IntArray
     held_out: IntArray
     network: Network
-    fill: Tensor
+    max_steps: int
     choices: Choices
     preprocess: Preprocess
     threads: int
@@ -62,14 +61,25 @@ class Task:
 
 
 def trained(
-    task: Task, train: Samples, val: Samples, total: int, left: Clock, stage: str, **changed: Any
+    task: Task,
+    train: Samples,
+    val: Samples,
+    total: int,
+    left: Clock,
+    stage: str,
+    most: int | None = None,
+    **changed: Any,
 ) -> Steps[tuple[Network, Learned]]:
-    """Train a copy of the task's network along a horizon of `total` steps; return it with its best weights."""
+    """Train a copy of the task's network along a horizon of `total` steps, which may grow to `most`; return it.
+
+    It has its best weights then.
+    """
     network = copy.deepcopy(task.network)
     scale = math.sqrt(task.choices.batch_size / 128)  # smaller batches are noisier, and noise adds up as its root
     optimizer = Muon(network, filter_lr=0.12 * scale, lr=0.1 * scale)
-    choices = dataclasses.replace(task.choices, **{"max_steps": total, **changed})
-    learned = yield from fit(network, optimizer, train, val, Horizon.of(total), choices, task.fill, left, stage)
+    choices = dataclasses.replace(task.choices, **changed)
+    state = State.of(network, optimizer, Horizon.of(total), most or total)
+    learned = yield from fit(state, train, val, choices, left, stage)
     network.load_state_dict(learned.state)
     return network.eval(), learned
 
@@ -82,7 +92,7 @@ def measured(task: Task, seconds: float) -> Steps[Task]:
     """
     rates = {(torch.float32, 1): (yield from _steps_a_second(task, torch.float32, 1))}
     dtype, threads = torch.float32, 1
-    if task.choices.max_steps / rates[dtype, threads] > min(_SHORT_SECONDS, seconds / 4.0):
+    if task.max_steps / rates[dtype, threads] > min(_SHORT_SECONDS, seconds / 4.0):
         rates[torch.bfloat16, 1] = yield from _steps_a_second(task, torch.bfloat16, 1)
         if rates[torch.bfloat16, 1] > 1.1 * rates[torch.float32, 1]:
             dtype = torch.bfloat16
@@ -121,7 +131,7 @@ def seconds_to_finish(task: Task, num_later: int = 0) -> float:
     `num_later` pictures (the test split's) have to be decoded as well.
     """
     rows = task.train.rows[:32]
-    pixels = next(task.train.pixels.batches([rows]))
+    pixels = next(task.train.source.batches([rows]))
     network = copy.deepcopy(task.network).eval()
     with torch.inference_mode():
         network(pixels)
