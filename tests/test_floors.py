@@ -17,15 +17,24 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # What may import torch, torchvision and timm. A new name here needs a reason.
 TORCH_FILES = {
+    "learn/torch_activations.py",
     "learn/torch_batches.py",
     "learn/torch_embed.py",
     "learn/torch_export.py",
+    "learn/torch_finetune.py",
+    "learn/torch_folds.py",
+    "learn/torch_heads.py",
     "learn/torch_loop.py",
     "learn/torch_muon.py",
     "learn/torch_networks.py",
     "learn/torch_optimizers.py",
+    "learn/torch_profile.py",
+    "learn/torch_rate.py",
     "learn/torch_scratch.py",
+    "learn/torch_stages.py",
     "learn/torch_task.py",
+    "learn/torch_tuned.py",
+    "learn/torch_tuning.py",
 }
 TORCH = {"torch", "torchvision", "timm", "huggingface_hub"}
 EXTRAS = {"onnx", "onnxscript", "sklearn", "pyarrow", "threadpoolctl"}

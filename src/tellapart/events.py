@@ -22,6 +22,7 @@ __all__ = [
     "EventLog",
     "Note",
     "Progress",
+    "RangeTest",
     "RungEnded",
     "StageBegan",
     "StageEnded",
@@ -79,6 +80,15 @@ class Epoch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class RangeTest:
+    """A few steps at rising learning rates: the mean loss, in nats, at each; `lr` is the peak rate that was chosen."""
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    lr: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RungEnded:
     """A rung of the ladder was climbed (or left out, with `skipped` saying why)."""
 
@@ -99,7 +109,7 @@ class Note:
     text: str
 
 
-Event: TypeAlias = StageBegan | StageEnded | Progress | Decision | Epoch | RungEnded | Note
+Event: TypeAlias = StageBegan | StageEnded | Progress | Decision | Epoch | RangeTest | RungEnded | Note
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
 

@@ -29,7 +29,7 @@ __all__ = [
     "parse_duration",
 ]
 
-Method = Literal["auto", "majority", "classical", "probe", "scratch"]
+Method = Literal["auto", "majority", "classical", "probe", "finetune", "scratch"]
 Effort = Literal["quick", "balanced", "best"]
 
 DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}
@@ -38,6 +38,9 @@ _EPOCHS = "For networks that are trained (the probe has none): passes over the p
 _NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
 _NEAR = "Keep pictures that are nearly the same in one split: unless a class is full of them (auto), always, or never."
 _PROFILES = "Bring colours to sRGB by the file's profile, or take them as stored."
+_TUNE = "Finetune: the head alone, the last stages, everything, or as much as there is time for."
+_SCHEDULE = "Finetune: warm-up, stable, decay, or a cosine after the warm-up."
+_BN_POLICY = "Finetune: batch norm that is tuned stays as it is, keeps its statistics, or is trained."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -107,6 +110,9 @@ class ModelOptions(_Section):
     method: Method = Field("auto", description="One rung of the ladder, or auto to climb it.")
     backbone: str | None = Field(None, description="A timm name, or local-dir:PATH.")
     image_size: int | None = Field(None, ge=8, le=1024, description="Side of the square the network sees, in pixels.")
+    tune: Literal["auto", "head", "last", "all"] = Field("auto", description=_TUNE)
+    head: Literal["linear", "mlp", "cosine"] = Field("linear", description="Finetune: what stands on the backbone.")
+    pooling: Literal["avg", "gem"] = Field("avg", description="Finetune: average, or generalised mean.")
 
 
 class FitOptions(_Section):
@@ -115,6 +121,9 @@ class FitOptions(_Section):
     effort: Effort = Field("balanced", description="How much to try: quick, balanced or best.")
     budget: Duration | None = Field(None, ge=5.0, description="Wall time of the whole command, such as 90s or 5m.")
     epochs: int | None = Field(None, ge=1, le=100_000, description=_EPOCHS)
+    lr: float | None = Field(None, gt=0.0, le=1.0, description="Finetune: the peak rate; a range test picks it.")
+    schedule: Literal["wsd", "cosine"] = Field("wsd", description=_SCHEDULE)
+    bn_policy: Literal["auto", "frozen", "eval_stats", "train"] = Field("auto", description=_BN_POLICY)
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where networks run.")
     threads: int | None = Field(None, ge=1, le=1024, description="Processor threads to use; all by default.")
     reference: bool = Field(True, description="Keep embeddings and thumbnails of training pictures in the bundle.")

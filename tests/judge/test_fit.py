@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tellapart.judge import Metrics, fit_words, metrics
+from tellapart.events import Epoch
+from tellapart.judge import Metrics, curve_words, fit_words, metrics
 
 
 def _right(hits: int, n: int) -> Metrics:
@@ -48,3 +49,21 @@ def test_noise_between_equal_splits_is_hardly_ever_called_overfitting() -> None:
     drawn = zip(rng.binomial(200, 0.9, 200), rng.binomial(50, 0.9, 200), strict=True)
     called = sum(fit_words(_right(a, 200), _right(b, 50), None).startswith("Overfitting:") for a, b in drawn)
     assert called <= 6
+
+
+def _curve(*passes: tuple[float, float, float]) -> list[Epoch]:
+    return [
+        Epoch(number, 10 * (number + 1), 0.1, loss, accuracy, val_loss, 0.5, 1.0)
+        for number, (loss, accuracy, val_loss) in enumerate(passes)
+    ]
+
+
+def test_curves_that_part_are_called_overfitting_and_curves_that_still_fall_underfitting() -> None:
+    parted = curve_words(_curve((1.0, 0.6, 0.9), (0.5, 0.8, 0.7), (0.1, 1.0, 0.9)))
+    assert parted.startswith("Overfitting in the curves: from pass 2 on")
+    for part in ("0.50 to 0.10", "0.70 to 0.90"):
+        assert part in parted
+    falling = curve_words(_curve((2.0, 0.3, 1.9), (1.5, 0.5, 1.4)))
+    assert falling.startswith("Underfitting in the curves: after 2 passes 50%")
+    assert curve_words(_curve((1.0, 0.6, 0.9), (0.2, 0.95, 0.5), (0.1, 1.0, 0.51))) == ""
+    assert curve_words(_curve((1.0, 0.6, 0.9))) == ""

@@ -29,8 +29,10 @@ def climbed(**changes: object) -> tuple[str, ...]:
     return plan(dataclasses.replace(FACTS, **changes)).climbed  # type: ignore[arg-type]
 
 
-def test_few_photos_with_weights_get_the_probe_alone() -> None:
-    assert climbed() == ("majority", "probe")
+def test_photos_with_weights_get_the_probe_and_then_its_backbone_tuned_unless_quick() -> None:
+    assert climbed() == climbed(effort="best") == ("majority", "probe", "finetune")
+    assert climbed(effort="quick") == ("majority", "probe")
+    assert climbed(can_train_networks=False) == ("majority", "probe")
 
 
 def test_a_run_without_weights_gets_a_network_of_its_own_and_says_why() -> None:
@@ -47,8 +49,10 @@ def test_without_weights_features_by_hand_come_first_and_alone_where_pictures_ar
 
 
 def test_many_pictures_or_tiny_ones_are_worth_a_network_of_their_own_beside_the_probe() -> None:
-    assert climbed(num_train=5_000) == ("majority", "probe", "scratch")
-    assert climbed(median_side_px=28) == ("majority", "classical", "probe", "scratch")
+    assert climbed(num_train=5_000, seconds_left=40.0) == ("majority", "probe", "scratch")
+    assert climbed(median_side_px=28, seconds_left=40.0) == ("majority", "classical", "probe", "scratch")
+    assert climbed(num_train=20_000) == ("majority", "probe", "finetune")
+    assert climbed(median_side_px=28, num_train=20_000)[-2:] == ("finetune", "scratch")
     assert climbed(num_train=5_000, effort="quick") == ("majority", "probe")
 
 
@@ -59,6 +63,7 @@ def test_what_cannot_end_in_time_is_not_begun() -> None:
 
 def test_a_method_asked_for_by_name_is_run_alone_or_refused_with_the_reason() -> None:
     assert climbed(method="scratch") == ("majority", "scratch")
+    assert climbed(method="finetune", effort="quick") == ("majority", "finetune")
     assert climbed(method="majority") == ("majority",)
     with pytest.raises(RecipeError, match=r"--method probe cannot be run: no weights here"):
         climbed(method="probe", weights=None, no_weights="no weights here")
@@ -88,7 +93,7 @@ def test_every_rung_is_climbed_or_left_out_with_a_reason(
         can_train_networks=torch,
     )
     chosen = plan(facts)
-    assert [rung.method for rung in chosen.rungs] == ["majority", "classical", "probe", "scratch"]
+    assert [rung.method for rung in chosen.rungs] == ["majority", "classical", "probe", "finetune", "scratch"]
     assert all(rung.why for rung in chosen.rungs)
     assert chosen == plan(facts)
     assert chosen.climbed[0] == "majority"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tellapart.cli.output import printable
-from tellapart.events import Decision, Epoch, Event, Note, Progress, RungEnded, StageBegan, StageEnded
+from tellapart.events import Decision, Epoch, Event, Note, Progress, RangeTest, RungEnded, StageBegan, StageEnded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +62,8 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
         case Epoch():
             val = "" if event.val_accuracy is None else f", validation {_share(event.val_accuracy)}"
             return f"epoch {event.epoch}  loss {event.train_loss:.3f}, training {_share(event.train_accuracy)}{val}"
+        case RangeTest():
+            return f"  range test: {len(event.lrs)} steps, peak rate {event.lr:.1e}"
         case RungEnded():
             if event.skipped is not None:
                 return f"{event.method}  left out: {event.skipped}"

@@ -5,7 +5,7 @@ from tellapart.judge.calibrate import fit_temperature, log_softmax
 from tellapart.judge.calibration_error import calibration_error
 from tellapart.judge.compare import Comparison, compare
 from tellapart.judge.conformal import conformal_mass
-from tellapart.judge.fit import fit_words
+from tellapart.judge.fit import curve_words, fit_words
 from tellapart.judge.forecast import Forecast, forecast
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.metrics import (
@@ -53,6 +53,7 @@ __all__ = [
     "compare_slices",
     "conformal_mass",
     "confusion",
+    "curve_words",
     "fit_temperature",
     "fit_words",
     "forecast",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tellapart.events import Epoch
 from tellapart.judge.intervals import difference_interval
 from tellapart.judge.metrics import Metrics
 
-__all__ = ["fit_words"]
+__all__ = ["curve_words", "fit_words"]
 
 # A gap that is real and at least this wide is called overfitting; below, it is what learning always leaves.
 WORTH_NAMING = 0.05
+# So much worse than at its best, the validation loss has turned.
+TURNED = 1.05
 # A model that is right on fewer of its own training pictures than this, beyond noise, has not learned them.
 LEARNED = 0.8
 
@@ -49,6 +54,31 @@ def fit_words(train: Metrics | None, val: Metrics | None, test: Metrics | None) 
     if low > 0.0:
         return f"No overfitting worth naming: {numbers}, a small difference of {_points(gap)}."
     return f"No overfitting: {numbers}, and the difference is within noise."
+
+
+def curve_words(epochs: Sequence[Epoch]) -> str:
+    """Return a sentence on what the curves of a fit say, or nothing where they say nothing in particular.
+
+    Overfitting: the validation loss ended at least 5 % above its best while the training loss went on falling.
+    Underfitting: the training pictures were not learned, and the validation loss was at its best in the last pass.
+    """
+    judged = [(epoch.val_loss, epoch) for epoch in epochs if epoch.val_loss is not None]
+    if len(judged) < 2:
+        return ""
+    best_loss, best = min(judged, key=lambda pair: pair[0])
+    last_loss, last = judged[-1]
+    if last_loss >= TURNED * best_loss and last.train_loss < best.train_loss:
+        return (
+            f"Overfitting in the curves: from pass {best.epoch + 1} on the training loss fell from "
+            f"{best.train_loss:.2f} to {last.train_loss:.2f} while that of validation rose from {best_loss:.2f} to "
+            f"{last_loss:.2f}; the weights of the best pass are kept. More pictures would help most."
+        )
+    if last.train_accuracy < LEARNED and best.epoch == last.epoch:
+        return (
+            f"Underfitting in the curves: after {len(judged)} passes {last.train_accuracy:.0%} of the training "
+            "pictures were told right, and validation was still getting better. A longer --budget would help."
+        )
+    return ""
 
 
 def _accuracy(split: Metrics | None) -> tuple[float, tuple[float, float]] | None:

@@ -66,7 +66,8 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         preprocess = yield from _preprocess(run, manifest)
         threads = run.recipe.fit.threads or default_threads()
         looked = yield from first_look(run, manifest, threads)
-        rungs = Rungs(run, manifest, pictures_of(manifest), preprocess, export, threads)
+        share = 0.5 if {"finetune", "scratch"} <= set(chosen.climbed) else 1.0
+        rungs = Rungs(run, manifest, pictures_of(manifest), preprocess, export, threads, share)
         climbed = yield from _best(run, rungs, chosen)
     finally:
         if export is not None:
@@ -109,7 +110,7 @@ def _scanned(run: Run) -> Steps[Manifest]:
 
 def _weights(run: Run) -> Steps[Weights | None]:
     """Find the backbone's weights, before the scan, so that they can be exported meanwhile."""
-    if run.recipe.model.method not in ("auto", "probe"):
+    if run.recipe.model.method not in ("auto", "probe", "finetune"):
         return None
     seconds = run.clock.left() / 2
     name = run.recipe.model.backbone or default_backbone(count_files(run.data), seconds)

@@ -13,6 +13,7 @@ __all__ = ["Facts", "Plan", "Rung", "plan"]
 # starting what it cannot end; how long a rung really takes is measured as it goes.
 _EXPORT_SECONDS = 15.0
 _PROBE_SECONDS = 3.0
+_FINETUNE_SECONDS = 45.0
 _SCRATCH_SECONDS = 20.0
 _CLASSICAL_SECONDS = 4.0
 _CLASSICAL_SECONDS_PER_PICTURE = 0.004
@@ -21,6 +22,8 @@ _CLASSICAL_SECONDS_PER_PICTURE = 0.004
 # the pictures are so small that a backbone made for photographs sees them only enlarged.
 _MANY_PICTURES = 2_000
 _SMALL_SIDE_PX = 64
+# Where a backbone is tuned, that takes small pictures in larger numbers: the time for it comes from the tuning.
+_MANY_BESIDE_TUNING = 10_000
 # Without pretrained weights, features made by hand beat a network of our own below so many pictures.
 _FEW_FOR_A_NETWORK = 300
 
@@ -66,7 +69,7 @@ class Plan:
 def plan(facts: Facts) -> Plan:
     """Return the plan. Raises RecipeError when a method was asked for by name and cannot be had."""
     mark = Rung("majority", True, "the mark that anything useful must beat")
-    rungs = (mark, _classical(facts), _probe(facts), _scratch(facts))
+    rungs = (mark, _classical(facts), _probe(facts), _finetune(facts), _scratch(facts))
     if facts.method == "auto":
         return Plan(rungs)
     for rung in rungs:
@@ -110,6 +113,20 @@ def _probe(facts: Facts) -> Rung:
     return Rung("probe", not short, short or f"pretrained weights of {facts.weights} are at hand")
 
 
+def _finetune(facts: Facts) -> Rung:
+    if facts.weights is None:
+        return Rung("finetune", False, facts.no_weights)
+    if not facts.can_train_networks:
+        return Rung("finetune", False, 'training a network needs the extra [train]: pip install "tellapart[train]"')
+    if facts.method == "finetune":
+        return Rung("finetune", True, "--method finetune was asked for")
+    if facts.effort == "quick":
+        return Rung("finetune", False, "--effort quick ends with the probe where there are pretrained weights")
+    if short := _too_short(facts, _FINETUNE_SECONDS):
+        return Rung("finetune", False, short)
+    return Rung("finetune", True, f"{facts.weights} may be tuned further in the time that is left")
+
+
 def _scratch(facts: Facts) -> Rung:
     if not facts.can_train_networks:
         return Rung("scratch", False, 'training a network needs the extra [train]: pip install "tellapart[train]"')
@@ -124,6 +141,10 @@ def _scratch(facts: Facts) -> Rung:
         return Rung("scratch", True, "there are no pretrained weights to start from")
     if facts.effort == "quick":
         return Rung("scratch", False, "--effort quick ends with the probe where there are pretrained weights")
+    if _finetune(facts).climb:
+        if facts.num_train < _MANY_BESIDE_TUNING or facts.median_side_px > _SMALL_SIDE_PX:
+            return Rung("scratch", False, "tuning a pretrained backbone is worth more of the time")
+        return Rung("scratch", True, f"{facts.num_train:,} small pictures may be enough for a network of our own")
     if facts.num_train >= _MANY_PICTURES:
         return Rung("scratch", True, f"{facts.num_train:,} training pictures may be enough for a network of our own")
     if facts.median_side_px <= _SMALL_SIDE_PX:

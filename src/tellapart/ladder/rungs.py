@@ -57,7 +57,11 @@ class LookedAt:
 
 @dataclasses.dataclass(frozen=True)
 class Rungs:
-    """What the rungs share: the run, its pictures, how they become square, the backbone on its way."""
+    """What the rungs share: the run, its pictures, how they become square, the backbone on its way.
+
+    `share_of_tuning` is the part of the time left that `finetune` may take. `probes` are those that were fitted, by
+    backbone (None: the run's own), since `finetune` begins with one.
+    """
 
     run: Run
     manifest: Manifest
@@ -65,14 +69,18 @@ class Rungs:
     preprocess: Preprocess
     export: Export | None
     threads: int
+    share_of_tuning: float = 1.0
+    probes: dict[str | None, tuple[LookedAt, Fitted]] = dataclasses.field(default_factory=dict)
 
     def climb(self, method: str, backbone: str | None = None) -> Steps[Made]:
-        """Climb one rung, the probe with another `backbone` where one is named.
+        """Climb one rung, the probe and its tuning with another `backbone` where one is named.
 
         Raises OutOfTimeError and InterruptedRunError as they are thrown in.
         """
         if method == "probe":
             return self._probe(backbone)
+        if method == "finetune":
+            return self._finetune(backbone)
         return {"majority": self._majority, "classical": self._classical, "scratch": self._scratch}[method]()
 
     def _all(self) -> dict[Split, IntArray]:
@@ -153,6 +161,28 @@ class Rungs:
             self._left,
             self.threads,
             seen.ready,
+        )
+        self.probes[backbone] = seen, fitted
+        return Made(fitted, seen.rows, seen.seconds_per_picture)
+
+    def _finetune(self, backbone: str | None) -> Steps[Made]:
+        from tellapart.learn.torch_finetune import finetune
+
+        if backbone not in self.probes:
+            yield from self._probe(backbone)
+        seen, begun = self.probes[backbone]
+        kept_back = (1.0 - self.share_of_tuning) * max(0.0, self._left())
+        fitted = yield from finetune(
+            begun,
+            seen.graph.folder,
+            self.pictures["train"].take(seen.rows["train"]),
+            self.pictures["val"].take(seen.rows["val"]),
+            len(self.manifest.classes),
+            self.run.recipe,
+            self.run.cache,
+            lambda: self._left() - kept_back,
+            self.threads,
+            num_later=len(seen.rows["test"]),
         )
         return Made(fitted, seen.rows, seen.seconds_per_picture)
 

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from tellapart.events import Decision, Steps
 from tellapart.learn.rungs import IntArray
 
-__all__ = ["Mirroring", "mirroring"]
+__all__ = ["Mirroring", "mirrored", "mirroring"]
 
 _SIDE = 12  # pixels: pictures are averaged down to this many a side
 _CELLS = 4  # gradient histograms in this many cells a side
@@ -67,6 +68,16 @@ def mirroring(pixels: NDArray[np.uint8], targets: IntArray) -> Mirroring:
     error = float(lost.std() / np.sqrt(len(lost)))
     helps = float(lost.mean()) <= _TOLERANCE + 2.0 * error
     return Mirroring(helps, len(ask), float(plain.mean()), float(mirrored.mean()))
+
+
+def mirrored(wish: str, pixels: NDArray[np.uint8], targets: IntArray, name: str) -> Steps[bool]:
+    """Return whether training pictures are mirrored: as `wish` says (`on`, `off`), or as `mirroring` finds (`auto`)."""
+    if wish != "auto":
+        yield Decision(name, wish == "on", "--flip")
+        return wish == "on"
+    found = mirroring(pixels, targets)
+    yield Decision(name, found.helps, found.words)
+    return found.helps
 
 
 def _features(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

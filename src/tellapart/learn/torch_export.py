@@ -20,7 +20,7 @@ from tellapart import files
 from tellapart.errors import RecipeError, TellapartError
 from tellapart.learn.fold import folded
 
-__all__ = ["Trunk", "export", "export_folder", "fetch", "import_timm", "load_trunk", "stripped"]
+__all__ = ["Trunk", "export", "export_folder", "fetch", "import_timm", "load_trunk", "stripped", "traced"]
 
 _TOLERANCE = 1e-4
 _OPSET_TRACED = 17
@@ -99,18 +99,20 @@ class Trunk(nn.Module):
         return embedding, features.permute(0, 3, 1, 2) if self.channels_last else features
 
 
-def load_trunk(folder: Path, image_size: int) -> Trunk:
+def load_trunk(folder: Path, image_size: int, **options: float) -> Trunk:
     """Return the trunk of a timm weights folder, ready to run at `image_size` px, in evaluation mode.
 
-    Raises RecipeError: `bad_weights` when timm cannot take the folder, `bad_image_size` when the network cannot take
-    that size.
+    `options` are those of the network, such as `drop_path_rate`. Raises RecipeError: `bad_weights` when timm cannot
+    take the folder, `bad_image_size` when the network cannot take that size; TypeError for an option it does not know.
     """
     timm = import_timm()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+            model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, **options)
         except Exception as error:
+            if options and isinstance(error, TypeError):
+                raise
             raise RecipeError(
                 "bad_weights",
                 f"timm cannot load the backbone in {folder} ({type(error).__name__}: {_first_line(error)}).",
@@ -119,7 +121,9 @@ def load_trunk(folder: Path, image_size: int) -> Trunk:
         if image_size != model.pretrained_cfg["input_size"][-1]:
             # Networks of tokens are built for one size: timm then adapts their position embeddings, once and for all.
             with contextlib.suppress(TypeError):
-                model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=image_size)
+                model = timm.create_model(
+                    f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=image_size, **options
+                )
         try:
             return _shaped(model, image_size)
         except Exception as error:
@@ -190,16 +194,21 @@ def _names(trunk: Trunk) -> list[str]:
 
 
 def _traced(trunk: Trunk, image_size: int) -> bytes:
+    return traced(trunk, image_size, _names(trunk))
+
+
+def traced(network: nn.Module, image_size: int, outputs: list[str]) -> bytes:
+    """Return the ONNX graph of a network of pictures uint8 [N, S, S, 3], by the tracing exporter, unchecked."""
     file = io.BytesIO()
     with _quiet():  # it prints the whole graph when it fails
         torch.onnx.export(
-            trunk,
+            network,
             (_pictures(2, image_size),),
             file,  # type: ignore[arg-type]
             dynamo=False,
             input_names=["image"],
-            output_names=_names(trunk),
-            dynamic_axes={name: {0: "N"} for name in ["image", *_names(trunk)]},
+            output_names=outputs,
+            dynamic_axes={name: {0: "N"} for name in ["image", *outputs]},
             opset_version=_OPSET_TRACED,
             do_constant_folding=True,
             verbose=False,

@@ -25,7 +25,7 @@ from tellapart.learn.torch_optimizers import Optimizer
 __all__ = ["Choices", "Learned", "State", "Validation", "copied", "fit", "logits_of", "one_step", "validated"]
 
 _FALLS = 2  # how often a fit may fall back to its best weights before it is given up
-_EXPLODED = 4.0  # times the loss of a guess among all classes: what is above has exploded
+_EXPLODED = 4.0  # times the loss of the first batch, or one nat where that is less: what is above has exploded
 _EVALUATE = 256  # pictures at a time
 _CHECKS = 20  # how often in a fit the horizon is held against the clock
 _CHECK_SECONDS = 0.5  # and not more often than that
@@ -65,10 +65,11 @@ class Choices:
 class State:
     """All that a fit changes. Between two steps it is whole: saved then and put back, the fit goes on to the same bits.
 
-    `most` is how many steps the horizon may have at the most. `batch` batches of the present epoch are done, with
-    `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far. `best` holds the best weights, of
-    `best_step`, with the validation loss `best_loss`; `falls` counts how often the fit fell back to them. `ended` says
-    why it ended: `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is empty.
+    `most` is how many steps the horizon may have at the most. A loss above `ceiling` has exploded. `batch` batches of
+    the present epoch are done, with `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far.
+    `best` holds the best weights, of `best_step`, with the validation loss `best_loss`; `falls` counts how often the
+    fit fell back to them. `ended` says why it ended: `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is
+    empty.
     """
 
     network: nn.Module
@@ -79,6 +80,7 @@ class State:
     most: int
     step: int = 0
     falls: int = 0
+    ceiling: float = math.inf
     batch: int = 0
     loss: float = 0.0
     hits: int = 0
@@ -142,11 +144,15 @@ def fit(
                 rate = learning_rate(
                     state.horizon.progress(state.step), choices.warmup, choices.stable, choices.decay
                 ) / (3**state.falls)
-                loss, hits = one_step(state.network, state.optimizer, inputs, targets, rate, state.step, choices)
+                loss, hits = one_step(
+                    state.network, state.optimizer, inputs, targets, rate, state.step, choices, state.ceiling
+                )
                 state.loss += loss * len(targets)
                 sound = math.isfinite(loss)
                 if not sound:
                     break
+                if math.isinf(state.ceiling):
+                    state.ceiling = _EXPLODED * max(1.0, loss)
                 state.step, state.batch, state.lr = state.step + 1, state.batch + 1, rate
                 _blend(state.average, state.network, min(choices.average, state.step / (state.step + 10)))
                 state.hits, state.seen = state.hits + hits, state.seen + len(targets)
@@ -188,11 +194,12 @@ def one_step(
     rate: float,
     step: int,
     choices: Choices,
+    ceiling: float = math.inf,
 ) -> tuple[float, int]:
     """Take one step on a batch; return its mean loss in nats (without smoothing or weights) and the number right.
 
-    The loss comes back infinite, and nothing is stepped, where it is not finite or has exploded. What the network draws
-    (dropout) is a function of (seed, step).
+    The loss comes back infinite, and nothing is stepped, where it is not finite or is above `ceiling`. What the network
+    draws (dropout) is a function of (seed, step).
     """
     optimizer.zero_grad()
     loss, hits, weights = 0.0, 0, choices.class_weights
@@ -205,7 +212,7 @@ def one_step(
             part = functional.cross_entropy(logits, y, weights, label_smoothing=choices.label_smoothing)
             plain = functional.cross_entropy(logits.detach(), y, reduction="sum")
             loss += float(plain) / len(targets)
-            if not loss <= _EXPLODED * max(1.0, math.log(logits.shape[1])):
+            if not (math.isfinite(loss) and loss <= ceiling):
                 return math.inf, 0
             (part * (len(y) / len(targets))).backward()  # type: ignore[no-untyped-call]
             hits += int((logits.argmax(1) == y).sum())

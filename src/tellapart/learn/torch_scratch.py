@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
 from collections.abc import Iterator
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Epoch, Progress, Steps, follow
+from tellapart.events import Decision, Progress, Steps
 from tellapart.images import Preprocess, at_least_for, default_threads, map_ordered
 from tellapart.learn.draws import bits, picture_keys
-from tellapart.learn.folds import make_folds
-from tellapart.learn.mirroring import mirroring
-from tellapart.learn.rungs import Fitted, FloatArray, Head, IntArray, OutOfFold, Pictures
+from tellapart.learn.mirroring import mirrored
+from tellapart.learn.rungs import Fitted, FloatArray, Head, OutOfFold, Pictures
 from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
 from tellapart.learn.torch_batches import Augment, Samples, Varied, decode_all
+from tellapart.learn.torch_folds import deaf, out_of_fold, parts
 from tellapart.learn.torch_loop import Choices, Learned, logits_of
+from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network, export, shape_for
-from tellapart.learn.torch_task import Clock, Task, measured, seconds_to_finish, trained
+from tellapart.learn.torch_task import Clock, Task, less, measured, seconds_to_finish, trained
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
 __all__ = ["scratch"]
 
-_ENOUGH_VAL = 500  # validation pictures; with as many, a slice of the training pictures is enough to calibrate on
-_MAX_SLICE = 1000
-_FOLDS = 3
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
-_FOLD_LEAST = 0.6  # of the steps that a fold's fit should have, to count as a model of the same kind
-_FOLD_RATE = 0.1  # of the highest rate: a fold's fit that ends above it was cut short, and does not count
 _SAMPLE = 1000  # pictures, for the mean colour, the whitening and the question of mirroring
-
-T = TypeVar("T")
 
 
 def scratch(
@@ -82,7 +76,7 @@ def _prepared(
     left: Clock,
     shorter_px: int,
     grey: bool,
-) -> Steps[Task]:
+) -> Steps[Task[Network]]:
     size = recipe.model.image_size or image_size_for(shorter_px, len(train), left())
     preprocess = dataclasses.replace(preprocess, image_size=size, at_least_px=at_least_for(size))
     why = "--image-size" if recipe.model.image_size else f"the median of the pictures' shorter sides is {shorter_px} px"
@@ -94,13 +88,13 @@ def _prepared(
         rows = np.arange(len(pictures), dtype=np.int64)
         sources.append(Varied(pixels))
         samples.append(Samples(sources[-1], pictures.targets, picture_keys(pictures.digests), rows))
-    folds, held_out = _parts(train, len(val), recipe.seed)
+    folds, held_out = parts(train, len(val), recipe.seed)
     learned_from = samples[0].at(np.setdiff1d(samples[0].rows, held_out))
 
     drawn = np.argsort(bits(recipe.seed, 0, learned_from.keys[learned_from.rows], purpose=100), kind="stable")
     seen = learned_from.at(learned_from.rows[drawn[:_SAMPLE]])
     sample = torch.cat([pixels for pixels, _ in seen.in_order(256)])
-    flip = yield from _flip(recipe, sample, train.targets[seen.rows])
+    flip = yield from mirrored(recipe.augment.flip, sample.numpy(), train.targets[seen.rows], "scratch.flip")
     mean, std = _colours(sample)
     mean_rgb, std_rgb = (tuple(value.expand(3).tolist()) for value in (mean, std))
 
@@ -113,22 +107,25 @@ def _prepared(
     epochs = recipe.fit.epochs or epochs_for(len(learned_from))
     augment = Augment(flip=flip, shift_px=max(1, round(size / 8)), cut_px=size * 5 // 16)
     varied = dataclasses.replace(sources[0], augment=augment, fill=(mean * 255.0).round().to(torch.uint8))
+    scale = math.sqrt(batch_size / 128)  # smaller batches are noisier, and noise adds up as its root
     task = Task(
+        name="scratch",
         train=dataclasses.replace(samples[0], source=varied),
         val=samples[1],
         folds=folds,
         held_out=held_out,
-        network=network,
+        num_classes=num_classes,
+        start=lambda _: copy.deepcopy(network),
+        optimizer=lambda made: Muon(made, filter_lr=0.12 * scale, lr=0.1 * scale),
         max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
         choices=Choices(seed=recipe.seed, batch_size=batch_size),
-        steps_a_second=0.0,
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
         threads=threads,
     )
     return (yield from measured(task, left()))
 
 
-def _climbed(task: Task, left: Clock, num_later: int) -> Steps[Fitted]:
+def _climbed(task: Task[Network], left: Clock, num_later: int) -> Steps[Fitted]:
     reserve = seconds_to_finish(task, num_later)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
@@ -139,22 +136,22 @@ def _climbed(task: Task, left: Clock, num_later: int) -> Steps[Fitted]:
     yield Decision("scratch.steps", total, why)
 
     network, learned = yield from trained(
-        task, task.learned_from, task.val, total, _less(left, kept_back), "scratch", most=enough
+        task, task.learned_from, task.val, total, less(left, kept_back), "scratch", most=enough
     )
     interrupted = learned.ended == "interrupted"
     if len(task.held_out):
-        logits = yield from _deaf(logits_of(network, task.train.at(task.held_out), _exact(task.choices), "predict"))
+        logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
         out_of_fold = OutOfFold(task.held_out, logits.numpy())
     elif interrupted:
-        out_of_fold = OutOfFold(np.empty(0, np.int64), np.empty((0, task.network.shape.num_classes), np.float32))
+        out_of_fold = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
-        out_of_fold, interrupted = yield from _out_of_fold(task, learned, _less(left, reserve))
+        out_of_fold, interrupted = yield from _out_of_fold(task, learned, less(left, reserve))
 
     trunk = export(network)
     width = network.head.in_features
     embeddings = {
-        "train": (yield from _deaf(_embedded(trunk, task.train, width, task.threads))),
-        "val": (yield from _deaf(_embedded(trunk, task.val, width, task.threads))),
+        "train": (yield from deaf(_embedded(trunk, task.train, width, task.threads))),
+        "val": (yield from deaf(_embedded(trunk, task.val, width, task.threads))),
     }
     return Fitted(
         method="scratch",
@@ -175,15 +172,6 @@ def _climbed(task: Task, left: Clock, num_later: int) -> Steps[Fitted]:
     )
 
 
-def _parts(train: Pictures, num_val: int, seed: int) -> tuple[IntArray, IntArray]:
-    """Return (the fold of each training picture, the rows held out): one of the two is in use, the other empty."""
-    none = np.full(len(train), -1, dtype=np.int64)
-    if num_val < _ENOUGH_VAL:
-        return make_folds(train.targets, train.groups, _FOLDS, seed), np.empty(0, np.int64)
-    slices = max(10, -(-len(train) // _MAX_SLICE))
-    return none, np.flatnonzero(make_folds(train.targets, train.groups, slices, seed) == 0).astype(np.int64)
-
-
 def _colours(sample: Tensor) -> tuple[Tensor, Tensor]:
     """Return (mean, standard deviation), float [C], of `pixels / 255` over uint8 [N, S, S, C]."""
     total = torch.zeros(2, sample.shape[-1], dtype=torch.float64)
@@ -194,53 +182,14 @@ def _colours(sample: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), (square - mean.square()).clamp(min=1e-4).sqrt().float()
 
 
-def _flip(recipe: Recipe, sample: Tensor, targets: IntArray) -> Steps[bool]:
-    if recipe.augment.flip != "auto":
-        yield Decision("scratch.flip", recipe.augment.flip == "on", "--flip")
-        return recipe.augment.flip == "on"
-    found = mirroring(sample.numpy(), targets)
-    yield Decision("scratch.flip", found.helps, found.words)
-    return found.helps
+def _out_of_fold(task: Task[Network], learned: Learned, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
+    def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Network, Learned]]:
+        return trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
 
+    def predicted(network: Network, unseen: Samples) -> Steps[Tensor]:
+        return logits_of(network, unseen, task.exact, "predict")
 
-def _out_of_fold(task: Task, learned: Learned, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
-    """Return the logits of models of the folds, each for what it did not see, and whether that was interrupted.
-
-    They are trained for as many steps as led to the best of the main fit, with no look at what they did not see.
-    """
-    rows = [np.empty(0, np.int64)]
-    logits = [np.empty((0, task.network.shape.num_classes), np.float32)]
-    num_folds, interrupted = int(task.folds.max()) + 1, False
-    steps_a_second = learned.epochs[-1].step / max(1e-3, sum(epoch.seconds for epoch in learned.epochs))
-    try:
-        for fold in range(num_folds):
-            seen, unseen = (task.train.at(np.flatnonzero(part)) for part in (task.folds != fold, task.folds == fold))
-            wanted = max(1, round(learned.best_step * len(seen) / len(task.train)))
-            fits = int(0.9 * steps_a_second * left())
-            ahead = min(num_folds - fold, int(fits / (_FOLD_LEAST * wanted)))
-            if ahead < 1:
-                yield Decision("scratch.folds", fold, f"there is no time for the others of {num_folds}")
-                break
-            total, until = min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)
-            clock, stage = _less(left, until), f"scratch.fold{fold + 1}"
-            fold_fit = trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
-            network, fitted = yield from _without_epochs(fold_fit)
-            interrupted = fitted.ended == "interrupted"
-            if interrupted or fitted.epochs[-1].lr > _FOLD_RATE:
-                break
-            rows.append(unseen.rows)
-            logits.append((yield from logits_of(network, unseen, _exact(task.choices), "predict")).numpy())
-    except InterruptedRunError:
-        interrupted = True
-    return OutOfFold(np.concatenate(rows), np.concatenate(logits)), interrupted
-
-
-def _exact(choices: Choices) -> Choices:
-    return dataclasses.replace(choices, dtype=torch.float32)
-
-
-def _less(left: Clock, kept_back: float) -> Clock:
-    return lambda: left() - kept_back
+    return out_of_fold(task.train, task.folds, task.num_classes, learned, fitted, predicted, left, "scratch")
 
 
 def _embedded(trunk: bytes, samples: Samples, width: int, threads: int) -> Steps[FloatArray]:
@@ -258,27 +207,3 @@ def _embedded(trunk: bytes, samples: Samples, width: int, threads: int) -> Steps
         if len(found) % 64 == 0 or len(found) == len(samples):
             yield Progress("embed", len(found), len(samples))
     return np.stack(found) if found else np.empty((0, width), np.float32)
-
-
-def _without_epochs(steps: Steps[T]) -> Steps[T]:
-    """Pass on what `steps` yields but for its epochs, which are not those of the network that ships."""
-    event = next(steps)
-    try:
-        while True:
-            if isinstance(event, Epoch):
-                event = next(steps)
-                continue
-            try:
-                yield event
-            except InterruptedRunError as error:
-                event = steps.throw(error)
-            else:
-                event = next(steps)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-def _deaf(steps: Steps[T]) -> Steps[T]:
-    """Pass on what `steps` yields and let an interruption go by: what is begun here is ended in a moment."""
-    return (yield from follow(steps, lambda _: None, deaf=True))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import math
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from tellapart.events import Decision, Progress, Steps
 from tellapart.images import Preprocess
@@ -18,10 +17,9 @@ from tellapart.learn.rungs import IntArray
 from tellapart.learn.schedule import Horizon
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_loop import Choices, Learned, State, fit
-from tellapart.learn.torch_muon import Muon
-from tellapart.learn.torch_networks import Network
+from tellapart.learn.torch_optimizers import Optimizer
 
-__all__ = ["Clock", "Task", "measured", "seconds_to_finish", "trained"]
+__all__ = ["Clock", "Task", "less", "measured", "seconds_to_finish", "trained"]
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -30,24 +28,31 @@ _TRIAL_STEPS = 4
 _TRIAL_SECONDS = 1.2
 
 
+N = TypeVar("N", bound=nn.Module)
+
+
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Task(Generic[N]):
     """Pictures, the network as it begins, every choice.
 
-    `folds` int64 [N] is the fold of each training picture (-1: in none); `held_out` int64 are the training rows that
-    nothing learns from. One of the two is in use.
+    `start` returns a network before its first step, to be trained on the training rows it is given; `optimizer` makes
+    one for it. `folds` int64 [N] is the fold of each training picture (-1: in none); `held_out` int64 are the training
+    rows that nothing learns from. One of the two is in use. `name` begins the names of stages and decisions.
     """
 
+    name: str
     train: Samples
     val: Samples
     folds: IntArray
     held_out: IntArray
-    network: Network
+    num_classes: int
+    start: Callable[[IntArray], N]
+    optimizer: Callable[[N], Optimizer]
     max_steps: int
     choices: Choices
     preprocess: Preprocess
     threads: int
-    steps_a_second: float
+    steps_a_second: float = 0.0
 
     @property
     def learned_from(self) -> Samples:
@@ -59,9 +64,14 @@ class Task:
         """No pictures to validate on."""
         return self.val.at(np.empty(0, np.int64))
 
+    @property
+    def exact(self) -> Choices:
+        """The choices, in full precision."""
+        return dataclasses.replace(self.choices, dtype=torch.float32)
+
 
 def trained(
-    task: Task,
+    task: Task[N],
     train: Samples,
     val: Samples,
     total: int,
@@ -69,23 +79,22 @@ def trained(
     stage: str,
     most: int | None = None,
     **changed: Any,
-) -> Steps[tuple[Network, Learned]]:
-    """Train a copy of the task's network along a horizon of `total` steps, which may grow to `most`; return it.
+) -> Steps[tuple[N, Learned]]:
+    """Train the task's network along a horizon of `total` steps, which may grow to `most`; return it.
 
     It has its best weights then.
     """
-    network = copy.deepcopy(task.network)
-    scale = math.sqrt(task.choices.batch_size / 128)  # smaller batches are noisier, and noise adds up as its root
-    optimizer = Muon(network, filter_lr=0.12 * scale, lr=0.1 * scale)
+    network = task.start(train.rows)
     choices = dataclasses.replace(task.choices, **changed)
-    state = State.of(network, optimizer, Horizon.of(total), most or total)
+    state = State.of(network, task.optimizer(network), Horizon.of(total), most or total)
     learned = yield from fit(state, train, val, choices, left, stage)
     network.load_state_dict(learned.state)
-    return network.eval(), learned
+    network.eval()
+    return network, learned
 
 
-def measured(task: Task, seconds: float) -> Steps[Task]:
-    """Return the task with the precision and the number of threads that train fastest, found by steps of a copy.
+def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
+    """Return the task with the precision and the number of threads that train fastest, found by a few steps.
 
     A small network may be slower on many threads than on one, above all where other programs want them too. Where one
     thread is fast enough in full precision (`seconds` are left), it is taken, so that the result is the same each time.
@@ -101,17 +110,18 @@ def measured(task: Task, seconds: float) -> Steps[Task]:
             threads = max((1, task.threads), key=lambda count: rates[dtype, count])
     size = task.choices.batch_size
     said = [f"{str(way[0])[6:]} on {way[1]}: {size * rate:,.0f} pictures/s" for way, rate in rates.items()]
-    yield Decision("scratch.precision", str(dtype)[6:], ", ".join(said))
-    yield Decision("scratch.threads", threads, f"of {task.threads}, by the same measurement")
+    yield Decision(f"{task.name}.precision", str(dtype)[6:], ", ".join(said))
+    yield Decision(f"{task.name}.threads", threads, f"of {task.threads}, by the same measurement")
     torch.set_num_threads(threads)
     choices = dataclasses.replace(task.choices, dtype=dtype)
     return dataclasses.replace(task, choices=choices, steps_a_second=rates[dtype, threads])
 
 
-def _steps_a_second(task: Task, dtype: torch.dtype, threads: int) -> Steps[float]:
+def _steps_a_second(task: Task[N], dtype: torch.dtype, threads: int) -> Steps[float]:
     torch.set_num_threads(threads)
     ticks = [time.perf_counter()]
-    trial = trained(task, task.learned_from, task.nothing, 1000, lambda: 1e9, "scratch.measure", dtype=dtype)
+    name = f"{task.name}.measure"
+    trial = trained(task, task.learned_from, task.nothing, 1000, lambda: 1e9, name, dtype=dtype)
     for event in trial:
         if not isinstance(event, Progress):
             continue  # an epoch's end, where there are few pictures
@@ -125,17 +135,22 @@ def _steps_a_second(task: Task, dtype: torch.dtype, threads: int) -> Steps[float
     return 1.0 / float(np.median(between[1:] if len(between) > 1 else between))  # the first step warms up
 
 
-def seconds_to_finish(task: Task, num_later: int = 0) -> float:
+def seconds_to_finish(task: Task[N], num_later: int = 0) -> float:
     """Return about how long it takes to export the network and to embed all pictures, from a look at a few.
 
     `num_later` pictures (the test split's) have to be decoded as well.
     """
     rows = task.train.rows[:32]
     pixels = next(task.train.source.batches([rows]))
-    network = copy.deepcopy(task.network).eval()
+    network = task.start(task.train.rows).eval()
     with torch.inference_mode():
         network(pixels)
         began = time.perf_counter()
         network(pixels)
         each = (time.perf_counter() - began) / len(rows)
     return 2.0 + 2.0 * each * (len(task.train) + len(task.val)) + (3.0 * each + 0.0005) * num_later
+
+
+def less(left: Clock, kept_back: float) -> Clock:
+    """Return a clock that runs out `kept_back` seconds earlier."""
+    return lambda: left() - kept_back

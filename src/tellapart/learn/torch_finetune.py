@@ -1,0 +1,187 @@
+"""The rung `finetune`: the probe's head first, then as much of the backbone as the time allows, trained further."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tellapart import judge
+from tellapart.errors import InterruptedRunError
+from tellapart.events import Decision, Steps
+from tellapart.learn.cuts import Cut
+from tellapart.learn.embed import embed, measure_rate
+from tellapart.learn.memory import keep_large_blocks
+from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures
+from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_export import export
+from tellapart.learn.torch_folds import deaf, out_of_fold
+from tellapart.learn.torch_heads import shipped
+from tellapart.learn.torch_loop import Learned, copied, logits_of, validated
+from tellapart.learn.torch_rate import peak_rate
+from tellapart.learn.torch_task import Clock, Task, less, trained
+from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
+from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, loaded, prepared
+from tellapart.recipe import Recipe
+
+__all__ = ["finetune"]
+
+_MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
+_BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_REESTIMATE = 20  # batches
+_EXPORT_SECONDS, _MARGIN = 6.0, 1.3
+_SOON = 4.0  # seconds in which an interrupted run still ships what it has
+
+
+def finetune(
+    probe: Fitted,
+    folder: Path,
+    train: Pictures,
+    val: Pictures,
+    num_classes: int,
+    recipe: Recipe,
+    cache: Path,
+    left: Clock,
+    threads: int,
+    num_later: int = 0,
+) -> Steps[Fitted]:
+    """Tune the backbone of `probe`, whose weights lie in `folder`, on `train`, within `left()` seconds of wall time.
+
+    `train` and `val` are the pictures that the probe saw, in the same order. The stages below a cut stay as they are:
+    they run once for each picture and a few views of it, and what they give is cached. The head starts as the probe's,
+    fitted anew where pictures are left out. `num_later` pictures will be embedded afterwards, which takes time too.
+
+    Out-of-fold logits are as `scratch` has them: from a slice that is held out where there are 500 validation pictures
+    or more, else from models of three folds, as many as there is time for.
+    Raises OutOfTimeError where not even the head could be tuned in the time; InterruptedRunError where what there is
+    by then cannot be shipped at once; DataError, TellapartError (`diverged`, `export_failed`).
+    """
+    before = torch.get_num_threads()
+    keep_large_blocks()
+    torch.set_num_threads(threads)
+    try:
+        cost = yield from measure_rate(probe.trunk, probe.preprocess, train.files[:8], threads)
+        ground = Ground(
+            loaded(folder, probe.preprocess.image_size),
+            probe,
+            folder,
+            train,
+            val,
+            num_classes,
+            recipe,
+            cache,
+            threads,
+            cost,
+        )
+        reserve = _EXPORT_SECONDS + _MARGIN * cost * (len(train) + len(val) + num_later)
+        task, cut = yield from prepared(ground, less(left, reserve))
+        return (yield from _climbed(ground, task, cut, left, reserve))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _blend(task: Task[Tuned], network: Tuned, rows: IntArray) -> Steps[float]:
+    """Leave `network` at the mix of where it started and where it ended that validation finds best; return its share.
+
+    Without validation pictures it stays where it ended.
+    """
+    start, end = copied(task.start(rows)), copied(network)
+    losses: dict[float, float] = {}
+    for share in _BLENDS if len(task.val) else ():
+        _mix(task, network, start, end, share, rows)
+        found = yield from validated(network, task.val, task.exact, "finetune.blend")
+        losses[share] = found.tempered if found is not None else 0.0
+    best = min(losses, key=lambda share: (losses[share], -share)) if losses else 1.0
+    _mix(task, network, start, end, best, rows)
+    said = ", ".join(f"{share:g}: {loss:.3f}" for share, loss in losses.items())
+    words = f"validation loss by share of the tuned weights, {said}" if said else "there are no validation pictures"
+    yield Decision("finetune.blend", best, words)
+    return best
+
+
+def _mix(
+    task: Task[Tuned],
+    network: Tuned,
+    start: dict[str, Tensor],
+    end: dict[str, Tensor],
+    share: float,
+    rows: IntArray,
+) -> None:
+    blended(network, start, end, share)
+    if share > 0.0:
+        batches = task.train.at(rows).epoch(task.choices.batch_size, task.choices.seed, 0)
+        reestimated(network, (inputs for inputs, _ in itertools.islice(batches, _REESTIMATE)))
+    network.eval()
+
+
+def _out_of_fold(task: Task[Tuned], learned: Learned, blend: float, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
+    def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Tuned, Learned]]:
+        network, found = yield from trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
+        _mix(task, network, copied(task.start(seen.rows)), copied(network), blend, seen.rows)
+        return network, found
+
+    def predicted(network: Tuned, unseen: Samples) -> Steps[Tensor]:
+        return logits_of(network, unseen, task.exact, "predict")
+
+    return out_of_fold(task.train, task.folds, task.num_classes, learned, fitted, predicted, left, task.name)
+
+
+def _climbed(ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: float) -> Steps[Fitted]:
+    share = 1.0 if len(task.held_out) else _MAIN_SHARE
+    lr = yield from peak_rate(task, ground.recipe.fit.lr, share * (left() - reserve))
+    task = dataclasses.replace(task, optimizer=lambda network: optimizer_for(network, lr))
+    kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
+    fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
+    total = min(task.max_steps, fits)
+    yield Decision("finetune.steps", total, f"{task.max_steps:,} are enough; there is time for {fits:,}")
+    seen = task.learned_from
+    main = trained(task, seen, task.val, total, less(left, kept_back), "finetune", most=task.max_steps)
+    network, learned = yield from main
+    interrupted = learned.ended == "interrupted"
+    if interrupted and ground.embed_seconds * (len(ground.train) + len(ground.val)) > _SOON:
+        raise InterruptedRunError(2)
+    blend = yield from deaf(_blend(task, network, seen.rows))
+    if len(task.held_out):
+        logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
+        found = OutOfFold(task.held_out, logits.numpy())
+    elif interrupted:
+        found = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
+    else:
+        found, interrupted = yield from _out_of_fold(task, learned, blend, less(left, reserve))
+    graph, exporter = export(joined(ground.trunk, network), task.preprocess.image_size)
+    embeddings: dict[str, FloatArray] = {}
+    for split, pictures in (("train", ground.train), ("val", ground.val)):
+        steps = embed(graph, task.preprocess, pictures.files, pictures.digests, ground.cache, threads=ground.threads)
+        embeddings[split] = (yield from steps).reshape(len(pictures), -1)
+    head = shipped(network.head)
+    return Fitted(
+        method="finetune",
+        trunk=graph,
+        head=head,
+        preprocess=task.preprocess,
+        out_of_fold=found,
+        embeddings={name: value.reshape(len(value), head.shape[0]) for name, value in embeddings.items()},
+        held_out=task.held_out,
+        backbone=ground.probe.backbone,
+        licence=ground.probe.licence,
+        epochs=learned.epochs,
+        notes=tuple(filter(None, [judge.curve_words(learned.epochs)])),
+        details={
+            "interrupted": interrupted,
+            "ended": learned.ended,
+            "tuned_from": cut.name or "input",
+            "views": cut.num_views,
+            "lr": lr,
+            "bn_policy": network.bn,
+            "blend": blend,
+            "head": ground.recipe.model.head,
+            "pooling": ground.recipe.model.pooling,
+            "dropout": DROPOUT,
+            "drop_path": DROP_PATH,
+            "exporter": exporter,
+        },
+    )

@@ -1,0 +1,102 @@
+"""Honest predictions for training pictures where the network itself learns: a slice held out, or models of folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from tellapart.errors import InterruptedRunError
+from tellapart.events import Decision, Epoch, Steps, follow
+from tellapart.learn.folds import make_folds
+from tellapart.learn.rungs import IntArray, OutOfFold, Pictures
+from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_loop import Learned
+from tellapart.learn.torch_task import Clock, less
+
+__all__ = ["deaf", "out_of_fold", "parts", "without_epochs"]
+
+_ENOUGH_VAL = 500  # validation pictures; with as many, a slice of the training pictures is enough to calibrate on
+_MAX_SLICE = 1000
+_FOLDS = 3
+_FOLD_LEAST = 0.6  # of the steps that a fold's fit should have, to count as a model of the same kind
+_FOLD_RATE = 0.1  # of the highest rate: a fold's fit that ends above it was cut short, and does not count
+
+T = TypeVar("T")
+N = TypeVar("N", bound=nn.Module)
+
+
+def parts(train: Pictures, num_val: int, seed: int) -> tuple[IntArray, IntArray]:
+    """Return (the fold of each training picture, the rows held out): one of the two is in use, the other empty."""
+    none = np.full(len(train), -1, dtype=np.int64)
+    if num_val < _ENOUGH_VAL:
+        return make_folds(train.targets, train.groups, _FOLDS, seed), np.empty(0, np.int64)
+    slices = max(10, -(-len(train) // _MAX_SLICE))
+    return none, np.flatnonzero(make_folds(train.targets, train.groups, slices, seed) == 0).astype(np.int64)
+
+
+def out_of_fold(
+    train: Samples,
+    folds: IntArray,
+    num_classes: int,
+    learned: Learned,
+    fitted: Callable[[Samples, int, Clock, str], Steps[tuple[N, Learned]]],
+    predicted: Callable[[N, Samples], Steps[Tensor]],
+    left: Clock,
+    name: str,
+) -> Steps[tuple[OutOfFold, bool]]:
+    """Return the logits of models of the folds, each for what it did not see, and whether that was interrupted.
+
+    They are trained (`fitted`) for as many steps as led to the best of the main fit, with no look at what they did not
+    see, as far as there is time.
+    """
+    rows = [np.empty(0, np.int64)]
+    logits = [np.empty((0, num_classes), np.float32)]
+    num_folds, interrupted = int(folds.max()) + 1, False
+    steps_a_second = learned.epochs[-1].step / max(1e-3, sum(epoch.seconds for epoch in learned.epochs))
+    try:
+        for fold in range(num_folds):
+            seen, unseen = (train.at(np.flatnonzero(part)) for part in (folds != fold, folds == fold))
+            wanted = max(1, round(learned.best_step * len(seen) / len(train)))
+            fits = int(0.9 * steps_a_second * left())
+            ahead = min(num_folds - fold, int(fits / (_FOLD_LEAST * wanted)))
+            if ahead < 1:
+                yield Decision(f"{name}.folds", fold, f"there is no time for the others of {num_folds}")
+                break
+            total, until = min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)
+            steps = fitted(seen, total, less(left, until), f"{name}.fold{fold + 1}")
+            network, found = yield from without_epochs(steps)
+            interrupted = found.ended == "interrupted"
+            if interrupted or (found.ended == "time" and found.epochs[-1].lr > _FOLD_RATE):
+                break
+            logits.append((yield from predicted(network, unseen)).numpy())
+            rows.append(unseen.rows)
+    except InterruptedRunError:
+        interrupted = True
+    return OutOfFold(np.concatenate(rows), np.concatenate(logits)), interrupted
+
+
+def without_epochs(steps: Steps[T]) -> Steps[T]:
+    """Pass on what `steps` yields but for its epochs, which are not those of the network that ships."""
+    event = next(steps)
+    try:
+        while True:
+            if isinstance(event, Epoch):
+                event = next(steps)
+                continue
+            try:
+                yield event
+            except InterruptedRunError as error:
+                event = steps.throw(error)
+            else:
+                event = next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def deaf(steps: Steps[T]) -> Steps[T]:
+    """Pass on what `steps` yields and let an interruption go by: what is begun here is ended in a moment."""
+    return (yield from follow(steps, lambda _: None, deaf=True))

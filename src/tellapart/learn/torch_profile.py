@@ -1,0 +1,72 @@
+"""What the stages of a network cost on this machine: one step of training, watched."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from tellapart.learn.cuts import EMBEDDING, Place
+from tellapart.learn.torch_export import Trunk
+from tellapart.learn.torch_stages import units
+from tellapart.learn.torch_tuned import Tuned
+
+__all__ = ["profiled"]
+
+_PICTURES = 8
+_STEPS = 3  # of which the fastest counts: the first warms up, and other programs disturb
+_HALF_BYTES = 2
+
+
+def profiled(trunk: Trunk, image_size: int) -> tuple[list[Place], float]:
+    """Return the places where the network may be cut, from the input on, and the seconds to train on one picture.
+
+    Both on one thread, which other programs disturb least. The last place is `EMBEDDING`. A share of the time is that
+    of a forward pass; the backward pass has much the same.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _profiled(trunk, image_size)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _profiled(trunk: Trunk, image_size: int) -> tuple[list[Place], float]:
+    network = Tuned(trunk, None, nn.Identity(), "train").to(memory_format=torch.channels_last)
+    image = torch.zeros(_PICTURES, image_size, image_size, 3, dtype=torch.uint8)
+    reached: dict[str, tuple[float, int]] = {}
+
+    def watch(name: str) -> Any:
+        def see(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if inputs and isinstance(inputs[0], torch.Tensor):
+                reached.setdefault(name, (time.perf_counter(), inputs[0][0].numel()))
+
+        return see
+
+    hooks = [unit.module.register_forward_pre_hook(watch(unit.name)) for unit in units(network.model)]
+    fastest: tuple[float, float, list[tuple[str, float, int]]] = (float("inf"), 1.0, [])
+    for _ in range(_STEPS):
+        reached.clear()
+        began = time.perf_counter()
+        embedding = network(image)
+        forward = time.perf_counter() - began
+        embedding.sum().backward()
+        seconds = (time.perf_counter() - began) / _PICTURES
+        network.zero_grad()
+        seen = [(name, at - began, numbers) for name, (at, numbers) in reached.items()]
+        fastest = min(fastest, (seconds, forward, seen), key=lambda step: step[0])
+    seconds, forward, seen = fastest
+    for hook in hooks:
+        hook.remove()
+    places = [Place(None, 0.0, 0)]
+    weighty = [unit.name for unit in units(network.model) if any(True for _ in unit.module.parameters())]
+    last = weighty[-1] if weighty else None
+    for name, after, numbers in seen:
+        places.append(Place(name, after / forward, _HALF_BYTES * numbers))
+        if name == last:
+            break
+    places.append(Place(EMBEDDING, 1.0, _HALF_BYTES * int(embedding.shape[1])))
+    return places, seconds

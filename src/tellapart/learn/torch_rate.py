@@ -1,0 +1,60 @@
+"""The peak learning rate of a task: as asked for, or by a few steps at rising rates."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from tellapart.events import Decision, Progress, RangeTest, Steps
+from tellapart.learn.range_test import rate_at, rate_from
+from tellapart.learn.torch_loop import one_step
+from tellapart.learn.torch_task import Task
+
+__all__ = ["peak_rate"]
+
+_MOST_STEPS, _FEWEST_STEPS = 40, 12
+_SHARE_OF_TIME = 0.06
+_USUAL = 3e-4
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]:
+    """Return the peak rate for the fit of a task whose optimizer was made for a rate of 1, with `seconds` for it all.
+
+    Steps are taken on a network of their own, which is then dropped. Yields Progress, RangeTest, Decision.
+    """
+    name = f"{task.name}.lr"
+    if wish is not None:
+        yield Decision(name, wish, "--lr")
+        return wish
+    total = min(_MOST_STEPS, int(_SHARE_OF_TIME * seconds * task.steps_a_second))
+    if total < _FEWEST_STEPS:
+        yield Decision(name, _USUAL, "what is usual: there is no time for a range test")
+        return _USUAL
+    network = task.start(task.learned_from.rows)
+    optimizer = task.optimizer(network)
+    network.train()
+    lrs: list[float] = []
+    losses: list[float] = []
+    for step, (inputs, targets) in enumerate(itertools.islice(_batches(task), total)):
+        rate = rate_at(step, total)
+        loss, _ = one_step(network, optimizer, inputs, targets, rate, step, task.choices)
+        if not math.isfinite(loss):
+            break
+        lrs.append(rate)
+        losses.append(loss)
+        yield Progress(name, step + 1, total, "steps")
+    lr = rate_from(lrs, losses)
+    yield RangeTest(tuple(lrs), tuple(losses), lr)
+    yield Decision(name, lr, f"a quarter of where the loss is lowest in {len(lrs)} steps at rising rates")
+    return lr
+
+
+def _batches(task: Task[N]) -> Iterator[tuple[Tensor, Tensor]]:
+    for number in itertools.count():
+        yield from task.learned_from.epoch(task.choices.batch_size, task.choices.seed, number)

@@ -1,0 +1,228 @@
+"""What stands before a backbone is tuned: where it is cut, what it is shown, how its training begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tellapart import judge
+from tellapart.errors import OutOfTimeError
+from tellapart.events import Decision, Steps
+from tellapart.images import Preprocess
+from tellapart.learn.cuts import EMBEDDING, Cut, Sums, choose_cut
+from tellapart.learn.draws import bits, picture_keys
+from tellapart.learn.linear import fit_path
+from tellapart.learn.mirroring import mirrored
+from tellapart.learn.rungs import Fitted, Head, IntArray, Pictures
+from tellapart.learn.schedule import batch_size_for
+from tellapart.learn.torch_activations import MOST_BYTES, activations
+from tellapart.learn.torch_batches import Augment, Samples, Varied, decode_all
+from tellapart.learn.torch_export import Trunk, load_trunk
+from tellapart.learn.torch_folds import parts
+from tellapart.learn.torch_heads import begun_from
+from tellapart.learn.torch_loop import Choices
+from tellapart.learn.torch_profile import profiled
+from tellapart.learn.torch_stages import exported_below, is_sound
+from tellapart.learn.torch_task import Clock, Task, measured
+from tellapart.learn.torch_tuned import BnPolicy, Tuned, optimizer_for
+from tellapart.recipe import Recipe
+
+__all__ = ["DROPOUT", "DROP_PATH", "Ground", "loaded", "prepared"]
+
+_FITS = 3.0  # how many times the pictures are trained on, three folds of two thirds included
+_EPOCHS = 30
+DROPOUT, DROP_PATH = 0.2, 0.1  # where the backbone takes them
+_AVERAGE, _CLIP = 0.98, 5.0
+_WARMUP, _STABLE = 0.1, 0.3
+_BN_BATCH = 16  # pictures; the statistics of fewer are too noisy to train by
+_WHOLE_BATCH = 16  # pictures that go through a whole network at a time: more would not fit into caches and memory
+_PENALTY = 0.03
+_SAMPLE, _SAMPLE_PX = 500, 64  # pictures that are asked whether mirroring keeps their class, and their side
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """What stands before a cut is chosen: the backbone, where the probe left it, what things cost."""
+
+    trunk: Trunk
+    probe: Fitted
+    folder: Path
+    train: Pictures
+    val: Pictures
+    num_classes: int
+    recipe: Recipe
+    cache: Path
+    threads: int
+    embed_seconds: float
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How pictures are made ready."""
+        return self.probe.preprocess
+
+
+def loaded(folder: Path, image_size: int) -> Trunk:
+    """Return the trunk with dropout and stochastic depth, as far as the backbone knows them."""
+    for options in ({"drop_rate": DROPOUT, "drop_path_rate": DROP_PATH}, {"drop_rate": DROPOUT}):
+        try:
+            return load_trunk(folder, image_size, **options)
+        except TypeError:
+            continue
+    return load_trunk(folder, image_size)
+
+
+def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
+    """Return the task, its optimizer made for a rate of 1, and where the backbone is cut, what is below being cached.
+
+    Raises OutOfTimeError where there is no time for any cut.
+    """
+    recipe, preprocess, name = ground.recipe, ground.preprocess, "finetune"
+    folds, held_out = parts(ground.train, len(ground.val), recipe.seed)
+    cut, below = yield from _cut(ground, left, 1.0 if len(held_out) else _FITS)
+    flip = yield from _flip(ground)
+    augment = Augment(flip, max(1, preprocess.image_size // 8), 0)
+    samples = []
+    for pictures, views in ((ground.train, cut.num_views), (ground.val, 1)):
+        source: Varied | object
+        if cut.name is None:
+            pixels = yield from decode_all(pictures.files, preprocess, 3, ground.threads)
+            source = Varied(pixels, augment)
+        else:
+            output = EMBEDDING if cut.name == EMBEDDING else "activations"
+            source = yield from activations(
+                below, preprocess, pictures, augment, views, ground.cache, ground.threads, output
+            )
+        rows = np.arange(len(pictures), dtype=np.int64)
+        samples.append(Samples(source, pictures.targets, picture_keys(pictures.digests), rows))
+    num_seen = len(ground.train) - len(held_out)
+    batch_size = batch_size_for(num_seen)
+    micro_batch = min(batch_size, _WHOLE_BATCH) if cut.name is None else batch_size
+    bn = yield from _bn_policy(recipe, micro_batch)
+    options = recipe.model
+
+    def start(rows: IntArray) -> Tuned:
+        head = ground.probe.head if len(rows) == len(ground.train) else _head_of(ground, rows)
+        assert isinstance(head, Head)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            made = Tuned(ground.trunk, cut.name, begun_from(head, options.head), bn, options.pooling == "gem")
+        return made.to(memory_format=torch.channels_last)
+
+    epochs = recipe.fit.epochs or _EPOCHS
+    task = Task(
+        name=name,
+        train=samples[0],
+        val=samples[1],
+        folds=folds,
+        held_out=held_out,
+        num_classes=ground.num_classes,
+        start=start,
+        optimizer=lambda network: optimizer_for(network, 1.0),
+        max_steps=epochs * max(1, round(num_seen / batch_size)),
+        choices=Choices(
+            seed=recipe.seed,
+            batch_size=batch_size,
+            warmup=_WARMUP,
+            stable=_STABLE if recipe.fit.schedule == "wsd" else 0.0,
+            decay="linear" if recipe.fit.schedule == "wsd" else "cosine",
+            average=_AVERAGE,
+            clip=_CLIP,
+            micro_batch=micro_batch,
+            class_weights=_class_weights(ground.train.targets, ground.num_classes),
+        ),
+        preprocess=preprocess,
+        threads=ground.threads,
+    )
+    return (yield from measured(task, left())), cut
+
+
+def _flip(ground: Ground) -> Steps[bool]:
+    keys = picture_keys(ground.train.digests)
+    drawn = np.argsort(bits(ground.recipe.seed, 0, keys, purpose=100), kind="stable")[:_SAMPLE]
+    few = ground.train.take(drawn.astype(np.int64))
+    small = dataclasses.replace(ground.preprocess, image_size=_SAMPLE_PX)
+    held = yield from decode_all(few.files, small, 3, ground.threads)
+    pixels = next(held.batches([np.arange(len(few))])).numpy()
+    return (yield from mirrored(ground.recipe.augment.flip, pixels, few.targets, "finetune.flip"))
+
+
+def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
+    """Choose where to cut, and return the graph of what is below; no graph for the whole network."""
+    image_size, wish = ground.preprocess.image_size, ground.recipe.model.tune
+    places, train_seconds = profiled(ground.trunk, image_size)
+    if wish == "head":
+        places = places[-1:]
+    elif wish == "all":
+        places = places[:1]
+    elif wish == "last":
+        places = places[1:-1]
+    elif ground.recipe.model.head == "linear" and ground.recipe.model.pooling == "avg":
+        places = places[:-1]  # the head alone is the probe
+    if ground.recipe.model.pooling == "gem":
+        places = [place for place in places if place.name != EMBEDDING]
+    num_train, num_val = len(ground.train), len(ground.val)
+    while places:
+        sums = Sums(num_train, num_val, ground.embed_seconds, train_seconds, fits, max(0.0, left()), MOST_BYTES // 2)
+        found = choose_cut(places, sums)
+        if found is None and wish in ("all", "head"):
+            found = Cut(places[0].name, 2 if wish == "head" else 0, f"--tune {wish}")
+        if found is None:
+            break
+        if found.name == EMBEDDING:
+            yield _told(found)
+            return found, ground.probe.trunk
+        if found.name is None:
+            yield _told(found)
+            return found, b""
+        if is_sound(ground.trunk, found.name, image_size):
+            yield _told(found)
+            return found, exported_below(ground.trunk, found.name, image_size)
+        places = [place for place in places if place.name != found.name]
+    raise OutOfTimeError()
+
+
+def _told(cut: Cut) -> Decision:
+    return Decision("finetune.cut", {"from": cut.name or "input", "views": cut.num_views}, cut.why)
+
+
+def _bn_policy(recipe: Recipe, micro_batch: int) -> Steps[BnPolicy]:
+    wish = recipe.fit.bn_policy
+    if wish != "auto":
+        yield Decision("finetune.bn_policy", wish, "--bn-policy")
+        return wish
+    policy: BnPolicy = "train" if micro_batch >= _BN_BATCH else "eval_stats"
+    yield Decision("finetune.bn_policy", policy, f"{micro_batch} pictures go through the network at a time")
+    return policy
+
+
+def _class_weights(targets: IntArray, num_classes: int) -> Tensor | None:
+    counts = np.bincount(targets, minlength=num_classes)
+    if not judge.is_unbalanced(counts):
+        return None
+    each = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(counts > 0, each, 0.0).astype(np.float32))
+
+
+def _head_of(ground: Ground, rows: IntArray) -> Head:
+    """Return the probe's head fitted on some of the training pictures, at the penalty of the whole."""
+    penalty = ground.probe.details.get("penalty")
+    targets = ground.train.targets[rows]
+    weights = _class_weights(targets, ground.num_classes)
+    each = None if weights is None else weights.numpy()[targets].astype(np.float64)
+    steps = fit_path(
+        ground.probe.embeddings["train"][rows],
+        targets,
+        ground.num_classes,
+        [penalty if isinstance(penalty, float) else _PENALTY],
+        each,
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            heads: list[Head] = end.value
+            return heads[0]

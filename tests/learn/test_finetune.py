@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tellapart import judge
+from tellapart.errors import InterruptedRunError, OutOfTimeError
+from tellapart.events import Decision, Epoch, Event, Progress, RangeTest
+from tellapart.images import prepare
+from tellapart.learn.backbones_export import Graph
+from tellapart.learn.probe import probe
+from tellapart.learn.rungs import Fitted, GraphHead, Pictures
+from tellapart.learn.torch_finetune import finetune
+from tellapart.recipe import Recipe
+from tellapart.runtime.session import Session
+
+Run = Callable[..., Any]
+
+
+def stripes(folder: Path, count: int, seed: int) -> Pictures:
+    """Pictures of three classes: stripes that stand, lie or lean, in noise; mean colours tell nothing."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    targets = np.arange(count) % 3
+    y, x = np.mgrid[:64, :64]
+    files = []
+    for index, target in enumerate(targets):
+        along = (x, y, (x + y) / 1.4)[target]
+        wave = np.sin(along / rng.uniform(1.2, 2.0) + rng.uniform(0, 6))
+        pixels = 128 + 40 * wave[..., None] + rng.normal(0, 30, (64, 64, 3))
+        files.append(folder / f"{index}.png")
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(files[-1])
+    digests = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    groups = tuple(digests[i - 3] if i % 9 == 4 else digests[i] for i in range(count))
+    return Pictures(tuple(files), digests, groups, targets.astype(np.int64))
+
+
+class Ground:
+    def __init__(self, run: Run, graph: Graph, folder: Path, num_train: int = 66, num_val: int = 45) -> None:
+        self.run, self.graph, self.cache = run, graph, folder / "cache"
+        self.train, self.val = stripes(folder / "train", num_train, 1), stripes(folder / "val", num_val, 2)
+        self.probe = self.probed()
+
+    def probed(self) -> Fitted:
+        how = self.graph.preprocess("squash"), self.train, self.val, 3, Recipe.of(flip="off"), self.cache
+        return self.run(probe(self.graph, *how, threads=1))  # type: ignore[no-any-return]
+
+    def tuned(self, seen: list[Event] | None = None, left: Callable[[], float] = lambda: 1e4, **options: Any) -> Fitted:
+        return self.run(self.steps(left, **options), seen)  # type: ignore[no-any-return]
+
+    def steps(self, left: Callable[[], float] = lambda: 1e4, **options: Any) -> Any:
+        recipe = Recipe.of(**{"epochs": 8, "flip": "off", "lr": 6e-3, **options})
+        return finetune(self.probe, self.graph.folder, self.train, self.val, 3, recipe, self.cache, left, 1)
+
+
+@pytest.fixture(scope="module")
+def ground(run: Run, exported: tuple[Graph, Path], tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return Ground(run, exported[0], tmp_path_factory.mktemp("stripes"))
+
+
+@pytest.fixture(scope="module")
+def made(ground: Ground) -> tuple[Fitted, list[Event]]:
+    seen: list[Event] = []
+    return ground.tuned(seen, tune="last"), seen
+
+
+def told(seen: list[Event]) -> dict[str, Decision]:
+    return {event.name: event for event in seen if isinstance(event, Decision)}
+
+
+def right(fitted: Fitted, val: Pictures) -> float:
+    return float((fitted.head.logits(fitted.embeddings["val"]).argmax(1) == val.targets).mean())
+
+
+def test_it_learns_what_the_probe_could_not(ground: Ground, made: tuple[Fitted, list[Event]]) -> None:
+    fitted, seen = made
+    assert right(fitted, ground.val) > right(ground.probe, ground.val) + 0.15
+    assert [event for event in seen if isinstance(event, Epoch)] == list(fitted.epochs)
+    assert told(seen)["finetune.cut"].value["from"] == fitted.details["tuned_from"] != "input"
+    assert all(event.evidence for event in told(seen).values())
+
+
+def test_numbers_come_from_the_graph_that_ships_and_a_feature_map_with_them(
+    ground: Ground, made: tuple[Fitted, list[Event]]
+) -> None:
+    fitted, _ = made
+    session = Session(fitted.trunk)
+    assert "feature_map" in session.outputs
+    for row in (0, 31):
+        image = prepare(ground.train.files[row], fitted.preprocess)[None]
+        assert np.array_equal(session.run(image)["embedding"][0], fitted.embeddings["train"][row])
+    logits = fitted.head.logits(fitted.embeddings["val"])
+    losses = -judge.log_softmax(logits / judge.fit_temperature(logits, ground.val.targets))
+    shipped = float(losses[np.arange(len(ground.val)), ground.val.targets].mean())
+    said = dict(part.split(": ") for part in told(made[1])["finetune.blend"].evidence.split(", ")[1:])
+    assert shipped == pytest.approx(float(said[f"{fitted.details['blend']:g}"]), abs=0.03)
+
+
+def test_predictions_out_of_fold_are_by_models_that_saw_neither_the_picture_nor_its_group(
+    ground: Ground, made: tuple[Fitted, list[Event]]
+) -> None:
+    fitted, seen = made
+    assert sorted(fitted.out_of_fold.rows.tolist()) == list(range(len(ground.train)))
+    assert fitted.held_out.size == 0
+    folds = {event.stage for event in seen if isinstance(event, Progress) and "fold" in event.stage}
+    assert folds == {"finetune.fold1", "finetune.fold2", "finetune.fold3"}
+
+
+def test_labels_that_are_chance_are_not_known_out_of_fold(ground: Ground) -> None:
+    chance = np.random.default_rng(0).integers(0, 3, len(ground.train))
+    other = Ground.__new__(Ground)
+    other.__dict__.update(ground.__dict__, train=dataclasses.replace(ground.train, targets=chance))
+    other.probe = other.probed()
+    fitted = other.tuned(tune="last")
+    unseen = fitted.out_of_fold.logits.argmax(1) == chance[fitted.out_of_fold.rows]
+    assert unseen.mean() < 0.55
+
+
+def test_the_same_seed_gives_the_same_bits_from_a_warm_cache_too(
+    ground: Ground, made: tuple[Fitted, list[Event]]
+) -> None:
+    cut = made[0].details["tuned_from"]
+    again = ground.tuned(tune="last")
+    assert again.details["tuned_from"] == cut
+    assert again.trunk == made[0].trunk
+    assert np.array_equal(again.out_of_fold.logits, made[0].out_of_fold.logits)
+
+
+@pytest.mark.parametrize("head", ["mlp", "cosine"])
+def test_other_heads_ship_as_what_they_were_trained_as(ground: Ground, head: str) -> None:
+    fitted = ground.tuned(tune="head", head=head, epochs=4)
+    assert isinstance(fitted.head, GraphHead)
+    assert fitted.trunk == ground.probe.trunk
+    assert right(fitted, ground.val) >= right(ground.probe, ground.val) - 0.15
+
+
+def test_everything_is_tuned_where_that_is_asked_for_with_pooling_and_statistics_as_asked_for(ground: Ground) -> None:
+    fitted = ground.tuned(tune="all", pooling="gem", bn_policy="eval_stats", schedule="cosine", epochs=2)
+    assert (fitted.details["tuned_from"], fitted.details["bn_policy"]) == ("input", "eval_stats")
+    assert fitted.embeddings["train"].shape == ground.probe.embeddings["train"].shape
+
+
+def test_the_rate_comes_from_a_range_test_whose_curve_is_told(ground: Ground) -> None:
+    seen: list[Event] = []
+    fitted = ground.tuned(seen, tune="last", lr=None, epochs=2)
+    (test,) = [event for event in seen if isinstance(event, RangeTest)]
+    assert len(test.lrs) == len(test.losses) >= 12
+    assert test.lr == told(seen)["finetune.lr"].value == fitted.details["lr"]
+
+
+def test_the_time_holds_and_too_little_of_it_is_said(ground: Ground) -> None:
+    with pytest.raises(OutOfTimeError):
+        ground.tuned(left=lambda: 5.0)
+    ends = time.perf_counter() + 18.0
+    ground.tuned(left=lambda: ends - time.perf_counter(), epochs=100_000, tune="last")
+    assert time.perf_counter() < ends + 1.0
+
+
+def test_an_interruption_keeps_the_best_so_far(ground: Ground) -> None:
+    steps = ground.steps(tune="last")
+    seen: list[Event] = []
+    try:
+        event = next(steps)
+        while True:
+            seen.append(event)
+            now = isinstance(event, Progress) and event.stage == "finetune" and event.done == 12
+            event = steps.throw(InterruptedRunError(2)) if now else next(steps)
+    except StopIteration as end:
+        fitted: Fitted = end.value
+    assert fitted.details["interrupted"] is True
+    assert fitted.out_of_fold.rows.size == 0
