@@ -73,11 +73,22 @@ def test_what_was_computed_is_not_computed_again_and_an_interruption_loses_littl
     assert np.array_equal(made(run, photo_pictures, tmp_path / "fresh", 2).values, whole.values)
 
 
+def test_values_that_went_missing_or_were_damaged_are_computed_again(
+    run: Any, photo_pictures: Pictures, tmp_path: Path
+) -> None:
+    whole = made(run, photo_pictures, tmp_path).values.copy()
+    (file,) = (tmp_path / "activations").glob("*.npy")
+    file.unlink()
+    assert np.array_equal(made(run, photo_pictures, tmp_path).values, whole)
+    file.write_bytes(b"not an array")
+    assert np.array_equal(made(run, photo_pictures, tmp_path).values, whole)
+
+
 def test_the_cache_stays_within_its_bounds_and_the_oldest_go(
     run: Any, photo_pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(run, photo_pictures, tmp_path, 2)
     first = set((tmp_path / "activations").iterdir())
-    monkeypatch.setattr(torch_activations, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(torch_activations, "MOST_BYTES", 5_000)
     made(run, photo_pictures.take(np.arange(10)), tmp_path, 2)
     assert not first & set((tmp_path / "activations").iterdir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-__all__ = ["rate_at", "rate_from"]
+__all__ = ["HIGHEST", "LOWEST", "rate_at", "rate_from"]
 
 LOWEST, HIGHEST = 1e-5, 0.1
 _SMOOTH = 0.7  # how much of the running loss is kept

@@ -86,9 +86,12 @@ def activations(
     folder = cache / "activations"
     folder.mkdir(parents=True, exist_ok=True)
     size = 2 * num_views * len(pictures) * int(np.prod(shape))
-    make_room(folder, size, keep=key)
-    values = _mapped(folder / f"{key[:40]}.npy", (num_views, len(pictures), *shape), np.float16)
-    done = _mapped(folder / f"{key[:40]}.done.npy", (len(pictures),), np.uint8)
+    _make_room(folder, size, keep=key)
+    file, marks = folder / f"{key[:40]}.npy", folder / f"{key[:40]}.done"
+    if not file.is_file():
+        marks.unlink(missing_ok=True)  # what they speak of is gone
+    values = _mapped(file, (num_views, len(pictures), *shape), np.float16)
+    done = _mapped(marks, (len(pictures),), np.uint8)
     keys = picture_keys(pictures.digests)
 
     def one(row: int) -> NDArray[np.float16]:
@@ -125,7 +128,7 @@ def view_of(square: NDArray[np.uint8], key: Bits, view: int, augment: Augment) -
     return varied
 
 
-def make_room(folder: Path, size: int, keep: str) -> None:
+def _make_room(folder: Path, size: int, keep: str) -> None:
     """Remove the activations used least recently until `size` bytes more stay within `MOST_BYTES`."""
     files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in files) + size
@@ -134,6 +137,7 @@ def make_room(folder: Path, size: int, keep: str) -> None:
             return
         if not file.name.startswith(keep[:40]):
             total -= file.stat().st_size
+            file.with_suffix(".done").unlink(missing_ok=True)
             file.unlink(missing_ok=True)
 
 
@@ -145,6 +149,7 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, An
             if found.shape == shape and found.dtype == dtype:
                 path.touch()
                 return found
+        path.with_suffix(".done").unlink(missing_ok=True)
     found = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate") and found.nbytes:  # a map that the disk has no room for would end the process
         try:
