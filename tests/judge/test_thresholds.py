@@ -156,7 +156,9 @@ def test_the_share_asked_for_is_answered_of_new_pictures(n: int, share: float) -
         novelty = rng.random(400)  # of pictures like the training ones
         answered.append(np.mean([one == "label" for one in answers(fresh, novelty, chosen)]))
         assert (chosen.target_precision, chosen.target_coverage, chosen.reached) == (None, share, True)
-    assert share - 0.005 <= np.mean(answered) <= share + 2 / n + 0.01
+    unknown = min(0.05, (1 - share) / 2)
+    both = unknown * (1 - share - unknown)  # unknown and unsure at once, which the promise may not count on
+    assert share - 0.005 <= np.mean(answered) <= share + both + 2 / n + 0.01
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -1.0, 2.0])
