@@ -64,8 +64,8 @@ def choose_thresholds(
     most 1 - target: the precision still holds if the next answer is wrong, which guards against a lucky dip and asks
     for at least 19 answers for 0.95, 99 for 0.99. It is never below 0.5. Where no confidence does, `reached` is False,
     and `min_prob` is the lowest at which the plain precision of 5 or more answers meets the target, else the highest
-    seen (1 without rows). `max_novelty` is `novelty_held_out_quantile`, novelty being a percentile already: one in twenty
-    ordinary pictures is unknown too, the usual operating point (D. Hendrycks, K. Gimpel, arXiv 1610.02136, and since).
+    seen (1 without rows). `max_novelty` is `novelty_held_out_quantile`, novelty being a percentile already: one in
+    twenty ordinary pictures is unknown too, the field's usual point (S. Liang, Y. Li, R. Srikant, arXiv 1706.02690).
     At 0.99, 16% of photos of clothes were unknown to a model of insects, at 0.95 98%, beside 2.6% of insects (n=153).
 
     For a `target_coverage`, which takes the place of the precision, at least that share of new pictures is answered:
