@@ -48,6 +48,7 @@ HANDED_ON = {
     ),
     *(
         "runtime/onnx_bytes.py",
+        "runtime/predictor.py",
         "runtime/sources.py",
         "cli/failures.py",
         "cli/options.py",

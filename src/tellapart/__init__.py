@@ -16,6 +16,7 @@ _FROM_API = (
     "explain",
     "export",
     "predict",
+    "suggest",
     "train",
 )
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "explain",
     "export",
     "predict",
+    "suggest",
     "train",
 ]
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         explain,
         export,
         predict,
+        suggest,
         train,
     )
 

@@ -5,7 +5,6 @@ Here a verb's events are driven: written to the run folder, shown to whoever wat
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tellapart.errors import InputError, InterruptedRunError, PictureError
+from tellapart.errors import InputError, InterruptedRunError
 from tellapart.events import Event
 from tellapart.recipe import Recipe
 from tellapart.results import CheckResult, EvaluateResult, ExportResult, TrainResult
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.explain import Explanation
     from tellapart.ladder.folder import RunFolder
+    from tellapart.ladder.suggest import Suggested
     from tellapart.runtime.predictor import Failure, Prediction
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "explain",
     "export",
     "predict",
+    "suggest",
     "train",
 ]
 
@@ -141,19 +142,15 @@ def predict(
     >>> first.answer in ("label", "unsure", "unknown"), 0.0 <= first.prob <= 1.0
     (True, True)
     """
-    from tellapart.interrupts import by_exception
     from tellapart.runtime.bundle import Bundle
-    from tellapart.runtime.predictor import Predictor
-    from tellapart.runtime.session import onnxruntime_module
+    from tellapart.runtime.predictor import Predictor, as_member
     from tellapart.runtime.sources import expand
 
-    onnxruntime_module()
-    by_exception()
+    asked = _ready(pictures)
     opened = Bundle(Path(bundle))
-    asked = [str(item) for item in ([pictures] if isinstance(pictures, str | Path) else pictures)]
     places = _archives(asked)
     answers = Predictor(opened, threads).predict(expand(places.get(item, item) for item in asked))
-    return answers if not places else (_as_member(answer, places) for answer in answers)
+    return answers if not places else (as_member(answer, places) for answer in answers)
 
 
 def _archives(asked: Iterable[str]) -> dict[str, str]:
@@ -163,20 +160,6 @@ def _archives(asked: Iterable[str]) -> dict[str, str]:
     from tellapart.driving import finish
 
     return {item: str(finish(unpacked(Path(item), cache_root())).top) for item in asked if is_archive(Path(item))}
-
-
-def _as_member(answer: Prediction | Failure, places: dict[str, str]) -> Prediction | Failure:
-    """Return an answer with the path of a member, `pets.zip/1.jpg`, in place of where it lies unpacked."""
-    from tellapart.runtime.predictor import Failure
-
-    for archive, place in places.items():
-        if answer.path is not None and (answer.path == place or answer.path.startswith(f"{place}/")):
-            told = archive + answer.path[len(place) :]
-            if isinstance(answer, Failure):
-                said = answer.error.message.replace(place, archive)
-                return Failure(told, PictureError(answer.error.code, said, answer.error.next))
-            return dataclasses.replace(answer, path=told, file=answer.path)
-    return answer
 
 
 def evaluate(
@@ -272,22 +255,19 @@ def explain(
     """
     from tellapart.driving import finish
     from tellapart.images import default_threads
-    from tellapart.interrupts import by_exception
     from tellapart.ladder.explain import explain as steps
-    from tellapart.runtime.session import onnxruntime_module
+    from tellapart.runtime.predictor import as_member
     from tellapart.runtime.sources import expand
 
     if filters and out is None:
         raise InputError(
             "filters_without_out", "--filters draws pictures, and there is no folder for them.", "Give --out DIR."
         )
-    onnxruntime_module()
-    by_exception()
-    asked = [str(item) for item in ([pictures] if isinstance(pictures, str | Path) else pictures)]
+    asked = _ready(pictures)
     places = _archives(asked)
     sources = list(expand(places.get(item, item) for item in asked))
     folder, cores = None if out is None else Path(out), threads or default_threads()
-    named = functools.partial(_as_member, places=places)
+    named = functools.partial(as_member, places=places)
     return finish(steps(Path(bundle), sources, folder, filters=filters, threads=cores, named=named), watch)
 
 
@@ -363,23 +343,56 @@ def add_class(
 ) -> Added:
     """Write to `out` a bundle that knows the class `label` besides, learned from the embeddings of `pictures`.
 
-    The old pictures are those in `data`, else those that the bundle's run lists, else the references in the bundle.
-    Takes the options of `train` that say how `data` is read. Raises BundleError, DataError, InputError.
+    The old pictures are those in `data`, else those that the bundle's run lists, else the bundle's references. Takes
+    the options of `train` that say how `data` is read. Raises BundleError, DataError, InputError.
 
     >>> import tellapart
     >>> from PIL import Image
-    >>> run = tellapart.train("photos/", method="classical", budget="60s")
-    >>> Image.new("RGB", (32, 32), "green").save("frog.png")
+    >>> run, green = tellapart.train("photos/", method="classical", budget="60s"), Image.new("RGB", (32, 32), "green")
+    >>> green.save("frog.png")
     >>> tellapart.add_class(run.bundle, "frogs", "frog.png", out="with-frogs").classes
     ('ants', 'bees', 'frogs')
     """
     from tellapart.driving import finish
-    from tellapart.interrupts import by_exception
     from tellapart.ladder.add_class import add_class as steps
+
+    named, old = _ready(pictures), None if data is None else Path(data)
+    return finish(steps(Path(bundle), label, named, Path(out), old, Recipe.of(recipe, **options)), watch)
+
+
+def suggest(
+    model: str | Path,
+    pictures: str | Path | Iterable[str | Path],
+    *,
+    out: str | Path,
+    num: int | None = None,
+    clusters: int | None = None,
+    watch: Watch | None = None,
+    recipe: Recipe | None = None,
+    **options: Any,
+) -> Suggested:
+    """Write to `out` (.csv) which `num` of `pictures` to label first, and a page that shows them beside it.
+
+    `model` is a bundle, which proposes labels too, or the name of a backbone, by which pictures are put into groups,
+    `clusters` of them. Raises BundleError, DataError, InputError, RecipeError.
+
+    >>> import tellapart
+    >>> run = tellapart.train("photos/", method="classical", budget="60s")
+    >>> len(tellapart.suggest(run.bundle, "photos/", out="to-label.csv", num=8).ranked)
+    8
+    """
+    from tellapart.driving import finish
+    from tellapart.ladder.suggest import suggest as steps
+
+    chosen = Recipe.of(recipe, **options)
+    return finish(steps(str(model), _ready(pictures), Path(out), num, clusters, chosen), watch)
+
+
+def _ready(pictures: str | Path | Iterable[str | Path]) -> list[str]:
+    """Return the names of pictures; what takes long to load is loaded, and a signal raises from now on."""
+    from tellapart.interrupts import by_exception
     from tellapart.runtime.session import onnxruntime_module
 
     onnxruntime_module()
     by_exception()
-    named = [pictures] if isinstance(pictures, str | Path) else list(pictures)
-    old = None if data is None else Path(data)
-    return finish(steps(Path(bundle), label, named, Path(out), old, Recipe.of(recipe, **options)), watch)
+    return [str(item) for item in ([pictures] if isinstance(pictures, str | Path) else pictures)]

@@ -37,6 +37,9 @@ DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
 _NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
 _NEAR = "Keep pictures that are nearly the same in one split: unless a class is full of them (auto), always, or never."
+_UNLABELLED = (
+    "Pictures without a label: skip them or stop; auto skips those beside class folders, and stops at table rows."
+)
 _PROFILES = "Bring colours to sRGB by the file's profile, or take them as stored."
 _TUNE = "Finetune: the head alone, the last stages, everything, or as much as there is time for."
 _SCHEDULE = "Finetune: warm-up, stable, decay, or a cosine after the warm-up."
@@ -92,7 +95,7 @@ class DataOptions(_Section):
     group_series: Literal["auto", "on", "off"] = Field("auto", description="Keep bursts and films in one split.")
     skip_missing: bool = Field(False, description="Leave out what a table names but is not there, instead of stopping.")
     nested: Literal["stop", "first", "path"] = Field("stop", description=_NESTED)
-    unlabelled: Literal["skip", "stop"] = Field("skip", description="What pictures beside the class folders are to do.")
+    unlabelled: Literal["auto", "skip", "stop"] = Field("auto", description=_UNLABELLED)
     previous: str | None = Field(None, description="Run or manifest.jsonl whose pictures keep their split.")
     corrections: str | None = Field(None, description="The corrections.csv of check: keep, relabel or drop pictures.")
     near_duplicates: Literal["auto", "on", "off"] = Field("auto", description=_NEAR)

@@ -25,6 +25,8 @@ VERBS: dict[str, list[str]] = {
     "evaluate": ["evaluate", "{bundle}", "{data}"],
     "predict": ["predict", "{bundle}", "{data}", "--csv", "{out}/a.csv", "--sort-into", "{out}/sorted"],
     "predict archive": ["predict", "{bundle}", "{archive}"],
+    "suggest": ["suggest", "{bundle}", "{data}", "--out", "{out}/a.csv"],
+    "suggest archive": ["suggest", "{bundle}", "{archive}", "--out", "{out}/a.csv"],
     "add-class": ["add-class", "{bundle}", "wasps", "{data}", "--out", "{out}/new"],
     "demo": ["demo", "--method", "majority", "--budget", "9h", "--out", "{out}/demo"],
     "train in the data": ["train", "{data}", "--budget", "9h", "--out", "{data}/run"],
@@ -58,7 +60,11 @@ def place(photos: Path, tiny_bundle: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 def asked(verb: str, place: dict[str, Path]) -> list[str]:
-    data = place["data"] if verb in FAIL or verb.startswith(("predict", "add-class")) else place["data"] / "photos"
+    data = (
+        place["data"]
+        if verb in FAIL or verb.startswith(("predict", "suggest", "add-class"))
+        else place["data"] / "photos"
+    )
     return [part.format(**{**place, "data": data}) for part in VERBS[verb]]
 
 

@@ -45,8 +45,8 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
     """List, read, group and split labelled pictures: a folder per class, split folders, a table; or an archive of one.
 
     To `evaluate`, nothing is split: pictures without a given split are test, and one class is enough. To `check`, they
-    are split as in training, and nothing that only training needs is refused. Every note is
-    yielded, and kept in the manifest. Nothing is written but the cache. Raises DataError when the data cannot be used.
+    are split as in training, and nothing that only training needs is refused. Every note is yielded, and kept. Nothing
+    is written but the cache. Raises DataError when the data cannot be used.
     """
     if purpose == "train" and recipe.data.val + recipe.data.test > 0.95:
         raise RecipeError(
@@ -70,13 +70,11 @@ def scan_listing(
     listing: Listing, recipe: Recipe, cache: Path, purpose: Purpose, previous: Manifest | None = None
 ) -> Steps[Manifest]:
     """Read, group and split what is listed; as `scan` otherwise."""
-    policy = decode_policy(recipe)
-    threads = recipe.fit.threads or default_threads()
+    policy, threads = decode_policy(recipe), recipe.fit.threads or default_threads()
     paths = [entry.path for entry in listing.entries]
     before = stamps(listing.root, paths)
     facts = yield from gather(listing.root, paths, policy, cache, threads)
-    used = _Used()
-    excluded = list(listing.excluded)
+    used, excluded = _Used(), list(listing.excluded)
     _check_disk(listing, facts)
     corrected = Corrected(recipe.data.corrections, {entry.label for entry in listing.entries if entry.label})
     for entry, fact, stamp in zip(listing.entries, facts, before, strict=True):
@@ -86,7 +84,9 @@ def scan_listing(
         elif isinstance(fact, Refusal):
             excluded.append(Excluded(entry.path, fact.code, fact.note, entry.label))
         elif entry.label is None:
-            excluded.append(Excluded(entry.path, "no_label", "It is not in a class folder, so it has no label."))
+            excluded.append(
+                Excluded(entry.path, "no_label", "It has no label: it is in no class folder, or its row is blank.")
+            )
         else:
             used.entries.append(entry)
             used.facts.append(fact)
@@ -368,7 +368,7 @@ def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Exclu
         notes.append(("warning", f"One picture is all there is of: {some(single)}."))
     unlabelled = sum(item.code == "no_label" for item in excluded)
     if unlabelled:
-        notes.append(("warning", f"{unlabelled} picture(s) outside of any class folder were left out."))
+        notes.append(("warning", f"{unlabelled} picture(s) without a label were left out."))
     folded: dict[str, list[str]] = {}
     for label in sorted(counts):
         folded.setdefault(label.casefold(), []).append(label)

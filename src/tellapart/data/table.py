@@ -43,7 +43,7 @@ _DRIVE_OR_URL = re.compile(r"[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*:/|\\\\")
 class _Line:
     number: int
     path: str
-    label: str
+    label: str | None
     split: Split | None
     group: str | None
 
@@ -61,14 +61,14 @@ def fits(path: Path, options: DataOptions) -> bool:
 def list_table(path: Path, options: DataOptions, name: str | None = None) -> Steps[Listing]:
     """Return what a table lists; its paths are relative to its folder, which is called `name` in messages.
 
-    Raises DataError when a column is missing, a label blank, a split unknown, a file missing, or a picture has two
-    labels; every fault of one kind is counted, and the first are named.
+    Raises DataError when a column is missing, a label blank (where `options.unlabelled` does not skip these), a split
+    unknown, a file missing, or a picture has two labels; every fault of one kind is counted, and the first are named.
     """
     yield Progress("scan", 0, None, "rows")
     table = read_table(path, lambda names: _columns(path, names, options).values())
     columns = _columns(path, table.columns, options)
     notes = [*table.notes]
-    lines = _lines(path, table, columns, notes)
+    lines = _lines(path, table, columns, notes, options)
     root = Path(os.path.abspath(path)).parent
     kept, excluded = _inside(root, lines)
     kept = _without_repeats(path, kept, notes)
@@ -142,15 +142,17 @@ def _misspelt(roles: Sequence[str], names: Sequence[str]) -> str:
     return f" Did you mean {', and '.join(pairs[:4])}?" if pairs else ""
 
 
-def _lines(path: Path, table: Table, columns: dict[str, str], notes: list[tuple[str, str]]) -> list[_Line]:
+def _lines(
+    path: Path, table: Table, columns: dict[str, str], notes: list[tuple[str, str]], options: DataOptions
+) -> list[_Line]:
     values = {role: table.values[name] for role, name in columns.items()}
     count = len(table.numbers)
     blank = [str(table.numbers[row]) for row in range(count) if not values["label"][row].strip()]
-    if blank:
+    if blank and options.unlabelled != "skip":
         raise DataError(
             "blank_label",
             f"{shown(path.name)} has {len(blank)} row(s) without a label: line {some(blank)}.",
-            "Fill them in, or remove the rows.",
+            "Fill them in, remove the rows, or leave them out by --unlabelled skip.",
         )
     nameless = [str(table.numbers[row]) for row in range(count) if not values["path"][row].strip()]
     if nameless:
@@ -173,7 +175,11 @@ def _lines(path: Path, table: Table, columns: dict[str, str], notes: list[tuple[
     groups = [text.strip() or None for text in values["group"]] if "group" in values else [None] * count
     return [
         _Line(
-            table.numbers[row], values["path"][row], class_key(values["label"][row].strip()), splits[row], groups[row]
+            table.numbers[row],
+            values["path"][row],
+            class_key(values["label"][row].strip()) or None,
+            splits[row],
+            groups[row],
         )
         for row in range(count)
     ]

@@ -15,7 +15,7 @@ from tellapart.images import DecodePolicy, decode_guarded, map_ordered, thumbnai
 from tellapart.ladder.clock import Clock
 from tellapart.report import Found, FoundPicture
 
-__all__ = ["found"]
+__all__ = ["found", "thumbnails"]
 
 _SIDE_PX = 128
 _VERSION = 1  # part of the cache's key: raise it when a thumbnail would come out differently
@@ -33,6 +33,22 @@ def found(
 ) -> Steps[tuple[Found, ...]]:
     """Return the findings with thumbnails of the first `most` pictures of each, until `reserve` seconds are left."""
     wanted = {row.path: row.sha256 for finding in findings for row in finding.rows[:most] if row.sha256}
+    made = yield from thumbnails(wanted, manifest.root, policy, threads, cache, clock, reserve)
+    return tuple(_found(finding, made, most) for finding in findings)
+
+
+def thumbnails(
+    wanted: Mapping[str, str],
+    root: Path,
+    policy: DecodePolicy,
+    threads: int,
+    cache: Path,
+    clock: Clock,
+    reserve: float = 0.0,
+) -> Steps[dict[str, bytes]]:
+    """Return a JPEG of 128 px by the sha256 of each picture of `wanted` (path: sha256), until `reserve` seconds are
+    left; those that cannot be read are not there.
+    """
     made: dict[str, bytes] = {}
     with Space(cache, "report-thumbnails", digest_of([dataclasses.asdict(policy), _SIDE_PX, _VERSION])) as space:
         digests = list(dict.fromkeys(wanted.values()))
@@ -43,7 +59,7 @@ def found(
         def seen(item: tuple[str, str]) -> tuple[str, bytes]:
             sha256, path = item
             try:
-                return sha256, thumbnail_jpeg(decode_guarded(manifest.root / path, _SIDE_PX, policy), _SIDE_PX)
+                return sha256, thumbnail_jpeg(decode_guarded(root / path, _SIDE_PX, policy), _SIDE_PX)
             except PictureError:
                 return sha256, b""
 
@@ -55,7 +71,7 @@ def found(
             yield Progress("report", len(made) + len(fresh), len(digests))
         space.put(fresh.items())
     made |= fresh
-    return tuple(_found(finding, made, most) for finding in findings)
+    return made
 
 
 def _found(finding: Finding, made: Mapping[str, bytes], most: int) -> Found:

@@ -3,6 +3,7 @@
 from tellapart.report.check_page import CheckPage, render_check
 from tellapart.report.found import Found, FoundPicture
 from tellapart.report.render import render
+from tellapart.report.suggest_page import SuggestedGroup, SuggestedPicture, SuggestPage, render_suggestions
 from tellapart.report.summary import (
     AnswerName,
     AnswerShare,
@@ -26,9 +27,13 @@ __all__ = [
     "PictureCard",
     "ReliabilityBin",
     "SplitReport",
+    "SuggestPage",
+    "SuggestedGroup",
+    "SuggestedPicture",
     "Summary",
     "Verdict",
     "render",
     "render_check",
+    "render_suggestions",
     "verdict",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from tellapart.images import default_threads, map_ordered, prepare_guarded
 from tellapart.runtime.answers import Answer, answer, candidates, softmax
 from tellapart.runtime.bundle import Bundle
 
-__all__ = ["Failure", "Prediction", "Predictor", "Source"]
+__all__ = ["Failure", "Prediction", "Predictor", "Source", "as_member"]
 
 Source: TypeAlias = str | Path | bytes
 TOP = 5
@@ -129,3 +129,18 @@ def _name(source: Source) -> str | None:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def as_member(answer: Prediction | Failure, places: Mapping[str, str]) -> Prediction | Failure:
+    """Return an answer with the path of a member, `pets.zip/1.jpg`, in place of where it lies unpacked.
+
+    `places` are where the archives lie, by their names.
+    """
+    for archive, place in places.items():
+        if answer.path is not None and (answer.path == place or answer.path.startswith(f"{place}/")):
+            told = archive + answer.path[len(place) :]
+            if isinstance(answer, Failure):
+                said = answer.error.message.replace(place, archive)
+                return Failure(told, PictureError(answer.error.code, said, answer.error.next))
+            return dataclasses.replace(answer, path=told, file=answer.path)
+    return answer
