@@ -6,23 +6,20 @@ Here a verb's events are driven: written to the run folder, shown to whoever wat
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tellapart.errors import InputError, InterruptedRunError
+from tellapart.errors import InputError
 from tellapart.events import Event
 from tellapart.recipe import Recipe
 from tellapart.results import CheckResult, EvaluateResult, ExportResult, TrainResult
 
 if TYPE_CHECKING:
-    from tellapart.driving import Signals
     from tellapart.ladder.add_class import Added
-    from tellapart.ladder.clock import Clock
+    from tellapart.ladder.bench import Benched
     from tellapart.ladder.explain import Explanation
-    from tellapart.ladder.folder import RunFolder
     from tellapart.ladder.suggest import Suggested
     from tellapart.runtime.predictor import Failure, Prediction
 
@@ -33,6 +30,7 @@ __all__ = [
     "TrainResult",
     "Watch",
     "add_class",
+    "bench",
     "check",
     "demo",
     "evaluate",
@@ -45,8 +43,6 @@ __all__ = [
 
 Watch = Callable[[Event], None]
 
-# After a signal: what the end of a run may take.
-_SECONDS_TO_END_IN = 8.0
 # The demo is to be over within a minute of its first word.
 _DEMO_SECONDS = 50.0
 
@@ -81,6 +77,7 @@ def train(
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.folder import prepare
     from tellapart.ladder.space import needed_bytes
+    from tellapart.training import trained
 
     by_exception()
     data = Path(data)
@@ -92,39 +89,9 @@ def train(
                 return TrainResult(folder.path, folder.finished)
             clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
             with room_told(folder.path, needed_bytes(0)):
-                return _train(folder, chosen, clock, watch, signals)
+                return trained(folder, chosen, clock, watch, signals)
         finally:
             folder.release()
-
-
-def _train(folder: RunFolder, chosen: Recipe, clock: Clock, watch: Watch | None, signals: Signals) -> TrainResult:
-    from tellapart.cache import cache_root
-    from tellapart.driving import drive
-    from tellapart.files import is_full
-    from tellapart.ladder.climb import climb
-    from tellapart.ladder.finish import contract
-    from tellapart.ladder.run import Run
-
-    try:
-        folder.remember(finished=False)
-        if folder.previous is not None and chosen.data.previous is None:
-            chosen = Recipe.of(chosen, previous=str(folder.previous))
-        run = Run(folder.data, folder.path, cache_root(folder.path), chosen, clock)
-        interrupt = functools.partial(clock.interrupt, _SECONDS_TO_END_IN)
-        summary, exit_code = drive(climb(run), folder.path, watch, interrupt, signals)
-    except (InputError, InterruptedRunError):
-        folder.forget()
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and is_full(error) and not (folder.path / "bundle").exists():
-            folder.forget()
-        error.add_note(f"run folder: {folder.path}")
-        raise
-    folder.remember(finished=not clock.interrupted)
-    if summary is None:
-        stored: dict[str, Any] = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
-        return TrainResult(folder.path, stored, None, exit_code)
-    return TrainResult(folder.path, contract(summary), summary, exit_code)
 
 
 def predict(
@@ -134,7 +101,8 @@ def predict(
 
     `pictures` are files, folders, globs and archives (or one of them). Raises BundleError for a bundle that cannot be
     trusted, InputError where nothing of what was asked is found, DataError for an archive that is refused; one missing
-    name among others is a Failure in its place.
+    name among others is a Failure in its place. Without `threads` the setting that `bench` left beside the bundle is
+    followed.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -142,14 +110,18 @@ def predict(
     >>> first.answer in ("label", "unsure", "unknown"), 0.0 <= first.prob <= 1.0
     (True, True)
     """
+    from tellapart.images import default_threads
     from tellapart.runtime.bundle import Bundle
     from tellapart.runtime.predictor import Predictor, as_member
+    from tellapart.runtime.setting import read_setting
     from tellapart.runtime.sources import expand
 
     asked = _ready(pictures)
     opened = Bundle(Path(bundle))
     places = _archives(asked)
-    answers = Predictor(opened, threads).predict(expand(places.get(item, item) for item in asked))
+    setting = None if threads is not None else read_setting(opened.path, default_threads())
+    predictor = Predictor(opened, threads if setting is None else setting.threads)
+    answers = predictor.predict(expand(places.get(item, item) for item in asked))
     return answers if not places else (as_member(answer, places) for answer in answers)
 
 
@@ -230,6 +202,28 @@ def export(
     place = None if data is None else Path(data)
     found = finish(steps(Path(bundle), Path(out), wish, place, Recipe.of(threads=threads)), watch)
     return ExportResult(found.path, found.precision, found.forms, found.threads, found.why)
+
+
+def bench(bundle: str | Path, pictures: str | Path | None = None, *, watch: Watch | None = None) -> Benched:
+    """Measure where the time of a prediction goes on this machine, and write the fastest setting beside `bundle`.
+
+    `pictures` are a file or a folder, by default those of the bundle's run. `predict` follows the setting. Raises
+    BundleError, InputError, and DataError where there are no pictures.
+
+    >>> import tellapart
+    >>> run = tellapart.train("photos/", method="majority", budget="60s")
+    >>> result = tellapart.bench(run.bundle, "photos/")
+    >>> result.threads >= 1, result.n
+    (True, 48)
+    """
+    from tellapart.driving import finish
+    from tellapart.interrupts import by_exception
+    from tellapart.ladder.bench import bench as steps
+    from tellapart.runtime.session import onnxruntime_module
+
+    onnxruntime_module()
+    by_exception()
+    return finish(steps(Path(bundle), None if pictures is None else Path(pictures)), watch)
 
 
 def explain(

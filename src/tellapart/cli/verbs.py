@@ -21,6 +21,7 @@ VERBS = {
     "predict": "Name the class of each of PICTURES: files, folders, globs or archives.",
     "evaluate": "Measure BUNDLE on labelled pictures in DATA.",
     "export": "Write BUNDLE anew for another machine: smaller, faster, and judged on real pictures.",
+    "bench": "Measure BUNDLE on this machine, say where the time goes, and keep the fastest setting.",
     "explain": "Show where in PICTURES the evidence for an answer lies, and what speaks for the runner-up.",
     "suggest": "Say which of PICTURES to label first: what BUNDLE is unsure of, or what is typical to WEIGHTS.",
     "add-class": "Add the class NAME to BUNDLE from PICTURES of it, in seconds, and show what it costs the others.",

@@ -19,7 +19,7 @@ from tellapart.learn.rungs import IntArray
 from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
 
-__all__ = ["Sample", "sample"]
+__all__ = ["Sample", "of_the_run", "sample"]
 
 _CALIBRATE = 64
 _JUDGE = 600
@@ -50,7 +50,7 @@ def sample(bundle: Bundle, data: Path | None, recipe: Recipe) -> Steps[Sample]:
     `unknown_class` as `evaluate` does.
     """
     if data is None:
-        manifest = _of_the_run(bundle)
+        manifest = of_the_run(bundle, "--data")
         train, val = manifest.where(split="train"), manifest.where(split="val")
         return (yield from _prepared(bundle, manifest, train, val, recipe))
     with cache_or_temporary() as cache:
@@ -70,7 +70,12 @@ def sample(bundle: Bundle, data: Path | None, recipe: Recipe) -> Steps[Sample]:
         return (yield from _prepared(bundle, manifest, train, val, recipe))
 
 
-def _of_the_run(bundle: Bundle) -> Manifest:
+def of_the_run(bundle: Bundle, option: str) -> Manifest:
+    """Return the manifest of the run that a bundle lies in, for its very pictures.
+
+    Raises DataError (`no_pictures_to_judge`), which names the `option` that gives others, where there is none such or
+    the pictures are gone.
+    """
     place = bundle.path.resolve().parent / "manifest.jsonl"
     why = f"there is no {place.name} of its run beside {bundle.path}"
     if place.is_file():
@@ -83,8 +88,8 @@ def _of_the_run(bundle: Bundle) -> Manifest:
             why = f"{place} is of another run than the bundle"
     raise DataError(
         "no_pictures_to_judge",
-        f"An export is judged on real pictures, and {why}.",
-        "Name labelled pictures with --data, best those it was trained on.",
+        f"Real pictures are needed, and {why}.",
+        f"Name some with {option}, best those it was trained on.",
     )
 
 

@@ -1,0 +1,73 @@
+"""`tellapart bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tellapart.cli.display import following
+from tellapart.cli.options import DebugFlag, JsonFlag
+from tellapart.cli.output import json_line, printable, results_only
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tellapart.ladder.bench import Benched
+
+__all__ = ["bench"]
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What train made: RUN/bundle.", show_default=False)],
+    *,
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", metavar="DIR", help="Pictures to measure with; those of the run by default."),
+    ] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> int:
+    """Measure BUNDLE on this machine, say where the time goes, and keep the fastest setting."""
+    from tellapart import api
+
+    with results_only() as stream:
+        with following() as watch:
+            result = api.bench(bundle, pictures, watch=watch)
+        if as_json:
+            stream.write(json_line(result.as_json()))
+        else:
+            from rich.console import Console
+
+            _show(result, Console(file=stream))
+    return 0
+
+
+def _show(result: Benched, console: Console) -> None:
+    from rich.table import Table
+
+    alone = result.decode_ms + result.model_ms
+    parts = Table("a picture on one thread", "ms", "share", box=None, pad_edge=False, header_style="bold")
+    for name, spent in (("decode and resize", result.decode_ms), ("model", result.model_ms)):
+        parts.add_row(name, f"{spent:.2f}", f"{100 * spent / alone:.0f}%")
+    parts.add_row("model, in batches of 8", f"{result.batch_ms:.2f}", "")
+    console.print(parts)
+    console.print(f"the bundle is loaded in {result.load_ms:.0f} ms; {result.n} pictures, the best of five rounds")
+    console.print()
+    rates = Table(
+        "threads", "pictures a second", "of what they could do", box=None, pad_edge=False, header_style="bold"
+    )
+    for rate in result.rates:
+        mark = " *" if rate.threads == result.threads else ""
+        rates.add_row(f"{rate.threads}{mark}", f"{rate.per_second:,.0f}", f"{100 * rate.share_of_limit:.0f}%")
+    console.print(rates)
+    console.print("the most: a picture decoded and run alone, on all threads at once, as far as there are cores")
+    console.print(f"{result.cores} cores; every number of threads gave the same answers, bit for bit")
+    console.print()
+    if result.place is not None:
+        console.print(
+            f"predict takes {result.threads} threads from now on: {printable(str(result.place))}",
+            markup=False,
+            highlight=False,
+        )

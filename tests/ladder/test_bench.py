@@ -1,0 +1,68 @@
+"""bench says where the time goes and keeps a setting that predict follows."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tellapart
+from tellapart.errors import DataError, InputError
+from tellapart.images import default_threads
+from tellapart.runtime.predictor import Predictor
+from tellapart.runtime.setting import Setting, read_setting, write_setting
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def test_it_measures_and_leaves_a_setting_beside_the_bundle(bundle: Path, photos: Path) -> None:
+    result = tellapart.bench(bundle, photos)
+    assert result.n == 48
+    assert result.cores == default_threads()
+    assert min(result.decode_ms, result.model_ms, result.batch_ms, result.load_ms) > 0
+    assert {1, result.cores, 2 * result.cores} <= {rate.threads for rate in result.rates}
+    assert all(rate.per_second > 0 and rate.share_of_limit > 0 for rate in result.rates)
+    assert read_setting(bundle, result.cores) == Setting(result.threads, result.cores)
+    assert result.as_json()["place"] == str(result.place)
+    assert sorted(path.name for path in bundle.parent.iterdir()) == ["bundle", "bundle.setting.json"]
+    assert len(list(tellapart.predict(bundle, photos))) == 48
+
+
+def test_predict_follows_the_setting_unless_told(bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_setting(bundle, Setting(5, default_threads()))
+    taken = []
+    predict = Predictor.predict
+
+    def noted(self, sources):
+        taken.append(self.threads)
+        return predict(self, sources)
+
+    monkeypatch.setattr(Predictor, "predict", noted)
+    assert len(list(tellapart.predict(bundle, photos / "ants"))) == 24
+    assert len(list(tellapart.predict(bundle, photos / "ants", threads=2))) == 24
+    assert taken == [5, 2]
+
+
+def test_pictures_are_needed(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--pictures"):
+        tellapart.bench(bundle)
+    with pytest.raises(InputError):
+        tellapart.bench(bundle, tmp_path / "absent")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="can be read"):
+        tellapart.bench(bundle, tmp_path / "bad")
+
+
+def test_a_folder_that_cannot_be_written_is_told(bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tellapart.ladder.bench.write_setting", full)
+    seen: list[object] = []
+    assert tellapart.bench(bundle, photos, watch=seen.append).place is None
+    assert any("cannot be written" in str(event) for event in seen)
