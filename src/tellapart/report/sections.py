@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tellapart.judge.maps import RING
 from tellapart.report import charts, tables
 from tellapart.report.commands import next_commands
 from tellapart.report.pictures import Group, behind_cells
@@ -85,8 +86,20 @@ def _mistakes(summary: Summary) -> Content | None:
         "first": cards[:FIRST_MISTAKES],
         "rest": cards[FIRST_MISTAKES:],
         "cards": cards,
+        "mapped": any(card.layer for card in cards),
         "n": split.n if split else 0,
     }
+
+
+def _attention(summary: Summary) -> Content | None:
+    found = summary.attention
+    if found is None:
+        return None
+    differs = found.differences
+    heat = (
+        [] if differs is None else [[round(9 * share) for share in row] for row in (differs / differs.max()).tolist()]
+    )
+    return {"a": found, "heat": heat, "ring": RING}
 
 
 def _classes(summary: Summary) -> Content | None:
@@ -163,6 +176,7 @@ SECTIONS = (
     Section("next", "What to type next", "The result", _next),
     Section("confusion", "What it confuses", "The result", _confusion),
     Section("mistakes", "Confident mistakes", "The result", _mistakes),
+    Section("attention", "Where it looks", "The result", _attention),
     Section("classes", "Class by class", "The result", _classes),
     Section("slices", "Kinds of pictures", "The result", _slices),
     Section("answers", "Sure and unsure", "The result", _answers),

@@ -19,6 +19,7 @@ from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.risk import RiskPoint
 from tellapart.judge.slices import Slices
 from tellapart.report.advice import Advice, Curve
+from tellapart.report.attention import Attention
 from tellapart.report.found import Found
 
 __all__ = [
@@ -143,7 +144,8 @@ class SplitReport:
 class PictureCard:
     """One picture and what was said about it. `jpeg` is a thumbnail encoded by us, never the user's own bytes.
 
-    `top` holds (label, probability), likeliest first; `novelty` is in [0, 1].
+    `top` holds (label, probability), likeliest first; `novelty` is in [0, 1]. `layer` is a PNG to lie over the
+    thumbnail, the map of the evidence for what it was called, and `where` says where that lies; both may be empty.
     """
 
     jpeg: bytes
@@ -154,6 +156,8 @@ class PictureCard:
     top: tuple[tuple[str, float], ...] = ()
     novelty: float | None = None
     answer: AnswerName = "label"
+    layer: bytes = b""
+    where: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -196,7 +200,8 @@ class Summary:
 
     `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first), `examples` (other
     pictures, for what stands behind a count), `answers`, `risk` and `slices` are of `headline_split`. `balanced` makes
-    balanced accuracy the headline. `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes,
+    balanced accuracy the headline. `attention` is where the model looks. `fit_words` is what
+    `judge.fit_words` said. `machine`: cpu, cores, memory_bytes,
     platform, python, packages {name: version}, in any subset. `run`, `bundle` and `data` are paths as the user would
     type them.
     """
@@ -228,6 +233,7 @@ class Summary:
     slices: Slices | None = None
     curve: Curve | None = None
     advice: tuple[Advice, ...] = ()
+    attention: Attention | None = None
     risk: tuple[RiskPoint, ...] = ()
     thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[tuple[str, str, str], ...] = ()
@@ -322,6 +328,7 @@ def _card_json(card: PictureCard) -> dict[str, Any]:
         "top": [{"label": label, "prob": prob} for label, prob in card.top],
         "novelty": card.novelty,
         "answer": card.answer,
+        **({"where": card.where} if card.where else {}),
     }
 
 

@@ -170,6 +170,8 @@ def _calibration(split: SplitReport | None) -> tuple[str, ...]:
 
 def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
     said = []
+    if summary.attention is not None and summary.attention.borders is not None and summary.attention.borders.warned:
+        said.append(summary.attention.borders.words)
     if found.split == "val":
         said.append(
             "There is no test split: these numbers are of the validation pictures, which also chose the model, "

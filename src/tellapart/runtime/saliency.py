@@ -25,7 +25,7 @@ SaliencyMethod = Literal["class_activation", "occlusion"]
 _GRID = 7  # cells a side that are hidden in turn: as many as the feature map of a usual network has
 _LEAST_CELL_PX = 2
 _BATCH = 8
-_SAME = 1e-3  # of the largest value of an embedding
+_SAME = 1e-2  # of the largest value of an embedding: numbers of half precision come as near
 _VEIL_PX = 4  # what hides a cell: the picture, so small that only its colours are left, and large again
 
 

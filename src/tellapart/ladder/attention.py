@@ -1,0 +1,166 @@
+"""Where a finished model looks: whether its maps may be shown, over its mistakes, and whether it looks at borders."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart.errors import PictureError
+from tellapart.events import Decision, Progress, Steps
+from tellapart.images import map_ordered, prepare_guarded
+from tellapart.judge.borders import Borders, borders, difference_map
+from tellapart.judge.maps import RING, mass, place
+from tellapart.judge.sanity import sane
+from tellapart.ladder.clock import Clock
+from tellapart.ladder.looking import Seen, seen, try_maps
+from tellapart.ladder.show import evenly
+from tellapart.learn.rungs import Pictures
+from tellapart.report import PictureCard
+from tellapart.report.attention import Attention
+from tellapart.report.overlay import layer_png, veiled
+from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.saliency import Saliency
+
+__all__ = ["attention"]
+
+_SAMPLE = 40  # pictures whose borders are exchanged
+_TRIED = 12
+# By occlusion a map takes some fifty runs of the model.
+_MOST_MAPPED = {"class_activation": 24, "occlusion": 8}
+_FEWEST = 2
+_LEAST_SECONDS = 8.0
+_LAYER_PX = 112
+
+Cards = dict[int, PictureCard]
+Answered = tuple[NDArray[np.uint8], int]
+
+
+def attention(
+    bundle: Bundle,
+    held_out: Pictures,
+    pictures: Pictures,
+    mistakes: Sequence[int],
+    cards: Mapping[int, PictureCard],
+    threads: int,
+    clock: Clock,
+) -> Steps[tuple[Attention | None, Cards]]:
+    """Return where the model looks, and the cards of `mistakes` (rows of `pictures`) with their maps.
+
+    Maps are tried on at most 12 of the `held_out` pictures; where they fail, cards stay as they are. Borders are
+    exchanged between at most 40 of `pictures`, those of the verdict: nothing is chosen by what that shows. None for a
+    model that looks at nothing, for fewer than two pictures, and where less than 8 seconds are left.
+    """
+    same = dict(cards)
+    if bundle.card.method == "majority" or len(held_out) < _FEWEST:
+        return None, same
+    if clock.left() < _LEAST_SECONDS:
+        yield Decision("maps", False, f"{max(0.0, clock.left()):.0f} s are left, too little to see where it looks")
+        return None, same
+    saliency = Saliency(bundle)
+    tried = [held_out.files[row] for row in evenly(range(len(held_out)), _TRIED)]
+    files = [pictures.files[row] for row in evenly(range(len(pictures)), _SAMPLE)]
+    yield Progress("look", 0, len(tried) + len(files))
+    own = [one for one in seen(saliency, tried, threads) if one is not None]
+    sanity = sane(try_maps(saliency, own, threads))
+    yield Progress("look", len(tried), len(tried) + len(files))
+    looked: list[Seen] = []
+    if saliency.method == "class_activation":
+        looked = [one for one in seen(saliency, files, threads) if one is not None]
+        answered = [(one.image, one.answer) for one in looked]
+    else:
+        answered = _answered(saliency, files, threads)
+    found, differs = _borders(saliency, answered, looked if sanity.passed else [], threads)
+    yield Decision("maps", sanity.passed, sanity.words)
+    told = Attention(saliency.method, sanity, found, differs)
+    if not sanity.passed:
+        return told, same
+    wanted = [row for row in mistakes if row in cards and cards[row].jpeg][: _MOST_MAPPED[saliency.method]]
+    for row, one in zip(wanted, seen(saliency, [pictures.files[row] for row in wanted], threads), strict=True):
+        if one is not None:
+            same[row] = _mapped(same[row], one, bundle)
+    yield Progress("look", len(tried) + len(files), len(tried) + len(files))
+    return dataclasses.replace(told, shown=len(wanted)), same
+
+
+def _mapped(card: PictureCard, one: Seen, bundle: Bundle) -> PictureCard:
+    """Return a card with the map of its answer, to lie over its thumbnail."""
+    from PIL import Image
+
+    spread = mass(one.map)
+    if spread is None:
+        return card
+    with Image.open(io.BytesIO(card.jpeg)) as thumbnail:
+        scale = _LAYER_PX / max(thumbnail.size)
+        size = (max(1, round(thumbnail.width * scale)), max(1, round(thumbnail.height * scale)))
+    layer = layer_png(veiled(one.map, float(one.map.max()), size, bundle.preprocess))
+    return dataclasses.replace(card, layer=layer, where=place(spread).sentence)
+
+
+def _answered(saliency: Saliency, files: Sequence[Path], threads: int) -> list[Answered]:
+    """Return the prepared pictures that can be read, each with the index of its likeliest class."""
+
+    def look(file: Path) -> Answered | None:
+        try:
+            image = prepare_guarded(file, saliency.bundle.preprocess)
+        except PictureError:
+            return None
+        return image, int(saliency.bundle.session.run(image[None], ["logits"])["logits"][0].argmax())
+
+    return [one for one in map_ordered(look, files, threads) if one is not None]
+
+
+def _borders(
+    saliency: Saliency, answered: Sequence[Answered], looked: Sequence[Seen], threads: int
+) -> tuple[Borders | None, NDArray[np.float64] | None]:
+    """Exchange border rings, and middles as large, between pictures of other answers; see `judge.borders`.
+
+    Beside it the map of differences [h, w], None without maps.
+    """
+    pairs = _partners([answer for _, answer in answered])
+    if not pairs:
+        return None, None
+    ring, middle = _ring_and_middle(len(answered[0][0]))
+
+    def moved(pair: tuple[int, int]) -> tuple[bool, bool]:
+        (mine, _), (other, answer) = answered[pair[0]], answered[pair[1]]
+        both = np.where(np.stack([ring, middle])[..., None], other, mine)
+        said = saliency.bundle.session.run(both, ["logits"])["logits"].argmax(axis=1)
+        return bool(said[0] == answer), bool(said[1] == answer)
+
+    table = np.array(list(map_ordered(moved, pairs, threads)), dtype=bool)
+    evidence = answers = differs = None
+    if looked:
+        said = np.array([one.answer for one in looked])
+        labels, answers = np.unique(said, return_inverse=True)
+        evidence = np.stack([saliency.maps(one.looked, labels.tolist()) for one in looked])
+        differs = difference_map(evidence, answers)
+    spread = None if differs is None else mass(differs)
+    return borders(table[:, 0], table[:, 1], float(ring.mean()), evidence, answers), spread
+
+
+def _partners(answers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return for each picture one that is answered otherwise, each of them as often as the others, as pairs of rows.
+
+    A picture has none where all are answered alike.
+    """
+    pairs, asked = [], dict.fromkeys(answers, 0)
+    for at, mine in enumerate(answers):
+        others = [other for other, answer in enumerate(answers) if answer != mine]
+        if others:
+            pairs.append((at, others[asked[mine] % len(others)]))
+            asked[mine] += 1
+    return pairs
+
+
+def _ring_and_middle(side_px: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return masks bool [S, S]: the border ring, and a square in the middle of as many pixels or a few less."""
+    away = np.abs(np.arange(side_px) + 0.5 - side_px / 2)
+    inner = away < side_px * (0.5 - RING)
+    ring = ~(inner[:, None] & inner[None])
+    close = away < side_px / 2 * np.sqrt(ring.mean())
+    return ring, close[:, None] & close[None]
