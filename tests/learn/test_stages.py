@@ -179,13 +179,16 @@ def chosen(seconds: float, num_bytes: int = 10**9) -> Cut | None:
 
 
 def test_as_much_is_tuned_as_there_is_time_and_room_for() -> None:
-    found = [chosen(seconds) for seconds in (1000.0, 190.0, 50.0, 10.0, 0.1)]
+    found = [chosen(seconds) for seconds in (1000.0, 100.0, 30.0, 10.0, 0.1)]
     assert [cut and cut.name for cut in found] == [None, "low", "high", EMBEDDING, None]
     assert found[-1] is None
     assert all("are left" in cut.why for cut in found if cut)
-    crowded = chosen(190.0, num_bytes=100_000)
+    crowded = chosen(100.0, num_bytes=100_000)
     assert crowded is not None
     assert (crowded.name, crowded.num_views) == ("high", 8)
+    hurried = chosen(93.0)
+    assert hurried is not None
+    assert (hurried.name, hurried.num_views) == ("low", 4)
 
 
 def test_places_to_cut_are_measured_in_order(trunk: Trunk) -> None:

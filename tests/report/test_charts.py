@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tellapart.events import Epoch
+from tellapart.events import Epoch, RangeTest
 from tellapart.judge import RiskPoint
 from tellapart.report import LadderRow, ReliabilityBin, advice, charts
 from tellapart.report.charts import LEFT, MAX_POINTS, RIGHT, Plot, curve_plot, ladder_plot, nice_ticks, reliability_plot
+from tellapart.report.range_plot import range_plot
 
 SHARES = st.floats(0, 1)
 MAYBE = st.none() | st.floats()
@@ -169,3 +170,20 @@ def test_the_point_where_the_model_stops_lies_on_the_risk_coverage_curve() -> No
     nothing = charts.risk_plot(points, 0.95)
     assert nothing is not None
     assert nothing.marks == ()
+
+
+@given(
+    st.lists(st.floats(1e-6, 1e6) | st.just(math.nan) | st.just(math.inf), min_size=0, max_size=60),
+    st.floats(1e-8, 1.0),
+)
+def test_a_range_test_stays_within_its_axes_whatever_was_measured(losses: list[float], lr: float) -> None:
+    lrs = tuple(1e-5 * 1.3**step for step in range(len(losses)))
+    plot = range_plot(RangeTest(lrs, tuple(losses), lr))
+    if sum(map(math.isfinite, losses)) < 2:
+        assert plot is None
+        return
+    assert plot is not None
+    assert plot.rule is not None
+    for across, down in [*plot.lines[0].points, (plot.rule.at, plot.height - 40)]:
+        assert -1e-6 <= across <= 1 + 1e-6
+        assert -1e-6 <= down <= plot.height + 1e-6

@@ -183,6 +183,7 @@ def _report(
         fit_words=judge.fit_words(numbers.get("train"), numbers.get("val"), numbers.get("test")),
         test_openings=count_openings(run.folder, fingerprint) if "test" in seen else 0,
         epochs=fitted.epochs,
+        range_test=heard.range_test if fitted.method == "finetune" else None,
         mistakes=tuple(cards[row] for row in shown.mistakes if row in cards),
         examples=tuple(cards[row] for row in shown.examples if row in cards),
         answers=answer_shares(said, cards),

@@ -13,7 +13,7 @@ import numpy as np
 
 from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.errors import OutOfTimeError
-from tellapart.events import Decision, Event, Note, StageBegan, StageEnded, Steps
+from tellapart.events import Decision, Event, Note, RangeTest, StageBegan, StageEnded, Steps
 from tellapart.ladder.clock import Clock
 from tellapart.learn.rungs import Pictures
 from tellapart.recipe import Recipe
@@ -42,13 +42,18 @@ class Heard:
 
     def see(self, event: Event) -> None:
         """Remember one event."""
-        if isinstance(event, Decision | Note | StageEnded):
+        if isinstance(event, Decision | Note | RangeTest | StageEnded):
             self.events.append(event)
 
     @property
     def decisions(self) -> tuple[tuple[str, object, str], ...]:
         """Name, value and evidence of every decision, in order."""
         return tuple((e.name, e.value, e.evidence) for e in self.events if isinstance(e, Decision))
+
+    @property
+    def range_test(self) -> RangeTest | None:
+        """The last range test of a learning rate."""
+        return next((e for e in reversed(self.events) if isinstance(e, RangeTest)), None)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from tellapart.recipe import Recipe
 
 __all__ = ["finetune"]
 
-_MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
+_MAIN_SHARE = 0.6  # of the time, where models of folds are trained besides
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _REESTIMATE = 20  # batches
 _EXPORT_SECONDS, _MARGIN = 6.0, 1.3

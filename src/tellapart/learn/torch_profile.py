@@ -62,7 +62,7 @@ def _profiled(trunk: Trunk, image_size: int) -> tuple[list[Place], float]:
     for hook in hooks:
         hook.remove()
     places = [Place(None, 0.0, 0)]
-    weighty = [unit.name for unit in units(network.model) if any(True for _ in unit.module.parameters())]
+    weighty = [unit.name for unit in units(network.model) if any(p.ndim > 1 for p in unit.module.parameters())]
     last = weighty[-1] if weighty else None
     for name, after, numbers in seen:
         places.append(Place(name, after / forward, _HALF_BYTES * numbers))

@@ -14,6 +14,7 @@ from tellapart.judge.maps import RING
 from tellapart.report import charts, tables
 from tellapart.report.commands import next_commands
 from tellapart.report.pictures import Group, behind_cells
+from tellapart.report.range_plot import range_plot
 from tellapart.report.summary import SplitName, SplitReport, Summary
 from tellapart.report.verdict import verdict
 
@@ -143,7 +144,8 @@ def _splits(summary: Summary) -> Content | None:
 
 def _curves(summary: Summary) -> Content | None:
     plots = [(what, plot) for what in ("loss", "accuracy") if (plot := charts.curve_plot(summary.epochs, what))]
-    return {"plots": plots} if plots else None
+    rates = range_plot(summary.range_test) if summary.range_test else None
+    return {"plots": plots, "rates": rates} if plots else None
 
 
 def _decisions(summary: Summary) -> Content | None:

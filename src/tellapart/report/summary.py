@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart import files
-from tellapart.events import Epoch
+from tellapart.events import Epoch, RangeTest
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.risk import RiskPoint
 from tellapart.judge.slices import Slices
@@ -226,6 +226,7 @@ class Summary:
     fit_words: str = ""
     test_openings: int = 0
     epochs: tuple[Epoch, ...] = ()
+    range_test: RangeTest | None = None
     mistakes: tuple[PictureCard, ...] = ()
     examples: tuple[PictureCard, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
