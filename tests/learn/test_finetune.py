@@ -157,8 +157,10 @@ def test_the_rate_comes_from_a_range_test_whose_curve_is_told(ground: Ground) ->
 
 
 def test_the_time_holds_and_too_little_of_it_is_said(ground: Ground) -> None:
+    seen: list[Event] = []
     with pytest.raises(OutOfTimeError):
-        ground.tuned(left=lambda: 5.0)
+        ground.tuned(seen, left=lambda: 5.0)
+    assert "a longer --budget" in told(seen)["finetune.cut"].evidence
     ends = time.perf_counter() + 18.0
     ground.tuned(left=lambda: ends - time.perf_counter(), epochs=100_000, tune="last")
     assert time.perf_counter() < ends + 1.0

