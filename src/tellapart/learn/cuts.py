@@ -54,7 +54,7 @@ class Cut:
 def choose_cut(places: Sequence[Place], sums: Sums) -> Cut | None:
     """Return the lowest cut of `places` (from input to output) that leaves time for enough passes, or None.
 
-    Views are 8, 6, 4 or 2, as many as there is time and room for; at the input none are kept, for each pass makes its own.
+    Views are 8, 6, 4 or 2, as many as there is time and room for; at the input none are kept: each pass makes its own.
     """
     dearer = ""
     for place in places:
