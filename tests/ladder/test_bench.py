@@ -10,6 +10,7 @@ import pytest
 import tellapart
 from tellapart.errors import DataError, InputError
 from tellapart.images import default_threads
+from tellapart.ladder.bench import fastest
 from tellapart.runtime.predictor import Predictor
 from tellapart.runtime.setting import Setting, read_setting, write_setting
 
@@ -66,3 +67,10 @@ def test_a_folder_that_cannot_be_written_is_told(bundle: Path, photos: Path, mon
     seen: list[object] = []
     assert tellapart.bench(bundle, photos, watch=seen.append).place is None
     assert any("cannot be written" in str(event) for event in seen)
+
+
+def test_a_number_of_threads_has_to_be_faster_in_every_round() -> None:
+    assert fastest({1: [2.0, 2.0], 2: [1.0, 1.0], 4: [0.9, 0.8]}, 2)[0] == 4
+    assert fastest({1: [0.5, 1.1], 2: [1.0, 1.0], 4: [0.96, 0.2]}, 2)[0] == 2
+    assert fastest({1: [1.0]}, 1)[0] == 1
+    assert fastest({1: [1.0, 1.0]}, 2)[0] == 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from tellapart.runtime.setting import Setting, write_setting
 from tellapart.runtime.sources import expand
 from tellapart.ship.speed import BATCH
 
-__all__ = ["Benched", "Rate", "bench"]
+__all__ = ["Benched", "Rate", "bench", "fastest"]
 
 _PICTURES = 48
 _ROUNDS = 5
-_WORTH = 1.03  # times as fast: less is noise, and fewer threads leave room for others
+_WORTH = 1.05  # times as fast: less is noise
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,17 +79,20 @@ def bench(path: Path, pictures: Path | None) -> Steps[Benched]:
     files = _files(bundle, pictures)
     cores = default_threads()
     decode, model, batch = yield from stage("measure", _parts(bundle, files))
-    found = yield from stage("measure", _rates(bundle, files, cores, decode + model))
-    best = max(rate.per_second for rate in found)
-    chosen = next(rate for rate in found if rate.per_second * _WORTH >= best)
-    words = f"{chosen.per_second:,.0f} pictures a second; the fewest threads within 3% of the best"
-    yield Decision("threads", chosen.threads, words)
+    seconds = yield from stage("measure", _rounds(bundle, files, cores))
+    found = tuple(_rate(threads, min(times), len(files), cores, decode + model) for threads, times in seconds.items())
+    chosen, words = fastest(seconds, cores)
+    yield Decision("threads", chosen, words)
+    if (busy := _busy()) > cores:
+        yield Note(
+            "warning", f"The machine was busy ({busy:.1f} programs wanted its {cores} cores): measure again later."
+        )
     place = None
     try:
-        place = write_setting(path, Setting(chosen.threads, cores))
+        place = write_setting(path, Setting(chosen, cores))
     except OSError as error:
         yield Note("warning", f"The setting cannot be written beside the bundle ({error.strerror}).")
-    return Benched(len(files), cores, load_ms, decode, model, batch, found, chosen.threads, place)
+    return Benched(len(files), cores, load_ms, decode, model, batch, found, chosen, place)
 
 
 def _files(bundle: Bundle, pictures: Path | None) -> list[Path]:
@@ -126,22 +130,55 @@ def _parts(bundle: Bundle, files: Sequence[Path]) -> Steps[tuple[float, float, f
     return decode, model, batch
 
 
-def _rates(bundle: Bundle, files: Sequence[Path], cores: int, alone_ms: float) -> Steps[tuple[Rate, ...]]:
-    """Time the whole path on several numbers of threads in turns; those whose answers differ do not count."""
+def _rounds(bundle: Bundle, files: Sequence[Path], cores: int) -> Steps[dict[int, list[float]]]:
+    """Return the seconds of the whole path by the number of threads, tried in turns, a number for each round.
+
+    Those whose answers differ from those of one thread do not count.
+    """
     counts = sorted({1, max(1, cores // 2), cores, cores + 1, 2 * cores})
     expected = _answers(Predictor(bundle, 1), files)
-    best = dict.fromkeys(counts, np.inf)
+    seconds: dict[int, list[float]] = {threads: [] for threads in counts}
     for done in range(_ROUNDS):
-        for threads in counts:
+        for threads in list(seconds):
             start = time.perf_counter()
             given = _answers(Predictor(bundle, threads), files)
-            best[threads] = min(best[threads], time.perf_counter() - start) if given == expected else np.inf
+            seconds[threads].append(time.perf_counter() - start)
+            if given != expected:
+                del seconds[threads]
         yield Progress("measure", done + 1, _ROUNDS, "rounds")
-    return tuple(
-        Rate(threads, len(files) / seconds, len(files) * alone_ms / 1e3 / seconds / min(threads, cores))
-        for threads, seconds in best.items()
-        if np.isfinite(seconds)
-    )
+    return seconds
+
+
+def fastest(seconds: Mapping[int, Sequence[float]], cores: int) -> tuple[int, str]:
+    """Return the number of threads to take, and why: all cores, unless another is faster by 5% in every round.
+
+    `seconds` are those of each round, by the number of threads; rounds were taken in turns.
+    """
+    usual = seconds.get(cores)
+    if usual is None:
+        return 1, "more threads gave other answers"
+    gains = {
+        threads: min(before / after for before, after in zip(usual, times, strict=True))
+        for threads, times in seconds.items()
+        if threads != cores
+    }
+    best = max(gains, key=lambda threads: gains[threads], default=cores)
+    if best == cores or gains[best] < _WORTH:
+        return cores, "as many as there are cores; no other number was faster by 5% in every round"
+    return best, f"faster than one thread a core by {gains[best] - 1.0:.0%} or more in every round"
+
+
+def _rate(threads: int, seconds: float, count: int, cores: int, alone_ms: float) -> Rate:
+    most = min(threads, cores) * 1e3 / alone_ms
+    return Rate(threads, count / seconds, count / seconds / most)
+
+
+def _busy() -> float:
+    """Return how many programs wanted a core in the last minute; 0 where the system does not tell."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def _answers(predictor: Predictor, files: Sequence[Path]) -> list[tuple[str, float, float]]:
