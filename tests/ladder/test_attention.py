@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import tellapart
 from tellapart.driving import finish
+from tellapart.events import Decision, Event
 from tellapart.images import thumbnail_jpeg
 from tellapart.ladder.attention import attention
 from tellapart.ladder.clock import Clock
 from tellapart.learn.rungs import Pictures
-from tellapart.report import PictureCard
+from tellapart.report import PictureCard, verdict
 from tellapart.report.attention import Attention
 from tests.patches import SIDE, Ending, patch_bundle, patched, scattered, write_pictures
 
@@ -73,6 +77,18 @@ def test_what_lies_in_the_middle_or_anywhere_is_no_shortcut(tmp_path: Path, endi
         assert found.borders.words == ""
 
 
+@pytest.mark.parametrize(("make", "told"), [(framed, True), (in_the_middle, False)])
+def test_a_run_tells_a_frame_in_its_verdict_and_a_middle_not(tmp_path: Path, make, told: bool) -> None:
+    for label, name in enumerate(("green", "red")):
+        write_pictures(tmp_path / "photos" / name, np.stack([make(label, 40 * label + number) for number in range(40)]))
+    run = tellapart.train(tmp_path / "photos", method="classical", budget="60s", out=tmp_path / "run")
+    report = json.loads((run.run / "report.json").read_text(encoding="utf-8"))
+    assert report["method"] == "classical"
+    assert ("shortcut" in report["attention"]["borders"]["words"]) is told
+    assert run.summary is not None
+    assert any("at the border of the picture" in caution for caution in verdict(run.summary).cautions) is told
+
+
 def test_mistakes_get_their_maps_and_other_cards_stay(tmp_path: Path) -> None:
     found, cards = looked_at(tmp_path, scattered(40, seed=9)[0])
     assert found is not None
@@ -103,3 +119,21 @@ def test_where_the_clock_is_nearly_up_nothing_is_looked_at(tmp_path: Path) -> No
     names = tuple(map(str, range(len(files))))
     held_out = Pictures(files, names, names, np.arange(len(files)) % 2)
     assert finish(attention(bundle, held_out, held_out, [], {}, 1, Clock(6.0))) == (None, {})
+
+
+def test_a_slow_model_is_not_looked_into_where_that_would_cost_more_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(0, 10**6, 5))  # each look at the clock is five seconds later
+    pictures = scattered(20)[0]
+    bundle = patch_bundle(tmp_path / "bundle", pictures=pictures)
+    files = tuple(write_pictures(tmp_path / "pictures", pictures))
+    names = tuple(map(str, range(len(files))))
+    held_out = Pictures(files, names, names, np.arange(len(files)) % 2)
+    clock = Clock(600.0)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(clock, "left", lambda: 500.0)
+    monkeypatch.setattr(clock, "spent", lambda: 100.0)
+    decided: list[Event] = []
+    assert finish(attention(bundle, held_out, held_out, [], {}, 1, clock), decided.append) == (None, {})
+    assert [event.value for event in decided if isinstance(event, Decision)] == [False]

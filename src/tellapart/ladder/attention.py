@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tellapart.events import Decision, Progress, Steps
 from tellapart.images import map_ordered, prepare_guarded
 from tellapart.judge.borders import Borders, borders, difference_map
 from tellapart.judge.maps import RING, mass, place
-from tellapart.judge.sanity import sane
+from tellapart.judge.sanity import orders_for, sane
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.looking import Seen, seen, try_maps
 from tellapart.ladder.show import evenly
@@ -25,6 +26,7 @@ from tellapart.report.attention import Attention
 from tellapart.report.overlay import layer_png, veiled
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.saliency import Saliency
+from tellapart.runtime.saliency_trial import SHARES
 
 __all__ = ["attention"]
 
@@ -34,6 +36,8 @@ _TRIED = 12
 _MOST_MAPPED = {"class_activation": 24, "occlusion": 8}
 _FEWEST = 2
 _LEAST_SECONDS = 8.0
+# What looking may take, guessed from the first picture: what is left beyond that, and a share of the run.
+_KEPT_SECONDS, _SHARE, _ALWAYS_SECONDS = 4.0, 0.1, 5.0
 _LAYER_PX = 112
 
 Cards = dict[int, PictureCard]
@@ -53,7 +57,8 @@ def attention(
 
     Maps are tried on at most 12 of the `held_out` pictures; where they fail, cards stay as they are. Borders are
     exchanged between at most 40 of `pictures`, those of the verdict: nothing is chosen by what that shows. None for a
-    model that looks at nothing, for fewer than two pictures, and where less than 8 seconds are left.
+    model that looks at nothing, for fewer than two pictures, and where the
+    clock leaves no time for it.
     """
     same = dict(cards)
     if bundle.card.method == "majority" or len(held_out) < _FEWEST:
@@ -65,6 +70,13 @@ def attention(
     tried = [held_out.files[row] for row in evenly(range(len(held_out)), _TRIED)]
     files = [pictures.files[row] for row in evenly(range(len(pictures)), _SAMPLE)]
     yield Progress("look", 0, len(tried) + len(files))
+    needed = _guessed_seconds(saliency, tried[0], len(tried), len(files), len(mistakes), threads)
+    most = min(clock.left() - _KEPT_SECONDS, _ALWAYS_SECONDS + _SHARE * clock.spent())
+    if needed > most:
+        yield Decision(
+            "maps", False, f"to see where it looks takes about {needed:.0f} s, and {most:.0f} s are to spare"
+        )
+        return None, same
     own = [one for one in seen(saliency, tried, threads) if one is not None]
     sanity = sane(try_maps(saliency, own, threads))
     yield Progress("look", len(tried), len(tried) + len(files))
@@ -85,6 +97,22 @@ def attention(
             same[row] = _mapped(same[row], one, bundle)
     yield Progress("look", len(tried) + len(files), len(tried) + len(files))
     return dataclasses.replace(told, shown=len(wanted)), same
+
+
+def _guessed_seconds(
+    saliency: Saliency, file: Path, num_tried: int, num_files: int, num_mistakes: int, threads: int
+) -> float:
+    """Return what all of it will take, as `threads` go, from what looking at one picture takes."""
+    began = time.monotonic()
+    (one,) = seen(saliency, [file], 1)
+    seconds = time.monotonic() - began
+    if one is None:
+        return 0.0
+    whole = saliency.method == "class_activation"
+    a_look = 1 if whole else one.map.size + 1
+    trials = num_tried * (a_look + (2 + orders_for(num_tried)) * (len(SHARES) - 2) + 1)
+    runs = trials + 3 * num_files + min(num_mistakes, _MOST_MAPPED[saliency.method]) * a_look
+    return seconds / a_look * runs / threads
 
 
 def _mapped(card: PictureCard, one: Seen, bundle: Bundle) -> PictureCard:
