@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from tellapart import judge
 from tellapart.events import Decision, Steps
 from tellapart.learn.linear import LinearFit, fit_linear
 from tellapart.learn.prototype import FEW, fit_prototypes
-from tellapart.learn.rungs import FloatArray, IntArray
+from tellapart.learn.rungs import FloatArray, Head, IntArray
 
 __all__ = ["class_weights", "linear_head", "mirrored_views_help"]
 
@@ -36,10 +38,10 @@ def linear_head(
     weights: NDArray[np.float64] | None,
     seed: int = 0,
 ) -> Steps[LinearFit]:
-    """Return logistic regression on features float32 [n, D] or, where it does no better out of fold, class means.
+    """Return logistic regression on features float32 [n, d], class means, or the mean of both: the best out of fold.
 
-    Class means are asked only where the smallest class has fewer than eight pictures: there a regression sees so few
-    that leaving one out tips it towards the other classes. Without predictions out of fold they are taken.
+    The latter two are asked only where the smallest class has fewer than eight pictures: there a regression sees so few
+    that leaving one out tips it towards the other classes. Without predictions out of fold class means are taken.
     """
     fitted = yield from fit_linear(X, targets, num_classes, folds, weights, seed=seed)
     counts = np.bincount(targets, minlength=num_classes)
@@ -50,20 +52,28 @@ def linear_head(
         yield Decision("head", "class_means", "a class of one picture leaves nothing to compare heads on")
         return means
     truth = targets[means.rows]
+    found = {"class_means": means, "logistic_regression": fitted, "mean_of_both": _mean_of(means, fitted, truth)}
+    losses = {name: _loss(one.out_of_fold, truth) for name, one in found.items()}
+    best = min(losses, key=lambda name: losses[name])
+    told = ", ".join(f"{loss:.3f} by {name.replace('_', ' ')}" for name, loss in losses.items())
+    yield Decision("head", best, f"log loss of {len(truth)} predictions out of fold: {told}")
+    return found[best]
 
-    def loss(logits: FloatArray) -> float:
-        scaled = logits / np.float32(judge.fit_temperature(logits, truth))
-        return float(-judge.log_softmax(scaled)[np.arange(len(truth)), truth].mean())
 
-    of_means, of_regression = loss(means.out_of_fold), loss(fitted.out_of_fold)
-    better = of_means <= of_regression
-    yield Decision(
-        "head",
-        "class_means" if better else "logistic_regression",
-        f"log loss of {len(truth)} predictions out of fold: {of_means:.3f} by class means, {of_regression:.3f} by "
-        "logistic regression",
-    )
-    return means if better else fitted
+def _mean_of(means: LinearFit, regression: LinearFit, truth: IntArray) -> LinearFit:
+    """Return the head whose logits are the mean of two heads', each at its best temperature out of fold."""
+    heads, logits = [], []
+    for one in (means, regression):
+        temperature = judge.fit_temperature(one.out_of_fold, truth)
+        heads.append(one.head.tempered(2 * temperature))
+        logits.append(one.out_of_fold / np.float32(2 * temperature))
+    head = Head(heads[0].weight + heads[1].weight, heads[0].bias + heads[1].bias)
+    return dataclasses.replace(regression, head=head, out_of_fold=np.asarray(sum(logits), dtype=np.float32))
+
+
+def _loss(logits: FloatArray, truth: IntArray) -> float:
+    scaled = logits / np.float32(judge.fit_temperature(logits, truth))
+    return float(-judge.log_softmax(scaled)[np.arange(len(truth)), truth].mean())
 
 
 def mirrored_views_help(
