@@ -28,6 +28,7 @@ __all__ = [
     "StageEnded",
     "Steps",
     "follow",
+    "without",
 ]
 
 
@@ -132,6 +133,28 @@ def follow(steps: Steps[T], see: Callable[[Event], BaseException | None], *, dea
             except Exception as thrown:
                 error = error if deaf else thrown
             event = next(steps) if error is None else steps.throw(error)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def without(steps: Steps[T], kinds: type[Event] | tuple[type[Event], ...]) -> Steps[T]:
+    """Pass on the events of `steps` but for some kinds, and return its result; what is thrown in goes to `steps`."""
+    try:
+        event = next(steps)
+        while True:
+            if isinstance(event, kinds):
+                event = next(steps)
+                continue
+            try:
+                yield event
+            except GeneratorExit:
+                steps.close()
+                raise
+            except Exception as error:
+                event = steps.throw(error)
+            else:
+                event = next(steps)
     except StopIteration as end:
         result: T = end.value
         return result

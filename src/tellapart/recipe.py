@@ -27,6 +27,7 @@ __all__ = [
     "Recipe",
     "parse_colour",
     "parse_duration",
+    "parse_folds",
 ]
 
 Method = Literal["auto", "majority", "classical", "probe", "finetune", "scratch"]
@@ -36,6 +37,7 @@ DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "
 
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
 _NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
+_FOLDS = "Measure by N folds in turn, learn from all: auto (where pictures are too few to set apart), off, or 2 to 20."
 _NEAR = "Keep pictures that are nearly the same in one split: unless a class is full of them (auto), always, or never."
 _UNLABELLED = (
     "Pictures without a label: skip them or stop; auto skips those beside class folders, and stops at table rows."
@@ -79,6 +81,17 @@ def parse_colour(value: Any) -> tuple[int, int, int]:
 Colour = Annotated[tuple[int, int, int], BeforeValidator(parse_colour)]
 
 
+def parse_folds(value: Any) -> Any:
+    """Return `"auto"`, `"off"`, or a whole number from 2 to 20, from itself or its text. Raises ValueError."""
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if number in ("auto", "off") or (type(number) is int and 2 <= number <= 20):
+        return number
+    raise ValueError("expected auto, off or a whole number from 2 to 20")
+
+
+Folds = Annotated[int | Literal["auto", "off"], BeforeValidator(parse_folds)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -88,6 +101,7 @@ class DataOptions(_Section):
 
     val: float = Field(0.15, ge=0.0, le=0.5, description="Share of the pictures without a given split to validate on.")
     test: float = Field(0.15, ge=0.0, le=0.5, description="Share to test on, where no test split is given.")
+    folds: Folds = Field("auto", description=_FOLDS)
     path_column: str | None = Field(None, description="Column of a table that holds the paths.")
     label_column: str | None = Field(None, description="Column of a table that holds the labels.")
     split_column: str | None = Field(None, description="Column of a table that holds train, val or test.")

@@ -10,10 +10,13 @@ from pathlib import Path
 from tellapart.data.groups import components
 from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.data.split import Group, place
+from tellapart.recipe import DataOptions
 
-__all__ = ["Assigned", "Picture", "assign", "carved_shares", "read_previous", "too_few_to_set_apart"]
+__all__ = ["Apart", "Assigned", "Picture", "assign", "carved_shares", "read_previous", "set_apart"]
 
 _ENOUGH_TO_SET_APART = 8  # pictures of a class, on average: with fewer, one in a test split says nothing
+_FEWEST = 30  # pictures in all: of fewer, a test split would be four or less
+_USUAL_FOLDS = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +46,16 @@ class Assigned:
     notes: tuple[tuple[str, str], ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Apart:
+    """Shares to carve for `val` and `test`; where `folds` is not 0, so many folds are held out in turn, and why."""
+
+    val: float
+    test: float
+    folds: int = 0
+    why: str = ""
+
+
 def read_previous(place: Path) -> Manifest:
     """Return the manifest of an earlier run, from its folder or its manifest.jsonl. Raises DataError."""
     return Manifest.read(place / "manifest.jsonl" if place.is_dir() else place)
@@ -57,15 +70,39 @@ def carved_shares(given: Sequence[Split], val: float, test: float) -> tuple[floa
     return (0.0 if "val" in given else val, 0.0 if "val" in given or "test" in given else test)
 
 
-def too_few_to_set_apart(pictures: Sequence[Picture]) -> str:
-    """Return why no picture is set apart for validation and test, where classes have so few; else nothing."""
-    counts = Counter(picture.label for picture in pictures)
-    if sum(counts.values()) >= _ENOUGH_TO_SET_APART * len(counts):
-        return ""
-    return (
-        f"{len(pictures)} picture(s) in {len(counts)} classes are too few to set some apart: all are learned from, and "
-        "numbers are of pictures left out in turn, by models that had not seen them."
+def set_apart(
+    pictures: Sequence[Picture], given: Sequence[Split], options: DataOptions, previous: Manifest | None
+) -> Apart:
+    """Return what is set apart for validation and test, and whether folds stand in for it.
+
+    With `--folds N` no share is carved that was not asked for by another value of `--val` or `--test`; splits that are
+    given stay. By itself it is so where nothing is to be set apart, and where pictures are too few for it and neither
+    splits nor shares were given. A run that is resumed keeps to what it began with.
+    """
+    usual = DataOptions()
+    wanted = (options.val, options.test) != (usual.val, usual.test)
+    if options.folds == "off":
+        return Apart(options.val, options.test)
+    before = previous.facts.get("folds") if previous is not None else None
+    few = "" if given or wanted or previous is not None else _too_few(pictures)
+    if "val" not in given and "test" not in given and max(options.val, options.test) == 0.0:
+        few = "nothing is set apart for validation or test"
+    if options.folds == "auto" and not few and not before:
+        return Apart(options.val, options.test)
+    val, test = (
+        0.0 if own == default else own for own, default in ((options.val, usual.val), (options.test, usual.test))
     )
+    if options.folds != "auto":
+        return Apart(val, test, options.folds, "asked for by --folds")
+    return Apart(val, test, _USUAL_FOLDS, few or "as this run began")
+
+
+def _too_few(pictures: Sequence[Picture]) -> str:
+    """Return why no picture is set apart for validation and test, where there are so few; else nothing."""
+    count, classes = len(pictures), len({picture.label for picture in pictures})
+    if count >= max(_FEWEST, _ENOUGH_TO_SET_APART * classes):
+        return ""
+    return f"{count} picture(s) in {classes} classes are too few to set some apart"
 
 
 def assign(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tellapart.data.archive import Unpacked, is_archive, unpacked
-from tellapart.data.assign import Picture, assign, read_previous, too_few_to_set_apart
+from tellapart.data.assign import Apart, Picture, assign, read_previous, set_apart
 from tellapart.data.corrections import Corrected
 from tellapart.data.disk import Stamp, stamps
 from tellapart.data.facts import PictureFacts, Refusal, gather
@@ -30,7 +30,7 @@ from tellapart.data.walk import walk
 from tellapart.errors import DataError, RecipeError
 from tellapart.events import Decision, Note, StageBegan, StageEnded, Steps
 from tellapart.images import DecodePolicy, default_threads
-from tellapart.recipe import DataOptions, Recipe
+from tellapart.recipe import Recipe
 
 __all__ = ["Purpose", "scan", "scan_listing"]
 
@@ -227,7 +227,7 @@ def _assemble(
     ]
     if not pictures:
         raise _nothing_usable(listing, excluded)
-    alike = None
+    alike, apart = None, Apart(recipe.data.val, recipe.data.test)
     if purpose == "evaluate":
         pictures = [dataclasses.replace(picture, given=picture.given or "test") for picture in pictures]
         assigned = assign(pictures, SPLITS, recipe.seed, 0.0, 0.0)
@@ -238,13 +238,9 @@ def _assemble(
             labels = [picture.label for picture in pictures]
             alike = near_groups(near, keep, labels, recipe.data.near_duplicates == "on")
             pictures = alike.joined(pictures)
-        val, test = recipe.data.val, recipe.data.test
-        wanted = (val, test) != (DataOptions().val, DataOptions().test)
-        fresh = purpose == "train" and not given and previous is None and not wanted
-        if fresh and (few := too_few_to_set_apart(pictures)):
-            val, test = 0.0, 0.0
-            notes.append(("warning", few))
-        assigned = assign(pictures, given, recipe.seed, val, test, previous)
+        if purpose == "train":
+            apart = set_apart(pictures, given, recipe.data, previous)
+        assigned = assign(pictures, given, recipe.seed, apart.val, apart.test, previous)
     rows: list[Row] = []
     facts: list[PictureFacts] = []
     for index, picture, split, group in zip(keep, pictures, assigned.splits, assigned.groups, strict=True):
@@ -262,6 +258,8 @@ def _assemble(
     told = dict(set_facts(facts, [row.split for row in rows]))
     if used.series is not None:
         told["series_together"] = True
+    if apart.folds:
+        told["folds"] = {"count": apart.folds, "why": apart.why}
     if alike is not None:
         notes += alike.notes(pictures, rows)
         told["near_duplicates"] = alike.facts(pictures, rows)

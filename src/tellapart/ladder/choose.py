@@ -12,7 +12,7 @@ from tellapart import judge
 from tellapart.data.manifest import Split
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray
 
-__all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Ground", "always_one_class", "beats", "candidate"]
+__all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Crossed", "Ground", "always_one_class", "beats", "candidate"]
 
 ENOUGH_TO_COMPARE = 500
 
@@ -67,6 +67,19 @@ class Candidate:
     def out_of_fold_probs(self) -> NDArray[np.float64]:
         """Return calibrated float64 [n, K] for `out_of_fold_rows`."""
         return judge.softmax(self.out_of_fold_logits())
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossed:
+    """Training pictures left out in turn: `rows` int64 [n] of the run's, calibrated `probs` float64 [n, K].
+
+    `count` is the number of folds; `words` say what was done.
+    """
+
+    count: int
+    rows: IntArray
+    probs: NDArray[np.float64]
+    words: str
 
 
 def candidate(

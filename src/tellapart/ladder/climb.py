@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import numpy as np
@@ -22,6 +23,7 @@ from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, 
 from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
+from tellapart.ladder.crossed import crossed
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
@@ -61,6 +63,7 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         check_room(run, len(manifest.rows))
         yield from check_unchanged(manifest)
         manifest.write(run.folder / "manifest.jsonl")
+        folds = yield from _folds(manifest)
         chosen = plan(_facts(run, manifest, weights, export))
         yield Decision("ladder", list(chosen.climbed), _reasons(chosen))
         preprocess = yield from _preprocess(run, manifest)
@@ -69,6 +72,9 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         share = 0.5 if {"finetune", "scratch"} <= set(chosen.climbed) else 1.0
         rungs = Rungs(run, manifest, pictures_of(manifest), preprocess, export, threads, share)
         climbed = yield from _best(run, rungs, chosen)
+        if climbed is not None and folds:
+            left_out = yield from crossed(rungs, climbed.winner, folds)
+            climbed = dataclasses.replace(climbed, crossed=left_out)
     finally:
         if export is not None:
             export.close()
@@ -77,6 +83,16 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
     climbed = dataclasses.replace(climbed, looked=looked)
     files.write_json(run.folder / "resolved.json", resolved(run, climbed.winner))
     return (yield from follow(finish(run, climbed, heard), lambda _: None, deaf=True))
+
+
+def _folds(manifest: Manifest) -> Steps[int]:
+    """Tell whether folds stand in for a split, and return how many; 0 where they do not."""
+    told = manifest.facts.get("folds")
+    if not isinstance(told, Mapping):
+        return 0
+    count = int(told["count"])
+    yield Decision("folds", count, str(told["why"]))
+    return count
 
 
 def _check_device(run: Run) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from tellapart import __version__, files, judge
 from tellapart.data.manifest import Manifest, Split
 from tellapart.errors import InterruptedRunError, OutOfTimeError
@@ -17,7 +19,7 @@ from tellapart.images import DecodePolicy
 from tellapart.judge import Metrics, Slices
 from tellapart.ladder.attention import attention
 from tellapart.ladder.audited import Looked, second_look
-from tellapart.ladder.choose import Candidate, Ground
+from tellapart.ladder.choose import Candidate, Crossed, Ground
 from tellapart.ladder.coach import Coached, coach
 from tellapart.ladder.deliver import resolved
 from tellapart.ladder.machine import machine
@@ -28,8 +30,8 @@ from tellapart.ladder.show import Measured, answer_shares, answered, measured, r
 from tellapart.ladder.slices import sliced
 from tellapart.ladder.suspects import found
 from tellapart.learn.embed import embed, missing
-from tellapart.learn.rungs import FloatArray, Pictures
-from tellapart.report import Found, LadderRow, SplitReport, Summary, render
+from tellapart.learn.rungs import FloatArray, IntArray, Pictures
+from tellapart.report import Folds, Found, LadderRow, SplitReport, Summary, render
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
 from tellapart.ship import with_metrics
@@ -57,6 +59,7 @@ class Climbed:
     ladder: tuple[LadderRow, ...]
     threads: int
     looked: Looked | None = None
+    crossed: Crossed | None = None
 
     def looked_at(self, split: Split) -> Pictures:
         """Return the pictures of a split that the winner had the time to look at."""
@@ -83,29 +86,46 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
     if test is not None:
         seen["test"] = measured(*test, predictor)
     elif not len(climbed.pictures["val"]):
-        seen["train"] = _out_of_fold(climbed)
+        seen["train"] = _left_out(climbed)
         words = (
             "all numbers are of pictures left out in turn" if len(seen["train"].pictures) else "there are no numbers"
         )
         yield Note("warning", f"No picture was set apart for validation or test: {words}.")
+    if climbed.crossed is not None and len(climbed.crossed.rows):
+        yield Note("info", climbed.crossed.words)
     reports = {
         split: split_report(found, climbed.manifest.classes, bundle.card.temperature) for split, found in seen.items()
     }
-    with_metrics(
-        bundle.path, {split: dict(reports[split].metrics) if split in reports else None for split in ("val", "test")}
-    )
-    return (yield from stage("report", _report(run, climbed, heard, predictor, seen, reports)))
+    folds = _folds(climbed)
+    there = {split for split, report in reports.items() if report.n}
+    numbers = {split: dict(reports[split].metrics) if split in there else None for split in ("val", "test")}
+    with_metrics(bundle.path, {**numbers, **({"folds": folds.as_json()} if folds else {})})
+    return (yield from stage("report", _report(run, climbed, heard, predictor, seen, reports, folds)))
 
 
-def _out_of_fold(climbed: Climbed) -> Measured:
-    """Return the training pictures as they were predicted by models that did not see them."""
-    winner, train = climbed.winner, climbed.looked_at("train")
-    rows = winner.fitted.out_of_fold.rows
-    return Measured(train.take(rows), winner.fitted.embeddings["train"][rows], winner.out_of_fold_probs())
+def _left_out_rows(climbed: Climbed) -> IntArray:
+    return climbed.winner.out_of_fold_rows if climbed.crossed is None else climbed.crossed.rows
+
+
+def _left_out(climbed: Climbed) -> Measured:
+    """Return training pictures as they were named by models that did not see them: those of folds, or out of fold."""
+    winner, crossed = climbed.winner, climbed.crossed
+    rows = _left_out_rows(climbed)
+    probs = winner.out_of_fold_probs() if crossed is None else crossed.probs
+    places = np.searchsorted(winner.rows["train"], rows)
+    return Measured(climbed.pictures["train"].take(rows), winner.fitted.embeddings["train"][places], probs)
+
+
+def _folds(climbed: Climbed) -> Folds | None:
+    """Return the numbers of the folds, where there are any."""
+    if climbed.crossed is None or not len(climbed.crossed.rows):
+        return None
+    found = _left_out(climbed).metrics
+    return Folds(climbed.crossed.count, found.as_json(), climbed.crossed.words, found.intervals())
 
 
 def contract(summary: Summary) -> dict[str, Any]:
-    """Return the object that `train --json` prints: version 1 of the JSON contract, nothing more."""
+    """Return what `train --json` prints: version 1 of the JSON contract, and `folds` where there were any."""
     everything = summary.as_json()
     rungs = [
         {name: row[name] for name in ("method", "backbone", "seconds", "val") if name in row}
@@ -114,7 +134,8 @@ def contract(summary: Summary) -> dict[str, Any]:
     ]
     names = ("version", "run", "bundle", "report", "method", "backbone", "classes", "seconds", "counts")
     head = {name: everything[name] for name in names}
-    return {**head, "ladder": rungs, "val": everything["val"], "test": everything["test"]}
+    folds = {} if everything["folds"] is None else {"folds": everything["folds"]}
+    return {**head, "ladder": rungs, "val": everything["val"], "test": everything["test"], **folds}
 
 
 def _open_test(run: Run, climbed: Climbed) -> Steps[tuple[Pictures, FloatArray] | None]:
@@ -144,6 +165,7 @@ def _report(
     predictor: Predictor,
     seen: dict[str, Measured],
     reports: dict[str, SplitReport],
+    folds: Folds | None,
 ) -> Steps[Summary]:
     began = time.monotonic()
     bundle, manifest, fitted = predictor.bundle, climbed.manifest, climbed.winner.fitted
@@ -181,6 +203,7 @@ def _report(
         budget_seconds=run.recipe.budget_seconds,
         balanced=climbed.ground.balanced,
         fit_words=judge.fit_words(numbers.get("train"), numbers.get("val"), numbers.get("test")),
+        folds=folds,
         test_openings=count_openings(run.folder, fingerprint) if "test" in seen else 0,
         epochs=fitted.epochs,
         range_test=heard.range_test if fitted.method == "finetune" else None,
@@ -213,7 +236,8 @@ def _sliced(climbed: Climbed, seen: Mapping[str, Measured]) -> Slices | None:
     split = next((name for name in order if name in seen and len(seen[name].pictures)), None)
     if climbed.looked is None or split is None or (split == "train" and len(climbed.pictures["val"])):
         return None
-    return sliced(climbed.looked.evidence, climbed.winner, split, seen[split])
+    rows = climbed.winner.rows[split] if split != "train" else _left_out_rows(climbed)
+    return sliced(climbed.looked.evidence, rows, split, seen[split])
 
 
 def _coached(run: Run, climbed: Climbed, suspects: int) -> Steps[Coached]:

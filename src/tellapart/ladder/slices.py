@@ -9,21 +9,19 @@ import numpy as np
 from tellapart.data.audit import Evidence
 from tellapart.data.manifest import Split
 from tellapart.judge import Slices, compare_slices
-from tellapart.ladder.choose import Candidate
 from tellapart.ladder.show import Measured
+from tellapart.learn.rungs import IntArray
 
 __all__ = ["sliced"]
 
 
-def sliced(evidence: Evidence, winner: Candidate, split: Split, found: Measured) -> Slices:
-    """Compare the parts of a split, of which `found` was seen, with the rest.
+def sliced(evidence: Evidence, rows: IntArray, split: Split, found: Measured) -> Slices:
+    """Compare the parts of a split, of whose pictures those at `rows` int64 [n] are `found`, with the rest.
 
     One picture of each group is looked at, since those of a group are right or wrong together.
     """
     of_split = np.array([row for row, own in enumerate(evidence.assigned) if own == split], dtype=np.int64)
-    rows = of_split[winner.rows[split]]
-    if split == "train":
-        rows = rows[winner.fitted.out_of_fold.rows]
+    rows = of_split[rows]
     _, first = np.unique(evidence.groups[rows], return_index=True)
     rows, right = rows[first], found.right[first]
     sides = np.sort(evidence.sizes[rows].astype(np.float64), axis=1)

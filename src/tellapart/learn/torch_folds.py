@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Epoch, Steps, follow
+from tellapart.events import Decision, Epoch, Steps, follow, without
 from tellapart.learn.folds import make_folds
 from tellapart.learn.rungs import IntArray, OutOfFold, Pictures
 from tellapart.learn.torch_batches import Samples
@@ -28,11 +28,15 @@ T = TypeVar("T")
 N = TypeVar("N", bound=nn.Module)
 
 
-def parts(train: Pictures, num_val: int, seed: int) -> tuple[IntArray, IntArray]:
-    """Return (the fold of each training picture, the rows held out): one of the two is in use, the other empty."""
+def parts(train: Pictures, num_val: int, seed: int, wish: int | str = "auto") -> tuple[IntArray, IntArray]:
+    """Return (the fold of each training picture, the rows held out): one of the two is in use, the other empty.
+
+    `wish` is `--folds`: where folds are in use, a number of it is theirs.
+    """
     none = np.full(len(train), -1, dtype=np.int64)
+    num_folds = wish if isinstance(wish, int) else _FOLDS
     if num_val < _ENOUGH_VAL:
-        return make_folds(train.targets, train.groups, _FOLDS, seed), np.empty(0, np.int64)
+        return make_folds(train.targets, train.groups, num_folds, seed), np.empty(0, np.int64)
     slices = max(10, -(-len(train) // _MAX_SLICE))
     return none, np.flatnonzero(make_folds(train.targets, train.groups, slices, seed) == 0).astype(np.int64)
 
@@ -80,21 +84,7 @@ def out_of_fold(
 
 def without_epochs(steps: Steps[T]) -> Steps[T]:
     """Pass on what `steps` yields but for its epochs, which are not those of the network that ships."""
-    event = next(steps)
-    try:
-        while True:
-            if isinstance(event, Epoch):
-                event = next(steps)
-                continue
-            try:
-                yield event
-            except InterruptedRunError as error:
-                event = steps.throw(error)
-            else:
-                event = next(steps)
-    except StopIteration as end:
-        result: T = end.value
-        return result
+    return (yield from without(steps, Epoch))
 
 
 def deaf(steps: Steps[T]) -> Steps[T]:

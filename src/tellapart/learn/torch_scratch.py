@@ -88,7 +88,7 @@ def _prepared(
         rows = np.arange(len(pictures), dtype=np.int64)
         sources.append(Varied(pixels))
         samples.append(Samples(sources[-1], pictures.targets, picture_keys(pictures.digests), rows))
-    folds, held_out = parts(train, len(val), recipe.seed)
+    folds, held_out = parts(train, len(val), recipe.seed, recipe.data.folds)
     learned_from = samples[0].at(np.setdiff1d(samples[0].rows, held_out))
 
     drawn = np.argsort(bits(recipe.seed, 0, learned_from.keys[learned_from.rows], purpose=100), kind="stable")

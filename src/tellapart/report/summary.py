@@ -27,6 +27,7 @@ __all__ = [
     "AnswerName",
     "AnswerShare",
     "ClassRow",
+    "Folds",
     "LadderRow",
     "PictureCard",
     "ReliabilityBin",
@@ -194,6 +195,23 @@ class AnswerShare:
         return {"answer": self.answer, "n": self.n, **shares, **accuracies}
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Folds:
+    """Numbers of `count` folds, each held out once: `metrics` with the keys of the JSON contract, pooled over them.
+
+    `words` say what was done; `intervals` are as in `SplitReport`.
+    """
+
+    count: int
+    metrics: Mapping[str, float | int | None]
+    words: str
+    intervals: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the result, `report.json` and the bundle's card hold of it."""
+        return {"count": self.count, **self.metrics, **self.intervals, "words": self.words}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
     """One finished run.
@@ -224,6 +242,7 @@ class Summary:
     budget_seconds: float | None = None
     balanced: bool = False
     fit_words: str = ""
+    folds: Folds | None = None
     test_openings: int = 0
     epochs: tuple[Epoch, ...] = ()
     range_test: RangeTest | None = None
@@ -280,6 +299,7 @@ class Summary:
         shaped: dict[str, Any] = {
             "ladder": [_ladder_json(row) for row in self.ladder],
             **{name: self.splits[name].metrics if name in self.splits else None for name in ("val", "test", "train")},
+            "folds": None if self.folds is None else self.folds.as_json(),
             "created": self.created.astimezone(UTC).isoformat(timespec="seconds"),
             "headline_split": self.headline_split,
             "details": {name: _split_json(split) for name, split in self.splits.items()},
