@@ -46,6 +46,7 @@ _PROFILES = "Bring colours to sRGB by the file's profile, or take them as stored
 _TUNE = "Finetune: the head alone, the last stages, everything, or as much as there is time for."
 _SCHEDULE = "Finetune: warm-up, stable, decay, or a cosine after the warm-up."
 _BN_POLICY = "Finetune: batch norm that is tuned stays as it is, keeps its statistics, or is trained."
+_ROBUSTNESS = "Measure it on blurred, noisy, compressed, brighter and turned pictures too: where time is left (auto)."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -143,6 +144,7 @@ class FitOptions(_Section):
     bn_policy: Literal["auto", "frozen", "eval_stats", "train"] = Field("auto", description=_BN_POLICY)
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where networks run.")
     threads: int | None = Field(None, ge=1, le=1024, description="Processor threads to use; all by default.")
+    robustness: Literal["auto", "on", "off"] = Field("auto", description=_ROBUSTNESS)
     reference: bool = Field(True, description="Keep embeddings and thumbnails of training pictures in the bundle.")
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tellapart.ladder.openings import OPENED
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
 from tellapart.ship import with_metrics
+from tests.conftest import write_photos
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 BACKBONE = "mobilenetv2_035"
@@ -179,3 +181,20 @@ open({str(place / f"{name}.modules")!r}, "w").write(json.dumps(heavy))
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     return place / name
+
+
+def test_corrupted_pictures_are_measured_within_a_run_where_asked(photos: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"method": "classical", "effort": "quick", "val": 0.0, "test": 0.5, "folds": "off"}
+    write_photos(tmp_path / "photos", each=52)
+    run = tellapart.train(tmp_path / "photos", out=tmp_path / "on", robustness="on", **asked)
+    assert run.summary is not None
+    found = run.summary.robustness
+    assert len(found) == 15
+    assert {one.n for one in found} == {run.result["test"]["n"]}
+    assert "robustness-h" in (tmp_path / "on" / "report.html").read_text()
+    off = tellapart.train(tmp_path / "photos", out=tmp_path / "off", robustness="off", **asked)
+    assert off.summary is not None
+    assert off.summary.robustness == ()
+    few = tellapart.train(photos, out=tmp_path / "few", robustness="on", **asked)
+    assert few.summary is not None
+    assert ("robustness", 0) in [(name, value) for name, value, _ in few.summary.decisions]

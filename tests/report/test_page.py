@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tellapart.images import thumbnail_jpeg
-from tellapart.judge import compare_slices
+from tellapart.judge import compare_corrupted, compare_slices
 from tellapart.report import AnswerShare, ClassRow, LadderRow, PictureCard, SplitReport, Summary, render
 from tellapart.report.words import visible
 from tests.report.conftest import everywhere
@@ -133,6 +133,18 @@ def test_a_run_shows_its_numbers(make_summary: SummaryMaker) -> None:
     ):
         assert fact.replace("\u00a0", " ").lower() in page.words.replace("\u00a0", " ").lower(), fact
     assert "2 of ants called bees: 2.9%" in page.of("title")
+
+
+def test_the_worst_corruption_is_told_and_the_rest_folded(make_summary: SummaryMaker) -> None:
+    right = np.arange(100) % 10 > 0
+    robust = compare_corrupted(right, {("blur", 1): right.copy(), ("noise", 3): np.arange(100) % 2 > 0})
+    page = parts(make_summary(robustness=robust))
+    told, _, rest = page.words.partition("All 2 corruptions")
+    assert "Hardest is noise at strength 3 of 3: 50.0% of 100 test pictures are right then" in told
+    assert "90.0% as they are" in told
+    assert "blur 1 of 3 90.0%" in rest
+    assert "No corruption is shown to cost accuracy" in parts(make_summary(robustness=robust[1:])).words
+    assert "robustness-h" not in parts(make_summary()).ids
 
 
 def test_the_kind_of_pictures_that_is_truly_worse_is_named(make_summary: SummaryMaker) -> None:

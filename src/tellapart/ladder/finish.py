@@ -25,6 +25,7 @@ from tellapart.ladder.deliver import resolved
 from tellapart.ladder.machine import machine
 from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_test
 from tellapart.ladder.pictured import chosen, pictured
+from tellapart.ladder.robustness import robustness_in_time
 from tellapart.ladder.run import Heard, Run, out_of_time, stage
 from tellapart.ladder.show import Measured, answer_shares, answered, measured, risk, split_report
 from tellapart.ladder.slices import sliced
@@ -184,6 +185,8 @@ def _report(
     wrong = (row.path for finding in audited if finding.check == "label_suspect" for row in finding.rows)
     suspects = sum(path in learned_from for path in wrong)
     coached = yield from _coached(run, climbed, suspects)
+    unlearned = seen.get("test", seen["val"]).pictures
+    robust = yield from robustness_in_time(run, predictor, unlearned, _REPORT_SECONDS)
     summary = Summary(
         title=run.data.resolve().name,
         data=str(run.data),
@@ -212,6 +215,7 @@ def _report(
         answers=answer_shares(said, cards),
         findings=audited,
         slices=_sliced(climbed, seen),
+        robustness=robust,
         curve=coached.curve,
         advice=coached.advice,
         attention=looks,

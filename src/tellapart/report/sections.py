@@ -118,6 +118,13 @@ def _slices(summary: Summary) -> Content | None:
     return {"slices": summary.slices.all, "worst": summary.slices.worst, "kind": kind}
 
 
+def _robustness(summary: Summary) -> Content | None:
+    if not summary.robustness:
+        return None
+    kind = KINDS["test" if "test" in summary.splits else "val"]
+    return {"worst": summary.robustness[0], "all": summary.robustness, "kind": kind}
+
+
 def _answers(summary: Summary) -> Content | None:
     split = summary.headline
     plot = charts.reliability_plot(split.reliability, split.reliability_before) if split else None
@@ -181,6 +188,7 @@ SECTIONS = (
     Section("attention", "Where it looks", "The result", _attention),
     Section("classes", "Class by class", "The result", _classes),
     Section("slices", "Kinds of pictures", "The result", _slices),
+    Section("robustness", "Corrupted pictures", "The result", _robustness),
     Section("answers", "Sure and unsure", "The result", _answers),
     Section("advice", "What would help", "The result", _advice),
     Section("ladder", "The ladder", "How it came about", _ladder),

@@ -17,6 +17,7 @@ from tellapart import files
 from tellapart.events import Epoch, RangeTest
 from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.risk import RiskPoint
+from tellapart.judge.robust import Robustness
 from tellapart.judge.slices import Slices
 from tellapart.report.advice import Advice, Curve
 from tellapart.report.attention import Attention
@@ -217,9 +218,9 @@ class Summary:
     """One finished run.
 
     `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first), `examples` (other
-    pictures, for what stands behind a count), `answers`, `risk` and `slices` are of `headline_split`. `balanced` makes
-    balanced accuracy the headline. `attention` is where the model looks. `fit_words` is what
-    `judge.fit_words` said. `machine`: cpu, cores, memory_bytes,
+    pictures, for what stands behind a count), `answers`, `risk` and `slices` are of `headline_split`; `robustness`, the
+    worst first, is of some pictures of test, else of val. `balanced` makes
+    balanced accuracy the headline. `attention` is where the model looks. `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes,
     platform, python, packages {name: version}, in any subset. `run`, `bundle` and `data` are paths as the user would
     type them.
     """
@@ -251,6 +252,7 @@ class Summary:
     answers: tuple[AnswerShare, ...] = ()
     findings: tuple[Found, ...] = ()
     slices: Slices | None = None
+    robustness: tuple[Robustness, ...] = ()
     curve: Curve | None = None
     advice: tuple[Advice, ...] = ()
     attention: Attention | None = None
