@@ -163,7 +163,8 @@ def evaluate(
     onnxruntime_module()
     by_exception()
     found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness), watch)
-    return EvaluateResult(found.split, found.classes, found.notes, found.answers, found.risk, found.robustness)
+    told = found.split, found.classes, found.notes, found.answers, found.risk, found.slices, found.robustness
+    return EvaluateResult(*told)
 
 
 def export(

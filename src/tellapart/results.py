@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tellapart.data.audit import Finding
-    from tellapart.judge import RiskPoint, Robustness
+    from tellapart.judge import RiskPoint, Robustness, Slices
     from tellapart.ladder.export import Form
     from tellapart.report.summary import AnswerShare, SplitReport, Summary
 
@@ -44,7 +44,8 @@ class EvaluateResult:
     """What `evaluate` gives: the numbers of one set of labelled pictures, and `notes` for the reader.
 
     `answers` tells how often each answer is given and is right, `risk` how right answers are when fewer are given,
-    `robustness` (where it was asked for) how right it is on corrupted pictures, the worst first.
+    `slices` how right it is on kinds of pictures, `robustness` (where it was asked for) on corrupted ones, the worst
+    first.
     """
 
     split: SplitReport
@@ -52,6 +53,7 @@ class EvaluateResult:
     notes: tuple[str, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
     risk: tuple[RiskPoint, ...] = ()
+    slices: Slices | None = None
     robustness: tuple[Robustness, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ class EvaluateResult:
             "confusion": [] if confusion is None else confusion.tolist(),
             "answers": [share.as_json() for share in self.answers],
             "risk_coverage": [dataclasses.asdict(point) for point in self.risk],
+            **({"slices": dataclasses.asdict(self.slices)} if self.slices else {}),
             **({"robustness": [dataclasses.asdict(one) for one in self.robustness]} if self.robustness else {}),
         }
         plain: dict[str, Any] = finite(content)

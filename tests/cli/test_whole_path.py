@@ -117,7 +117,7 @@ def test_a_name_that_is_no_text_is_printed_by_every_encoding(here: Path, tiny_bu
 def test_evaluate_prints_the_metrics_object(tellapart, here: Path, tiny_bundle: Path) -> None:
     ran = tellapart("evaluate", tiny_bundle, "photos", "--json")
     assert ran.code == 0
-    assert set(ran.json) == METRICS | ENDS | {"groups", "per_class", "confusion", "answers", "risk_coverage"}
+    assert set(ran.json) == METRICS | ENDS | {"groups", "per_class", "confusion", "answers", "risk_coverage", "slices"}
     assert [(one["answer"], one["n"]) for one in ran.json["answers"]] == [("label", 48), ("unsure", 0), ("unknown", 0)]
     assert ran.json["risk_coverage"][-1]["share"] == 1.0
     assert ran.json["accuracy"] == 1.0

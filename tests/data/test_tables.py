@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellapart.data import Manifest
+from tellapart.data.table_columns import numbers_of, told_apart
 from tellapart.data.table_rows import read_table
 from tellapart.errors import DataError, MissingExtraError
 
@@ -313,3 +314,47 @@ def test_no_bytes_in_a_table_raise_anything_but_our_own_refusal(content: bytes, 
         path.write_bytes(content)
         with pytest.raises(DataError):
             Manifest.scan(path, cache=Path(folder))
+
+
+@pytest.mark.parametrize("name", ["more.csv", "more.jsonl", "more.parquet"])
+def test_columns_that_say_more_of_the_pictures_are_kept_with_them(folder: Path, scan_of: Scan, name: str) -> None:
+    table = [
+        {
+            "path": f"p/{n}.png",
+            "label": "ab"[n % 2],
+            "camera": "xy"[n // 4],
+            "grams": n / 2,
+            "text": f"n{n}" * 120,
+            "one": 1,
+        }
+        for n in range(8)
+    ]
+    if name.endswith("csv"):
+        with (folder / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    elif name.endswith("jsonl"):
+        (folder / name).write_text("\n".join(json.dumps({**row, "tags": ["x"]}) for row in table))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(
+            pa.Table.from_pylist([{**row, "blob": bytes([n])} for n, row in enumerate(table)]), folder / name
+        )
+    manifest = scan_of(folder / name)
+    assert manifest.columns == ("camera", "grams"), "one value, and long texts, tell no kinds apart"
+    assert [row.columns for row in manifest.rows] == [("xy"[n // 4], str(n / 2)) for n in range(8)]
+    manifest.write(folder / "manifest.jsonl")
+    assert Manifest.read(folder / "manifest.jsonl") == manifest
+
+
+def test_a_column_of_many_words_is_none_of_kinds_and_one_of_many_numbers_is() -> None:
+    many = [str(number) for number in range(300)]
+    assert told_apart({"id": [f"n{one}" for one in many], "lux": many, "day": [one[0] for one in many]}) == (
+        "lux",
+        "day",
+    )
+    assert numbers_of(["", *many]) is not None
+    assert numbers_of(["2024", "2025"] * 40) is None

@@ -61,3 +61,11 @@ def test_too_few_pictures_and_one_value_alone_are_no_slices() -> None:
     assert compare_slices(np.zeros(0, dtype=bool), {"size": np.zeros(0)}, {"folder": []}) == Slices((), None)
     right = np.arange(40) % 3 > 0
     assert compare_slices(right, {"size": np.full(40, 32.0)}, {"folder": ["a"] * 35 + ["b"] * 5}).all == ()
+
+
+def test_what_is_not_known_is_in_no_slice() -> None:
+    right = np.arange(80) % 4 > 0
+    number = np.where(np.arange(80) < 20, np.nan, np.arange(80.0))
+    found = compare_slices(right, {"lux": number}, {"camera": [""] * 30 + ["x"] * 25 + ["y"] * 25})
+    assert sum(one.n for one in found.all if one.what == "lux") == 60
+    assert {(one.where, one.n) for one in found.all if one.what == "camera"} == {("x", 25), ("y", 25)}

@@ -52,3 +52,21 @@ def test_corrupted_pictures_are_measured_when_asked_for_the_same_each_time(photo
     assert {one["n"] for one in found} == {first["n"]}
     assert [one["accuracy"] for one in found] == sorted(one["accuracy"] for one in found)
     assert all(one["change"] == pytest.approx(one["accuracy"] - first["accuracy"]) for one in found)
+
+
+def test_a_kind_of_pictures_is_named_by_a_column_of_the_table(photos: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """The labels of one camera are wrong, and it is that camera which is named; in training too, folder or not."""
+    shutil.copytree(photos, tmp_path / "photos")
+    rows = ["path,label,camera"]
+    for place, path in enumerate(sorted((tmp_path / "photos").rglob("*.png"))):
+        label, old = path.parent.name, place % 3 == 0
+        wrong = {"ants": "bees", "bees": "ants"}[label]
+        rows.append(f"photos/{label}/{path.name},{wrong if old else label},{'old' if old else 'new'}")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    found = tellapart.evaluate(tiny_bundle, tmp_path / "table.csv").as_json()["slices"]
+    assert (found["worst"]["what"], found["worst"]["where"], found["worst"]["n"]) == ("camera", "old", 16)
+    assert {one["what"] for one in found["all"]} >= {"camera", "folder", "brightness, 0 to 255", "sharpness"}
+    run = tellapart.train(tmp_path / "table.csv", out=tmp_path / "run", method="majority", folds=3)
+    assert run.summary is not None
+    assert run.summary.slices is not None
+    assert {one.where for one in run.summary.slices.all if one.what == "camera"} == {"old", "new"}

@@ -115,6 +115,15 @@ def _show(result: EvaluateResult, console: Console) -> None:
         console.print()
         console.print(worse)
         console.print(f"on {result.robustness[0].n:,} pictures, each corrupted in every way")
+    if result.slices is not None and result.slices.worst is not None:
+        worst = result.slices.worst
+        console.print()
+        console.print(
+            f"worse on pictures with {printable(worst.what)} {printable(worst.where)}: {_percent(worst.accuracy)} of "
+            f"{worst.n:,} are right, and {_percent(worst.rest_accuracy)} of the other {worst.rest_n:,}",
+            markup=False,
+            highlight=False,
+        )
     for note in result.notes:
         console.print()
         console.print(printable(note), markup=False, highlight=False)

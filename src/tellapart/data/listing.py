@@ -31,12 +31,16 @@ SPLIT_SPELLINGS = tuple(_SPELLINGS)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """A file that may be a picture. `path` is relative to the root, with `/`; no label means that none was found."""
+    """A file that may be a picture. `path` is relative to the root, with `/`; no label means that none was found.
+
+    `columns` are what a table says of it besides: values for the listing's `columns`.
+    """
 
     path: str
     label: str | None
     split: Split | None = None
     group: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Listing:
     excluded: Sequence[Excluded]
     splits: bool
     notes: Sequence[tuple[str, str]] = ()
+    columns: tuple[str, ...] = ()
 
 
 def split_of(name: str) -> Split | None:

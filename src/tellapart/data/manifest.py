@@ -28,7 +28,7 @@ class Row:
     `group` is equal for pictures that must share a split: the smallest sha256 of the group. `size` (bytes) and
     `mtime_ns` are those of the file before it was read; they tell whether it may have changed, and do not count when
     rows are compared. `notes` say what is odd about the picture: names of `images.header.ODDITIES`, with words after a
-    colon where there is more to say.
+    colon where there is more to say. `columns` are the values that a table has for the manifest's `columns`.
     """
 
     path: str
@@ -41,6 +41,7 @@ class Row:
     size: int = dataclasses.field(default=-1, compare=False)
     mtime_ns: int = dataclasses.field(default=0, compare=False)
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class Manifest:
     `data.near_groups.NearGroups.facts`, where they were looked for. `source` is what `root` is called to a person: of
     an archive, paths are those of members below `source`, and `root` is where it lies unpacked. `kept` are the paths of
     pictures that the user has looked at and wants as they are. `near` are pairs of paths that are nearly the same
-    picture: all of them after a scan, none where the manifest was read.
+    picture: all of them after a scan, none where the manifest was read. `columns` name what a table says of each
+    picture besides path, label, split and group.
     """
 
     root: Path
@@ -78,6 +80,7 @@ class Manifest:
     source: str = ""
     kept: tuple[str, ...] = ()
     near: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def scan(cls, path: str | Path, recipe: Recipe | None = None, cache: Path | None = None) -> Manifest:
@@ -128,9 +131,10 @@ class Manifest:
             "notes": list(self.notes),
             "facts": dict(self.facts),
             **({"kept": list(self.kept)} if self.kept else {}),
+            **({"columns": list(self.columns)} if self.columns else {}),
         }
         lines: list[dict[str, object]] = [head]
-        lines += [dataclasses.asdict(row) for row in self.rows]
+        lines += [_row_line(row) for row in self.rows]
         lines += [_excluded_line(item) for item in self.excluded]
         files.write_text(path, "".join(json.dumps(files.finite(line), ensure_ascii=True) + "\n" for line in lines))
 
@@ -147,11 +151,7 @@ class Manifest:
                 )
             return cls(
                 root=Path(head["root"]),
-                rows=tuple(
-                    Row(**{**line, "notes": tuple(line.get("notes", ()))})
-                    for line in lines[1:]
-                    if "excluded" not in line
-                ),
+                rows=tuple(_row(line) for line in lines[1:] if "excluded" not in line),
                 classes=tuple(head["classes"]),
                 excluded=tuple(
                     Excluded(line["path"], line["excluded"], line["note"], line.get("label"), line.get("sha256", ""))
@@ -162,6 +162,7 @@ class Manifest:
                 notes=tuple(head["notes"]),
                 facts=head["facts"],
                 kept=tuple(head.get("kept", ())),
+                columns=tuple(head.get("columns", ())),
                 source=head.get("source", ""),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -180,4 +181,9 @@ def _excluded_line(item: Excluded) -> dict[str, object]:
 
 
 def _row(line: dict[str, Any]) -> Row:
-    return Row(**{**line, "notes": tuple(line.get("notes", ()))})
+    return Row(**{**line, "notes": tuple(line.get("notes", ())), "columns": tuple(line.get("columns", ()))})
+
+
+def _row_line(row: Row) -> dict[str, object]:
+    line = dataclasses.asdict(row)
+    return line if row.columns else {name: value for name, value in line.items() if name != "columns"}

@@ -251,7 +251,8 @@ def _assemble(
             )
         else:
             stamp = used.stamps[index]
-            seen = (fact.sha256, fact.width, fact.height, *stamp, noted(picture.path, fact))
+            columns = used.entries[index].columns
+            seen = (fact.sha256, fact.width, fact.height, *stamp, noted(picture.path, fact), columns)
             rows.append(Row(picture.path, picture.label, split, group, *seen))
             facts.append(fact)
     notes += assigned.notes
@@ -276,6 +277,7 @@ def _assemble(
         facts=told,
         near=() if alike is None else alike.paths(pictures),
         source=listing.name,
+        columns=listing.columns,
     )
     return manifest, notes, alike
 

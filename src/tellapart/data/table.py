@@ -22,6 +22,7 @@ from tellapart.data.listing import (
     split_of,
 )
 from tellapart.data.manifest import Excluded, Split
+from tellapart.data.table_columns import MOST_COLUMNS, told_apart
 from tellapart.data.table_rows import Table, read_table
 from tellapart.data.walk import excluded_link
 from tellapart.errors import DataError, did_you_mean
@@ -46,6 +47,7 @@ class _Line:
     label: str | None
     split: Split | None
     group: str | None
+    columns: tuple[str, ...]
 
 
 def fits(path: Path, options: DataOptions) -> bool:
@@ -65,10 +67,11 @@ def list_table(path: Path, options: DataOptions, name: str | None = None) -> Ste
     unknown, a file missing, or a picture has two labels; every fault of one kind is counted, and the first are named.
     """
     yield Progress("scan", 0, None, "rows")
-    table = read_table(path, lambda names: _columns(path, names, options).values())
+    table = read_table(path, lambda names: _columns(path, names, options).values(), MOST_COLUMNS)
     columns = _columns(path, table.columns, options)
     notes = [*table.notes]
-    lines = _lines(path, table, columns, notes, options)
+    others = told_apart({name: table.values[name] for name in table.values if name not in columns.values()})
+    lines = _lines(path, table, columns, others, notes, options)
     root = Path(os.path.abspath(path)).parent
     kept, excluded = _inside(root, lines)
     kept = _without_repeats(path, kept, notes)
@@ -85,7 +88,8 @@ def list_table(path: Path, options: DataOptions, name: str | None = None) -> Ste
         notes.append(("warning", f"{len(missing)} file(s) that the table names are not there, and were left out."))
     entries.sort(key=lambda entry: entry.path)
     excluded.sort(key=lambda item: item.path)
-    return Listing(root, name, entries, excluded, splits=any(entry.split for entry in entries), notes=notes)
+    given = any(entry.split for entry in entries)
+    return Listing(root, name, entries, excluded, splits=given, notes=notes, columns=others)
 
 
 def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str, str]:
@@ -143,7 +147,12 @@ def _misspelt(roles: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _lines(
-    path: Path, table: Table, columns: dict[str, str], notes: list[tuple[str, str]], options: DataOptions
+    path: Path,
+    table: Table,
+    columns: dict[str, str],
+    others: tuple[str, ...],
+    notes: list[tuple[str, str]],
+    options: DataOptions,
 ) -> list[_Line]:
     values = {role: table.values[name] for role, name in columns.items()}
     count = len(table.numbers)
@@ -173,16 +182,10 @@ def _lines(
         notes.append(("warning", f"Spaces around {spaced} label(s) were removed."))
     splits = _splits(path, table, values.get("split"), notes)
     groups = [text.strip() or None for text in values["group"]] if "group" in values else [None] * count
-    return [
-        _Line(
-            table.numbers[row],
-            values["path"][row],
-            class_key(values["label"][row].strip()) or None,
-            splits[row],
-            groups[row],
-        )
-        for row in range(count)
-    ]
+    labels = [class_key(text.strip()) or None for text in values["label"]]
+    told = list(zip(*(map(str.strip, table.values[name]) for name in others), strict=True)) or [()] * count
+    rows = zip(table.numbers, values["path"], labels, splits, groups, told, strict=True)
+    return [_Line(*row) for row in rows]
 
 
 def _surrogate(text: str) -> bool:
@@ -287,5 +290,5 @@ def _present(root: Path, lines: Sequence[_Line], excluded: list[Excluded]) -> St
         if item is not None:
             excluded.append(item)
         else:
-            entries.append(Entry(line.path, line.label, line.split, line.group))
+            entries.append(Entry(line.path, line.label, line.split, line.group, line.columns))
     return entries, missing

@@ -31,21 +31,23 @@ class Table:
     notes: tuple[tuple[str, str], ...] = ()
 
 
-def read_table(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]]) -> Table:
+def read_table(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]], others: int = 0) -> Table:
     """Read a table; `wanted` is asked for the columns that are needed, from all there are, and may refuse.
+
+    So many `others` are read as well, the first that have a name and hold single values.
 
     Raises DataError when the file is none of the kinds that `SUFFIXES` names, or is damaged.
     """
     suffix = path.suffix.lower()
     try:
         if suffix in (".parquet", ".pq"):
-            return _parquet(path, wanted)
+            return _parquet(path, wanted, others)
         text, notes = _text(path.read_bytes())
     except OSError as error:
         raise DataError(
             "unreadable_table", f"{shown(str(path))} cannot be read ({error.strerror}).", "Check it."
         ) from None
-    table = _json_lines(path, text) if suffix in (".jsonl", ".ndjson") else _separated(path, text, wanted)
+    table = _json_lines(path, text) if suffix in (".jsonl", ".ndjson") else _separated(path, text, wanted, others)
     if not table.numbers:
         raise DataError("empty_table", f"{shown(path.name)} lists no pictures.", "Add a row for each picture.")
     return dataclasses.replace(table, notes=(*notes, *table.notes))
@@ -76,7 +78,7 @@ def _text(raw: bytes) -> tuple[str, list[tuple[str, str]]]:
         return raw.decode("latin-1"), [("warning", "The table is not valid UTF-8; it is read as Latin-1.")]
 
 
-def _separated(path: Path, text: str, wanted: Callable[[Sequence[str]], Iterable[str]]) -> Table:
+def _separated(path: Path, text: str, wanted: Callable[[Sequence[str]], Iterable[str]], others: int) -> Table:
     heads = {separator: _head(text, separator) for separator in _SEPARATORS}
     fitting = [separator for separator, head in heads.items() if _fits(head, wanted)]
     separator = (
@@ -101,7 +103,7 @@ def _separated(path: Path, text: str, wanted: Callable[[Sequence[str]], Iterable
     twice = sorted({name for name in head if name and head.count(name) > 1})
     if twice:
         raise DataError("column_twice", f"{shown(path.name)} has two columns called {quoted(twice[0])}.", "Rename one.")
-    names = tuple(wanted(head))
+    names = _with_others(wanted(head), head, others)
     picks = [(name, head.index(name)) for name in names]
     width = len(head)
     numbers: list[int] = []
@@ -184,7 +186,12 @@ def _plain(value: object) -> str:
     return value.decode("utf-8", errors="surrogateescape") if isinstance(value, bytes) else str(value)
 
 
-def _parquet(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]]) -> Table:
+def _with_others(names: Iterable[str], columns: Sequence[str], others: int) -> tuple[str, ...]:
+    needed = tuple(dict.fromkeys(names))
+    return (*needed, *[name for name in columns if name.strip() and name not in needed][:others])
+
+
+def _parquet(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]], others: int) -> Table:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -193,7 +200,12 @@ def _parquet(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]]) -> Ta
     try:
         with pq.ParquetFile(path) as file:
             columns = tuple(file.schema_arrow.names)
-            names = tuple(wanted(columns))
+            single = [
+                field.name
+                for field in file.schema_arrow
+                if not (pa.types.is_nested(field.type) or pa.types.is_binary(field.type))
+            ]
+            names = _with_others(wanted(columns), single, others)
             read = file.read(columns=list(names))
     except pa.ArrowException as error:
         raise DataError(

@@ -57,7 +57,8 @@ def compare_slices(
 ) -> Slices:
     """Compare slices of pictures, `right` bool [N], with the rest.
 
-    `numbers` [N] are cut at their quartiles; of `names` [N] each value is a slice, at most the twenty most common. A
+    `numbers` [N] are cut at their quartiles; of `names` [N] each value is a slice, at most the twenty most common.
+    What is not known, NaN or an empty name, is in none. A
     slice and its rest have at least ten pictures each. The test is Fisher's exact one, one-sided, corrected by Holm's
     method: if no slice is worse, one is named in at most 5 of 100 cases. It takes pictures to be independent. The
     interval of the gap is Newcombe's, from exact ones.
@@ -110,18 +111,19 @@ def _parts(
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield what is looked at, which part of it, and the pictures of that part as bool [N]."""
     for what, values in numbers.items():
-        if not len(values):
+        known = np.isfinite(values)
+        if not known.any():
             continue
         inner = np.linspace(0.0, 1.0, _BINS + 1)[1:-1]
-        edges = np.unique(np.quantile(values, inner, method="inverted_cdf"))
+        edges = np.unique(np.quantile(values[known], inner, method="inverted_cdf"))
         places = np.searchsorted(edges, values, side="left")  # a bin has its upper edge
-        for place in np.unique(places).tolist():
-            inside = places == place
+        for place in np.unique(places[known]).tolist():
+            inside = (places == place) & known
             low, high = f"{values[inside].min():.4g}", f"{values[inside].max():.4g}"
             yield what, low if low == high else f"{low} to {high}", inside
     for what, given in names.items():
         column = np.array(given, dtype=object)
-        for value, _ in Counter(given).most_common(_MOST_NAMES):
+        for value, _ in Counter(filter(None, given)).most_common(_MOST_NAMES):
             yield what, value, np.asarray(column == value, dtype=bool)
 
 

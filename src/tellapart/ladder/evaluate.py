@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellapart.cache import cache_root
+from tellapart.data.audit.gather import facts_of
 from tellapart.data.manifest import Manifest, Row
 from tellapart.data.scan import scan
+from tellapart.data.thumbnails import measures
 from tellapart.errors import DataError, did_you_mean
 from tellapart.events import Note, Progress, Steps
 from tellapart.images import default_threads
-from tellapart.judge import RiskPoint, Robustness
+from tellapart.judge import RiskPoint, Robustness, Slices
 from tellapart.ladder.robustness import robustness
 from tellapart.ladder.run import stage
 from tellapart.ladder.show import answer_shares, answered, measured, risk, split_report
+from tellapart.ladder.slices import sliced
 from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.recipe import Recipe
 from tellapart.report import AnswerShare, SplitReport
@@ -39,6 +43,7 @@ class Evaluation:
     notes: tuple[str, ...]
     answers: tuple[AnswerShare, ...]
     risk: tuple[RiskPoint, ...]
+    slices: Slices
     robustness: tuple[Robustness, ...] = ()
 
 
@@ -52,7 +57,8 @@ def evaluate(path: Path, data: Path, recipe: Recipe, corrupted: bool = False) ->
     bundle = Bundle(path)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
         manifest = yield from scan(data, as_trained(recipe, bundle), cache, purpose="evaluate")
-        return (yield from _measured(bundle, manifest, data, recipe, corrupted))
+        facts = yield from facts_of(manifest, bundle.preprocess.decode, cache, recipe.fit.threads or default_threads())
+        return (yield from _measured(bundle, manifest, measures(facts), data, recipe, corrupted))
 
 
 def as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
@@ -68,7 +74,9 @@ def as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
     )
 
 
-def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe, corrupted: bool) -> Steps[Evaluation]:
+def _measured(
+    bundle: Bundle, manifest: Manifest, seen: NDArray[np.void], data: Path, recipe: Recipe, corrupted: bool
+) -> Steps[Evaluation]:
     rows = manifest.where(split="test") or manifest.rows
     notes = list(manifest.notes)
     if manifest.excluded:
@@ -103,6 +111,7 @@ def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe, co
     found = measured(pictures, embeddings, predictor)
     told = answered(found, predictor)
     curve = risk(told, bundle.card.thresholds.max_novelty)
+    place = {row.path: number for number, row in enumerate(manifest.rows)}
     robust: tuple[Robustness, ...] = ()
     if corrupted:
         robust = yield from stage("evaluate", robustness(predictor, pictures))
@@ -112,6 +121,7 @@ def _measured(bundle: Bundle, manifest: Manifest, data: Path, recipe: Recipe, co
         tuple(notes),
         answer_shares(told, {}),
         curve,
+        sliced(kept, manifest.columns, seen[np.array([place[row.path] for row in kept], dtype=np.int64)], found.right),
         robust,
     )
 

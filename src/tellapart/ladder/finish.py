@@ -240,8 +240,11 @@ def _sliced(climbed: Climbed, seen: Mapping[str, Measured]) -> Slices | None:
     split = next((name for name in order if name in seen and len(seen[name].pictures)), None)
     if climbed.looked is None or split is None or (split == "train" and len(climbed.pictures["val"])):
         return None
-    rows = climbed.winner.rows[split] if split != "train" else _left_out_rows(climbed)
-    return sliced(climbed.looked.evidence, rows, split, seen[split])
+    looked_at = climbed.winner.rows[split] if split != "train" else _left_out_rows(climbed)
+    manifest = climbed.manifest
+    places = np.array([place for place, row in enumerate(manifest.rows) if row.split == split])[looked_at]
+    rows = [manifest.rows[place] for place in places.tolist()]
+    return sliced(rows, manifest.columns, climbed.looked.evidence.measures[places], seen[split].right)
 
 
 def _coached(run: Run, climbed: Climbed, suspects: int) -> Steps[Coached]:

@@ -20,7 +20,7 @@ from tellapart.events import Steps
 from tellapart.images import DecodePolicy
 from tellapart.images.examine import unpack
 
-__all__ = ["gather_evidence"]
+__all__ = ["facts_of", "gather_evidence"]
 
 
 def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) -> Steps[Evidence]:
@@ -30,7 +30,7 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
     """
     rows = manifest.rows
     paths, digests = [row.path for row in rows], [row.sha256 for row in rows]
-    facts = yield from _facts(manifest, policy, cache, threads)
+    facts = yield from facts_of(manifest, policy, cache, threads)
     names = yield from identities(manifest.root, paths, facts, policy, cache, threads)
     kept = set(manifest.kept)
     index = {label: number for number, label in enumerate(manifest.classes)}
@@ -67,7 +67,8 @@ def _given(manifest: Manifest, split: Split) -> Split:
     return split if not manifest.given or split in manifest.given else "train"
 
 
-def _facts(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) -> Steps[list[PictureFacts]]:
+def facts_of(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int) -> Steps[list[PictureFacts]]:
+    """Return what one decode told of each picture, from the cache. Raises DataError (`changed_file`)."""
     rows = manifest.rows
     known: dict[int, PictureFacts] = {}
     with Space(cache, "facts", space_key(policy)) as space:
