@@ -18,6 +18,7 @@ __all__ = [
     "DEFAULT_BUDGET_SECONDS",
     "AnswerOptions",
     "AugmentOptions",
+    "Balance",
     "DataOptions",
     "Effort",
     "FitOptions",
@@ -31,10 +32,12 @@ __all__ = [
 ]
 
 Method = Literal["auto", "majority", "classical", "probe", "finetune", "scratch"]
+Balance = Literal["auto", "none", "weights"]
 Effort = Literal["quick", "balanced", "best"]
 
 DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}
 
+_BALANCE = "Let classes count alike, by weights of pictures: where they are uneven (auto), never, or always."
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
 _NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
 _FOLDS = "Measure by N folds in turn, learn from all: auto (where pictures are too few to set apart), off, or 2 to 20."
@@ -47,6 +50,7 @@ _TUNE = "Finetune: the head alone, the last stages, everything, or as much as th
 _SCHEDULE = "Finetune: warm-up, stable, decay, or a cosine after the warm-up."
 _BN_POLICY = "Finetune: batch norm that is tuned stays as it is, keeps its statistics, or is trained."
 _ROBUSTNESS = "Measure it on blurred, noisy, compressed, brighter and turned pictures too: where time is left (auto)."
+_TWO_LABELS = "The same picture under two labels: leave every copy out, or keep each with its own."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -114,6 +118,7 @@ class DataOptions(_Section):
     previous: str | None = Field(None, description="Run or manifest.jsonl whose pictures keep their split.")
     corrections: str | None = Field(None, description="The corrections.csv of check: keep, relabel or drop pictures.")
     near_duplicates: Literal["auto", "on", "off"] = Field("auto", description=_NEAR)
+    two_labels: Literal["drop", "keep"] = Field("drop", description=_TWO_LABELS)
     resize: Literal["auto", "crop", "pad", "squash"] = Field("auto", description="How a picture becomes square.")
     background: Colour = Field((255, 255, 255), description="RGB colour behind transparent pixels.")
     max_pixels: int = Field(50_000_000, ge=64, description="Pictures with more pixels are excluded, undecoded.")
@@ -144,6 +149,7 @@ class FitOptions(_Section):
     bn_policy: Literal["auto", "frozen", "eval_stats", "train"] = Field("auto", description=_BN_POLICY)
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where networks run.")
     threads: int | None = Field(None, ge=1, le=1024, description="Processor threads to use; all by default.")
+    balance: Balance = Field("auto", description=_BALANCE)
     robustness: Literal["auto", "on", "off"] = Field("auto", description=_ROBUSTNESS)
     reference: bool = Field(True, description="Keep embeddings and thumbnails of training pictures in the bundle.")
 

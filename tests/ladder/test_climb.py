@@ -198,3 +198,39 @@ def test_corrupted_pictures_are_measured_within_a_run_where_asked(photos: Path, 
     few = tellapart.train(photos, out=tmp_path / "few", robustness="on", **asked)
     assert few.summary is not None
     assert ("robustness", 0) in [(name, value) for name, value, _ in few.summary.decisions]
+
+
+@pytest.mark.parametrize(
+    ("balance", "counts", "weighted"),
+    [("auto", (24, 8), True), ("none", (24, 8), False), ("auto", (24, 20), False), ("weights", (24, 20), True)],
+)
+def test_whether_classes_count_alike_is_the_user_s_to_say(
+    photos: Path, tmp_path: Path, balance: str, counts: tuple[int, int], weighted: bool
+) -> None:
+    for label, count in zip(("ants", "bees"), counts, strict=True):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(count):
+            shutil.copy(photos / label / f"{number:02d}.png", tmp_path / "photos" / label)
+    run = tellapart.train(
+        tmp_path / "photos", out=tmp_path / "run", method="classical", effort="quick", balance=balance, folds=2
+    )
+    assert run.summary is not None
+    decisions = {name: value for name, value, _ in run.summary.decisions}
+    assert decisions["class_weights"] == ("inverse_frequency" if weighted else "none")
+    assert str(decisions["selection_metric"]).startswith("macro") is weighted
+    assert run.summary.balanced is weighted
+
+
+def test_a_picture_under_two_labels_is_left_out_unless_the_user_says_otherwise(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(photos / "ants" / "00.png", tmp_path / "photos" / "bees" / "twin.png")
+    dropped = tellapart.train(tmp_path / "photos", out=tmp_path / "drop", method="majority")
+    kept = tellapart.train(tmp_path / "photos", out=tmp_path / "keep", method="majority", two_labels="keep")
+    assert (dropped.result["counts"]["used"], dropped.result["counts"]["excluded"]) == (47, 2)
+    assert (kept.result["counts"]["used"], kept.result["counts"]["excluded"]) == (49, 0)
+    assert kept.summary is not None
+    assert any(note.startswith("2 file(s) hold a picture that is in two classes") for note in kept.summary.notes)
+    twins = [
+        row for row in Manifest.read(tmp_path / "keep" / "manifest.jsonl").rows if row.path[-6:] in ("00.png", "in.png")
+    ]
+    assert len({(row.group, row.split) for row in twins if row.path != "bees/00.png"}) == 1

@@ -20,7 +20,7 @@ __all__ = ["check"]
 
 OPTIONS = (
     *("val", "test", "path_column", "label_column", "split_column", "group_column", "group_series", "skip_missing"),
-    *("nested", "unlabelled", "corrections", "near_duplicates", "background", "max_pixels", "min_side"),
+    *("nested", "unlabelled", "corrections", "near_duplicates", "two_labels", "background", "max_pixels", "min_side"),
     *("allow_truncated", "colour_profiles"),
     *("backbone", "image_size", "budget", "threads", "seed"),
 )

@@ -11,6 +11,7 @@ from typing import Literal
 
 from tellapart.data.archive import Unpacked, is_archive, unpacked
 from tellapart.data.assign import Apart, Picture, assign, read_previous, set_apart
+from tellapart.data.conflicts import without_conflicts
 from tellapart.data.corrections import Corrected
 from tellapart.data.disk import Stamp, stamps
 from tellapart.data.facts import PictureFacts, Refusal, gather
@@ -207,7 +208,10 @@ def _assemble(
     purpose: Purpose,
 ) -> tuple[Manifest, list[tuple[str, str]], NearGroups | None]:
     notes = list(listing.notes)
-    keep = _without_conflicts(used, names, excluded, notes)
+    digests = [fact.sha256 for fact in used.facts]
+    keep, conflicts, told = without_conflicts(used.entries, names, digests, recipe.data.two_labels == "keep")
+    excluded += conflicts
+    notes += told
     given: tuple[Split, ...] = ()
     if listing.splits:
         present = {used.entries[index].split or "train" for index in keep}
@@ -256,14 +260,14 @@ def _assemble(
             rows.append(Row(picture.path, picture.label, split, group, *seen))
             facts.append(fact)
     notes += assigned.notes
-    told = dict(set_facts(facts, [row.split for row in rows]))
+    known = dict(set_facts(facts, [row.split for row in rows]))
     if used.series is not None:
-        told["series_together"] = True
+        known["series_together"] = True
     if apart.folds:
-        told["folds"] = {"count": apart.folds, "why": apart.why}
+        known["folds"] = {"count": apart.folds, "why": apart.why}
     if alike is not None:
         notes += alike.notes(pictures, rows)
-        told["near_duplicates"] = alike.facts(pictures, rows)
+        known["near_duplicates"] = alike.facts(pictures, rows)
     notes += [*_class_notes(listing, rows, excluded), *oddity_notes(rows)]
     if purpose == "train":
         _check_training(rows)
@@ -274,44 +278,12 @@ def _assemble(
         excluded=tuple(sorted(excluded, key=lambda item: item.path)),
         given=given,
         notes=tuple(text for _, text in notes),
-        facts=told,
+        facts=known,
         near=() if alike is None else alike.paths(pictures),
         source=listing.name,
         columns=listing.columns,
     )
     return manifest, notes, alike
-
-
-def _without_conflicts(
-    used: _Used, names: Sequence[str], excluded: list[Excluded], notes: list[tuple[str, str]]
-) -> list[int]:
-    """Return the positions of the pictures whose content has one label alone; the others are left out, every copy."""
-    labels: dict[str, set[str]] = {}
-    for name, entry in zip(names, used.entries, strict=True):
-        labels.setdefault(name, set()).add(entry.label or "")
-    keep = []
-    for index, name in enumerate(names):
-        if len(labels[name]) == 1:
-            keep.append(index)
-        else:
-            told = some(sorted(labels[name]), 4)
-            excluded.append(
-                Excluded(
-                    used.entries[index].path,
-                    "identical_in_two_classes",
-                    f"The same picture is in {told}.",
-                    used.entries[index].label,
-                    used.facts[index].sha256,
-                )
-            )
-    if len(keep) < len(names):
-        notes.append(
-            (
-                "warning",
-                f"{len(names) - len(keep)} file(s) were left out, every copy: the same pictures are in two classes.",
-            )
-        )
-    return keep
 
 
 def _nothing_usable(listing: Listing, excluded: Sequence[Excluded]) -> DataError:

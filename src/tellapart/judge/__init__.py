@@ -1,6 +1,6 @@
 """Arrays in, numbers out: metrics and intervals, calibration, comparison, novelty, thresholds."""
 
-from tellapart.judge.balance import is_unbalanced
+from tellapart.judge.balance import counts_alike, is_unbalanced
 from tellapart.judge.calibrate import fit_temperature, log_softmax
 from tellapart.judge.calibration_error import calibration_error
 from tellapart.judge.compare import Comparison, compare
@@ -53,6 +53,7 @@ __all__ = [
     "compare_slices",
     "conformal_mass",
     "confusion",
+    "counts_alike",
     "curve_words",
     "fit_temperature",
     "fit_words",

@@ -178,9 +178,10 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
     """Climb each rung within the time, the best so far shipped at once; None when a resumed run has nothing better."""
     train, val = rungs.pictures["train"], rungs.pictures["val"]
     counts = np.bincount(train.targets, minlength=len(rungs.manifest.classes))
-    balanced = judge.is_unbalanced(counts)
+    balanced = judge.counts_alike(counts, run.recipe.fit.balance)
     metric = "macro log loss, each class counting equally" if balanced else "log loss"
-    words = f"training pictures in a class: {counts.min():,} to {counts.max():,}"
+    asked = "" if run.recipe.fit.balance == "auto" else "; asked for by --balance"
+    words = f"training pictures in a class: {counts.min():,} to {counts.max():,}{asked}"
     yield Decision("selection_metric", metric, words)
     ground = Ground(train.targets, val.targets, balanced, train.groups, val.groups)
     champion: Candidate | None = None

@@ -62,7 +62,7 @@ def classical(
     threads = threads or recipe.fit.threads or default_threads()
     preprocess = seen_by_hand(preprocess, shorter_px, recipe)
     side = preprocess.image_size
-    weights = yield from class_weights(train.targets, num_classes)
+    weights = yield from class_weights(train.targets, num_classes, recipe.fit.balance)
     whole = 0.0
     if not grey:
         whole = yield from _whole_weight(train, num_classes, weights, preprocess, recipe.seed, cache, threads)

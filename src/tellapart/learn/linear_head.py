@@ -12,17 +12,23 @@ from tellapart.events import Decision, Steps
 from tellapart.learn.linear import LinearFit, fit_linear
 from tellapart.learn.prototype import FEW, fit_prototypes
 from tellapart.learn.rungs import FloatArray, Head, IntArray
+from tellapart.recipe import Balance
 
 __all__ = ["class_weights", "linear_head", "mirrored_views_help"]
 
 
-def class_weights(targets: IntArray, num_classes: int) -> Steps[NDArray[np.float64] | None]:
-    """Return a weight for each picture, float64 [N], so that classes count alike; None where they nearly do already."""
+def class_weights(targets: IntArray, num_classes: int, wish: Balance = "auto") -> Steps[NDArray[np.float64] | None]:
+    """Return a weight for each picture, float64 [N], so that classes count alike; None where they need none.
+
+    `wish` is `--balance`: by itself, classes are weighted where the largest has twice the pictures of the smallest.
+    """
     counts = np.bincount(targets, minlength=num_classes)
     present = counts[counts > 0]
     ratio = present.max() / present.min()
     words = f"the largest class has {ratio:.1f} times the pictures of the smallest"
-    if not judge.is_unbalanced(counts):
+    if wish != "auto":
+        words += "; asked for by --balance"
+    if not judge.counts_alike(counts, wish):
         yield Decision("class_weights", "none", words)
         return None
     yield Decision("class_weights", "inverse_frequency", words)

@@ -59,7 +59,7 @@ def probe(
     views = yield from source.embed(train, into=both[: len(train)])
     of_val = yield from source.embed(val)
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
-    weights = yield from class_weights(train.targets, num_classes)
+    weights = yield from class_weights(train.targets, num_classes, recipe.fit.balance)
     began = time.monotonic()
     fitted = yield from linear_head(views, train.targets, num_classes, folds, weights, recipe.seed)
     flip, regression = False, fitted.penalty > 0
