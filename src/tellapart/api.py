@@ -139,6 +139,7 @@ def evaluate(
     data: str | Path,
     *,
     robustness: bool = False,
+    report: str | Path | None = None,
     watch: Watch | None = None,
     recipe: Recipe | None = None,
     **options: Any,
@@ -146,8 +147,9 @@ def evaluate(
     """Measure a bundle on labelled pictures: their test split where `data` has one, else all of them.
 
     With `robustness` also on at most 200 of them blurred, noisy, compressed, brighter and turned, at three strengths.
-    Takes the options of `train` that say how `data` is read. Raises DataError when `data` has a class that the bundle
-    does not know.
+    `report` is the .html file of a page to write, as `train` writes one. Takes the options of `train` that say how
+    `data` is read. Raises DataError when `data` has a class that the bundle does not know, InputError where the page
+    may not be written.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -162,7 +164,8 @@ def evaluate(
 
     onnxruntime_module()
     by_exception()
-    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness), watch)
+    page = None if report is None else Path(report)
+    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness, page), watch)
     told = found.split, found.classes, found.notes, found.answers, found.risk, found.slices, found.robustness
     return EvaluateResult(*told)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tellapart
+from tellapart.errors import InputError
 from tellapart.events import Event, Note
 
 
@@ -70,3 +71,36 @@ def test_a_kind_of_pictures_is_named_by_a_column_of_the_table(photos: Path, tiny
     assert run.summary is not None
     assert run.summary.slices is not None
     assert {one.where for one in run.summary.slices.all if one.what == "camera"} == {"old", "new"}
+
+
+def test_a_page_is_written_where_asked_with_the_numbers_of_these_pictures(
+    photos: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "test.html"
+    found = tellapart.evaluate(tiny_bundle, photos, report=page, robustness=True).as_json()
+    text = page.read_text(encoding="utf-8")
+    assert f"{100 * found['accuracy']:.0f}%" in text
+    assert "on 48 pictures it was given" in text
+    assert "it has learned from none of them" in text
+    for section in ("verdict", "confusion", "classes", "slices", "robustness", "answers", "splits", "data"):
+        assert f'id="{section}-h"' in text
+    for section in ("ladder", "decisions", "curves"):
+        assert f'id="{section}-h"' not in text
+    assert "never saw" not in text
+    assert "tellapart train" not in text
+    assert "default-src" in text
+    tellapart.evaluate(tiny_bundle, photos, report=page)  # a page of ours may be replaced
+
+
+@pytest.mark.parametrize("where", ["photos/page.html", "page.txt", "nowhere/page.html", "notes.html"])
+def test_a_page_that_would_harm_is_refused_before_anything_is_measured(
+    photos: Path, tiny_bundle: Path, tmp_path: Path, where: str
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "notes.html").write_text("my own notes")
+    seen: list[Event] = []
+    with pytest.raises(InputError, match="--report") as refused:
+        tellapart.evaluate(tiny_bundle, tmp_path / "photos", report=tmp_path / where, watch=seen.append)
+    assert refused.value.code == "report_refused"
+    assert seen == []
+    assert (tmp_path / "notes.html").read_text() == "my own notes"

@@ -21,6 +21,7 @@ __all__ = ["evaluate"]
 
 OPTIONS = ("path_column", "label_column", "split_column", "skip_missing", "nested", "unlabelled", "threads")
 LARGEST_CONFUSION = 12
+_REPORT = "Write a page with all of it, as train does."
 _ROBUSTNESS = "Measure on corrupted pictures too: blur, noise, JPEG, brightness, rotation."
 
 
@@ -32,6 +33,9 @@ def _evaluate(
     ],
     *,
     robustness: Annotated[bool, typer.Option("--robustness", help=_ROBUSTNESS)] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help=_REPORT, show_default=False)
+    ] = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **options: Any,
@@ -41,7 +45,7 @@ def _evaluate(
 
     with results_only() as out:
         with following() as watch:
-            result = api.evaluate(bundle, data, robustness=robustness, watch=watch, **options)
+            result = api.evaluate(bundle, data, robustness=robustness, report=report, watch=watch, **options)
         if as_json:
             out.write(json_line(result.as_json()))
         else:

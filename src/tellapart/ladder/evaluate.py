@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from tellapart.errors import DataError, did_you_mean
 from tellapart.events import Note, Progress, Steps
 from tellapart.images import default_threads
 from tellapart.judge import RiskPoint, Robustness, Slices
+from tellapart.ladder.clock import Clock
+from tellapart.ladder.evaluated import refuse_page, write_page
 from tellapart.ladder.robustness import robustness
 from tellapart.ladder.run import stage
-from tellapart.ladder.show import answer_shares, answered, measured, risk, split_report
+from tellapart.ladder.show import Answered, answer_shares, answered, measured, risk, split_report
 from tellapart.ladder.slices import sliced
 from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.recipe import Recipe
@@ -47,18 +50,29 @@ class Evaluation:
     robustness: tuple[Robustness, ...] = ()
 
 
-def evaluate(path: Path, data: Path, recipe: Recipe, corrupted: bool = False) -> Steps[Evaluation]:
+def evaluate(
+    path: Path, data: Path, recipe: Recipe, corrupted: bool = False, page: Path | None = None
+) -> Steps[Evaluation]:
     """Measure the bundle at `path` on the test split of `data` where it has one, else on all of its pictures.
 
-    With `corrupted` also on blurred, noisy, compressed, brighter and turned ones (`ladder.robustness`).
+    With `corrupted` also on blurred, noisy, compressed, brighter and turned ones (`ladder.robustness`). `page` is the
+    file of a page to write.
 
-    Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know.
+    Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know,
+    InputError (`report_refused`) where the page may not be written.
     """
+    clock = Clock(math.inf)
+    if page is not None:
+        refuse_page(page, data)
     bundle = Bundle(path)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
         manifest = yield from scan(data, as_trained(recipe, bundle), cache, purpose="evaluate")
         facts = yield from facts_of(manifest, bundle.preprocess.decode, cache, recipe.fit.threads or default_threads())
-        return (yield from _measured(bundle, manifest, measures(facts), data, recipe, corrupted))
+        found, told = yield from _measured(bundle, manifest, measures(facts), data, recipe, corrupted)
+        if page is not None:
+            threads, parts = recipe.fit.threads or default_threads(), (found.slices, found.robustness, found.notes)
+            yield from stage("report", write_page(page, bundle, manifest, data, told, *parts, cache, threads, clock))
+        return found
 
 
 def as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
@@ -76,7 +90,7 @@ def as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
 
 def _measured(
     bundle: Bundle, manifest: Manifest, seen: NDArray[np.void], data: Path, recipe: Recipe, corrupted: bool
-) -> Steps[Evaluation]:
+) -> Steps[tuple[Evaluation, Answered]]:
     rows = manifest.where(split="test") or manifest.rows
     notes = list(manifest.notes)
     if manifest.excluded:
@@ -115,7 +129,7 @@ def _measured(
     robust: tuple[Robustness, ...] = ()
     if corrupted:
         robust = yield from stage("evaluate", robustness(predictor, pictures))
-    return Evaluation(
+    evaluation = Evaluation(
         split_report(found, bundle.classes, bundle.card.temperature),
         bundle.classes,
         tuple(notes),
@@ -124,6 +138,7 @@ def _measured(
         sliced(kept, manifest.columns, seen[np.array([place[row.path] for row in kept], dtype=np.int64)], found.right),
         robust,
     )
+    return evaluation, told
 
 
 @contextlib.contextmanager

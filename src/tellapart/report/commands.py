@@ -19,11 +19,16 @@ class Command:
     line: str
 
 
-def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, Command, Command]:
-    """Return three commands; where the model is not fit for use, training again comes first."""
+def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
+    """Return three commands; where the model is not fit for use, training again comes first.
+
+    After an evaluation there is nothing to train again: two then.
+    """
     bundle, data = _argument(summary.bundle), _argument(summary.data)
     predict = Command("Name the pictures in a folder", f"tellapart predict {bundle} new_pictures/")
     evaluate = Command("Measure it on other labelled pictures", f"tellapart evaluate {bundle} labelled_pictures/")
+    if summary.evaluated:
+        return predict, evaluate
     again = Command("Try harder", f"tellapart train {data}{_harder(summary)}")
     return (again, predict, evaluate) if verdict.tone == "poor" else (predict, evaluate, again)
 

@@ -140,7 +140,9 @@ def _advice(summary: Summary) -> Content | None:
     return {"plot": plot, "advice": summary.advice} if plot or summary.advice else None
 
 
-def _ladder(summary: Summary) -> Content:
+def _ladder(summary: Summary) -> Content | None:
+    if summary.evaluated:
+        return None
     return {"plot": charts.ladder_plot(summary.ladder), "methods": METHODS}
 
 

@@ -117,7 +117,11 @@ def _headline(summary: Summary, found: Score, tone: Tone) -> str:
         return "Do not rely on it: it is not shown to be better than guessing."
     if not found.knowable:
         return f"It is better than guessing; how much better, {amount(found.n)} pictures cannot tell."
-    kind = {"test": "new pictures", "val": "validation pictures", "train": "left-out pictures"}[found.split]
+    kind = {
+        "test": "of these pictures" if summary.evaluated else "new pictures",
+        "val": "validation pictures",
+        "train": "left-out pictures",
+    }[found.split]
     if summary.balanced:
         share = f"averaged over the classes, it names {_in_a_hundred(found.value)} {kind} right"
     else:
@@ -134,7 +138,8 @@ def _in_a_hundred(value: float) -> str:
 def _sure(summary: Summary, found: Score) -> tuple[str, ...]:
     between = interval(found.low, found.high, found.n)
     range_ = f"; 95% interval {between}" if between else ""
-    kinds = {"test": "test pictures it never saw", "val": "validation pictures", "train": "pictures left out in turn"}
+    of_test = "pictures it was given" if summary.evaluated else "test pictures it never saw"
+    kinds = {"test": of_test, "val": "validation pictures", "train": "pictures left out in turn"}
     kind = kinds[found.split]
     name = found.name.capitalize()
     sentences = [f"{name} is {percent(found.value, found.n)} on {amount(found.n)} {kind}{range_}."]
@@ -181,6 +186,11 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
         said.append(
             "Nothing was set apart to test on: each picture was named by a model that had not seen it, and the model "
             "that ships has learned from all of them. Measure it on new pictures before you rely on it."
+        )
+    elif summary.evaluated:
+        said.append(
+            "These numbers hold for pictures like these, and only if it has learned from none of them: that cannot be "
+            "told from the bundle."
         )
     elif summary.test_openings > 1:
         said.append(
