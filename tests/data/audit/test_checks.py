@@ -155,6 +155,13 @@ def test_a_few_grey_pictures_among_colour_and_a_few_odd_sizes_are_named() -> Non
     assert paths(finding) == {evidence.paths[row] for row in (5, 6, 7)}
 
 
+def test_a_picture_larger_than_the_others_is_no_worse_than_they_are() -> None:
+    evidence = made(400, 4)
+    sizes = evidence.sizes.copy()
+    sizes[7] = sizes[7] * 8
+    assert REGISTRY["quality"](dataclasses.replace(evidence, sizes=sizes)) is None
+
+
 def test_a_stand_in_that_is_there_many_times_is_a_placeholder() -> None:
     evidence = made(400, 4)
     measures, same = evidence.measures.copy(), evidence.identities.copy()

@@ -36,7 +36,7 @@ class Flaw:
 
 
 def quality(evidence: Evidence) -> Finding | None:
-    """Return pictures that are blank, dark, bright, blurred, without information, of odd size, grey or framed."""
+    """Return pictures that are blank, dark, bright, blurred, without information, very small, of odd shape, grey or framed."""
     if len(evidence) == 0:
         return None
     found = list(flaws(evidence))
@@ -76,9 +76,10 @@ def flaws(evidence: Evidence) -> Iterator[Flaw]:
     yield _beyond("blurred", "blurred", -deviations(np.where(seen, detail, np.nan), 0.2), seen)
     yield _beyond("low_information", "with little information", -deviations(entropy, 0.4), seen & (entropy < 4.0))
     sizes = np.log(np.maximum(evidence.sizes.astype(np.float64), 1))
-    area = np.abs(deviations(sizes.sum(axis=1), 0.3))
+    # A picture that is larger than the others is no worse than they are: it is looked at in small.
+    small = -deviations(sizes.sum(axis=1), 0.4)
     shape = np.abs(deviations(sizes[:, 0] - sizes[:, 1], 0.2))
-    yield _rare("odd_size", "of odd size or shape", _over(np.maximum(area, shape), 1.4 * _DEVIATIONS))
+    yield _rare("odd_size", "very small or of odd shape", _over(np.maximum(small, shape), 1.4 * _DEVIATIONS))
     colourless = evidence.grey | (saturation < 1.0)
     yield _rare("grey", "grey among colour", np.where(colourless & seen, 0.6, 0.0))
     flat = np.where(evidence.sizes.max(axis=1) < _SMALL_PX, _FLAT_BORDER_OF_SMALL, _FLAT_BORDER)
