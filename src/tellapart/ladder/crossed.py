@@ -65,7 +65,7 @@ def _repeated(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed | No
     for fold in range(num_folds):
         yield Progress("folds", fold, num_folds, "folds")
         seen, unseen = train.take(np.flatnonzero(folds != fold)), train.take(np.flatnonzero(folds == fold))
-        inner = dataclasses.replace(rungs, pictures={"train": seen, "val": unseen, "test": _none(train)})
+        inner = dataclasses.replace(rungs, pictures={"train": seen, "val": unseen, "test": _none(train)}, probes={})
         made = yield from without(inner.climb(winner.fitted.method, winner.fitted.backbone), _SILENT)
         found = candidate(made.fitted, Ground(seen.targets, unseen.targets, balanced=False), made.rows, 0.0)
         probs[np.flatnonzero(folds == fold)[made.rows["val"]]] = found.val_probs

@@ -16,7 +16,7 @@ from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_loop import Learned
 from tellapart.learn.torch_task import Clock, less
 
-__all__ = ["deaf", "out_of_fold", "parts", "without_epochs"]
+__all__ = ["deaf", "out_of_fold", "parts"]
 
 _ENOUGH_VAL = 500  # validation pictures; with as many, a slice of the training pictures is enough to calibrate on
 _MAX_SLICE = 1000
@@ -71,7 +71,7 @@ def out_of_fold(
                 break
             total, until = min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)
             steps = fitted(seen, total, less(left, until), f"{name}.fold{fold + 1}")
-            network, found = yield from without_epochs(steps)
+            network, found = yield from without(steps, Epoch)
             interrupted = found.ended == "interrupted"
             if interrupted or (found.ended == "time" and found.epochs[-1].lr > _FOLD_RATE):
                 break
@@ -80,11 +80,6 @@ def out_of_fold(
     except InterruptedRunError:
         interrupted = True
     return OutOfFold(np.concatenate(rows), np.concatenate(logits)), interrupted
-
-
-def without_epochs(steps: Steps[T]) -> Steps[T]:
-    """Pass on what `steps` yields but for its epochs, which are not those of the network that ships."""
-    return (yield from without(steps, Epoch))
 
 
 def deaf(steps: Steps[T]) -> Steps[T]:

@@ -36,7 +36,7 @@ class Flaw:
 
 
 def quality(evidence: Evidence) -> Finding | None:
-    """Return pictures that are blank, dark, bright, blurred, without information, very small, of odd shape, grey or framed."""
+    """Return pictures that are blank, dark, bright, blurred, empty, very small, of odd shape, grey or framed."""
     if len(evidence) == 0:
         return None
     found = list(flaws(evidence))
