@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import measure, planted
 from tellapart.cache import cache_root
 from tellapart.data.audit import REGISTRY
-from tellapart.data.audit.label_suspect import believed
+from tellapart.data.audit.label_suspect import believed, with_neighbours
 from tellapart.driving import finish
 from tellapart.ladder.check import looked_at
 from tellapart.ladder.clock import Clock
@@ -102,7 +102,7 @@ def labels(name: str, source: Path, work: Path, python: Path, noise: float) -> d
     targets = evidence.targets[evidence.predicted]
     is_wrong = np.array([evidence.paths[row] in wrong for row in evidence.predicted.tolist()])
     top = int(0.07 * len(targets))
-    order = np.argsort(-believed(evidence.probs, targets)[0], kind="stable")[:top]
+    order = np.argsort(-believed(with_neighbours(evidence), targets)[0], kind="stable")[:top]
     finding = REGISTRY["label_suspect"](evidence)
     listed = {row.path for row in finding.rows} if finding is not None else set()
     ours = np.array([evidence.paths[row] in listed for row in evidence.predicted.tolist()])

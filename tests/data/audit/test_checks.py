@@ -9,7 +9,7 @@ import pytest
 
 from tellapart.data.audit import REGISTRY, CheckName, Evidence, Finding
 from tellapart.data.audit.confusable_classes import area_under_curve
-from tellapart.data.audit.label_suspect import blind_labels, confident_classes
+from tellapart.data.audit.label_suspect import believed, blind_labels, confident_classes, with_neighbours
 from tellapart.data.audit.outlier import distances
 from tellapart.data.audit.robust import deviations, wilson
 from tellapart.data.manifest import Excluded, Split
@@ -306,3 +306,20 @@ def test_of_copies_one_may_stay() -> None:
     assert REGISTRY["near_duplicate"](dataclasses.replace(evidence, identities=same, near=same)) is None
     versions = found("near_duplicate", dataclasses.replace(evidence, near=same))
     assert len(versions.rows) == 3
+
+
+def test_labels_are_ranked_by_what_is_near_as_well_and_groups_are_no_neighbours() -> None:
+    """The head is as unsure of each picture; those whose neighbours are of another class come first."""
+    draws, evidence = np.random.default_rng(2), made(400, 4)
+    centres = draws.normal(size=(4, 16))
+    embeddings = (centres[evidence.targets] + 0.3 * draws.normal(size=(400, 16))).astype(np.float32)
+    targets = evidence.targets.copy()
+    targets[:12] = (targets[:12] + 1) % 4
+    flat = np.full((400, 4), 0.25)
+    seen = dataclasses.replace(
+        evidence, targets=targets, embedded=np.arange(400), embeddings=embeddings, predicted=np.arange(400), probs=flat
+    )
+    score, _ = believed(with_neighbours(seen), targets)
+    assert set(np.argsort(-score, kind="stable")[:12].tolist()) == set(range(12))
+    one_group = dataclasses.replace(seen, groups=np.zeros(400, dtype=np.int64))
+    np.testing.assert_allclose(with_neighbours(one_group), flat)
