@@ -75,7 +75,8 @@ def _repeated(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed | No
     alone = f" {left:,} could not be left out: the only ones, or the only group, of a class." if left else ""
     words = (
         f"{num_folds}-fold cross-validation: each of {len(rows):,} training pictures was named by a model that had "
-        f"learned, and chosen its penalty and temperature, from the other folds alone; groups were kept whole.{alone}"
+        "learned, and chosen its penalty and temperature, from the other folds alone; groups were kept whole. Models "
+        f"of folds share pictures, so that the intervals are a little too narrow.{alone}"
     )
     return Crossed(num_folds, learned[rows], probs[rows], words)
 
