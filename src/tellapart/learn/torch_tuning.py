@@ -29,7 +29,7 @@ from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import exported_below, is_sound
 from tellapart.learn.torch_task import Clock, Task, measured
 from tellapart.learn.torch_tuned import BnPolicy, Tuned, optimizer_for
-from tellapart.recipe import Recipe
+from tellapart.recipe import Balance, Recipe
 
 __all__ = ["DROPOUT", "DROP_PATH", "Ground", "loaded", "prepared"]
 
@@ -81,7 +81,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     Raises OutOfTimeError where there is no time for any cut.
     """
     recipe, preprocess, name = ground.recipe, ground.preprocess, "finetune"
-    folds, held_out = parts(ground.train, len(ground.val), recipe.seed)
+    folds, held_out = parts(ground.train, len(ground.val), recipe.seed, recipe.data.folds)
     cut, below = yield from _cut(ground, left, 1.0 if len(held_out) else _FITS)
     flip = yield from _flip(ground)
     augment = Augment(flip, max(1, preprocess.image_size // 8), 0)
@@ -132,7 +132,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
             average=_AVERAGE,
             clip=_CLIP,
             micro_batch=micro_batch,
-            class_weights=_class_weights(ground.train.targets, ground.num_classes),
+            class_weights=_class_weights(ground.train.targets, ground.num_classes, recipe.fit.balance),
         ),
         preprocess=preprocess,
         threads=ground.threads,
@@ -202,9 +202,9 @@ def _bn_policy(recipe: Recipe, micro_batch: int) -> Steps[BnPolicy]:
     return policy
 
 
-def _class_weights(targets: IntArray, num_classes: int) -> Tensor | None:
+def _class_weights(targets: IntArray, num_classes: int, wish: Balance) -> Tensor | None:
     counts = np.bincount(targets, minlength=num_classes)
-    if not judge.is_unbalanced(counts):
+    if not judge.counts_alike(counts, wish):
         return None
     each = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return torch.from_numpy(np.where(counts > 0, each, 0.0).astype(np.float32))
@@ -214,7 +214,7 @@ def _head_of(ground: Ground, rows: IntArray) -> Head:
     """Return the probe's head fitted on some of the training pictures, at the penalty of the whole."""
     penalty = ground.probe.details.get("penalty")
     targets = ground.train.targets[rows]
-    weights = _class_weights(targets, ground.num_classes)
+    weights = _class_weights(targets, ground.num_classes, ground.recipe.fit.balance)
     each = None if weights is None else weights.numpy()[targets].astype(np.float64)
     steps = fit_path(
         ground.probe.embeddings["train"][rows],
