@@ -19,6 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 TORCH_FILES = {
     "learn/torch_activations.py",
     "learn/torch_batches.py",
+    "learn/torch_checkpoint.py",
     "learn/torch_embed.py",
     "learn/torch_export.py",
     "learn/torch_finetune.py",

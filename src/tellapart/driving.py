@@ -6,13 +6,14 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 from tellapart.errors import InterruptedRunError
-from tellapart.events import Event, EventLog, Steps
+from tellapart.events import Decision, Event, EventLog, Recall, Steps
 from tellapart.interrupts import Signalled
 
 __all__ = ["Signals", "drive", "finish"]
@@ -27,7 +28,7 @@ def finish(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
     try:
         while True:
             event = next(steps)
-            if watch is not None:
+            if watch is not None and not isinstance(event, Recall):
                 watch(event)
     except StopIteration as end:
         result: T = end.value
@@ -40,12 +41,13 @@ def drive(
     watch: Callable[[Event], None] | None,
     on_interrupt: Callable[[], None],
     signals: Signals | None = None,
+    recorded: Mapping[str, deque[Decision]] | None = None,
 ) -> tuple[T, int]:
     """Run a verb that has a run folder; return its result and the exit code (0, or 130 or 143 when interrupted).
 
     The first SIGINT or SIGTERM, or a file named STOP in the folder, calls `on_interrupt` and throws
     InterruptedRunError in at the next event, so that the best so far is kept; a second signal ends everything at once.
-    `signals` are those that are watched for already.
+    `signals` are those that are watched for already; `recorded` is what an attempt that was cut off had decided.
     """
     log = EventLog(run / "events.jsonl")
     exit_code = 0
@@ -54,9 +56,12 @@ def drive(
         try:
             event = next(steps)
             while True:
-                log.write(event)
-                if watch is not None:
-                    watch(event)
+                if isinstance(event, Recall):
+                    event.decided = (recorded or {}).get(event.name, event.decided)
+                else:
+                    log.write(event)
+                    if watch is not None:
+                        watch(event)
                 number = signals.take()
                 if number is None and not stop_seen and time.monotonic() - looked > _STOP_LOOKED_FOR_EVERY_SECONDS:
                     looked, stop_seen = time.monotonic(), (run / "STOP").exists()

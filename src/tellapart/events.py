@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +24,14 @@ __all__ = [
     "Note",
     "Progress",
     "RangeTest",
+    "Recall",
     "RungEnded",
     "StageBegan",
     "StageEnded",
     "Steps",
+    "decide",
     "follow",
+    "recorded_decisions",
     "without",
 ]
 
@@ -59,11 +63,26 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decision:
-    """A choice that hangs on a clock, a measurement, evidence or a failure, with its evidence in plain words."""
+    """A choice that hangs on a clock, a measurement, evidence or a failure, with its evidence in plain words.
+
+    `again` says that a run that goes on took it over from an attempt that was cut off.
+    """
 
     name: str
     value: Any
     evidence: str
+    again: bool = False
+
+
+@dataclasses.dataclass(slots=True)
+class Recall:
+    """Asks what an attempt at this run that was cut off had decided under a name; never shown or logged.
+
+    Whoever drives the verb puts it into `decided`, the decisions of that name that were not asked for yet, in order.
+    """
+
+    name: str
+    decided: deque[Decision] = dataclasses.field(default_factory=deque)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,7 +129,7 @@ class Note:
     text: str
 
 
-Event: TypeAlias = StageBegan | StageEnded | Progress | Decision | Epoch | RangeTest | RungEnded | Note
+Event: TypeAlias = StageBegan | StageEnded | Progress | Decision | Recall | Epoch | RangeTest | RungEnded | Note
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
 
@@ -160,6 +179,49 @@ def without(steps: Steps[T], kinds: type[Event] | tuple[type[Event], ...]) -> St
         return result
 
 
+def decide(name: str, value: Any, evidence: str) -> Steps[Any]:
+    """Yield the decision `value`, which hangs on a clock or a measurement, and return it.
+
+    A run that goes on decides as it did before it was cut off: it takes the value that is recorded.
+    """
+    asked = Recall(name)
+    yield asked
+    decision = Decision(name, value, evidence)
+    if asked.decided:
+        decision = dataclasses.replace(asked.decided.popleft(), again=True)
+    yield decision
+    return decision.value
+
+
+def recorded_decisions(path: Path) -> dict[str, deque[Decision]]:
+    """Return the decisions in an `events.jsonl`, by name and in order; what is not a whole line is passed over.
+
+    Of several attempts, each of which begins with the sequence number 1, the one that got furthest with a name counts:
+    the others decided alike as far as they got.
+    """
+    attempts: list[dict[str, deque[Decision]]] = []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        try:
+            told = json.loads(line)
+            if told["seq"] == 1 or not attempts:
+                attempts.append({})
+            if told["event"] == "Decision":
+                decision = Decision(told["name"], told["value"], told["evidence"])
+                attempts[-1].setdefault(decision.name, deque()).append(decision)
+        except (ValueError, KeyError, TypeError):
+            continue
+    found: dict[str, deque[Decision]] = {}
+    for attempt in attempts:
+        for name, decisions in attempt.items():
+            if len(decisions) >= len(found.get(name, ())):
+                found[name] = decisions
+    return found
+
+
 class EventLog:
     """Appends events to `events.jsonl`: one JSON object a line, with a sequence number and a UTC time."""
 
@@ -169,7 +231,7 @@ class EventLog:
 
     def write(self, event: Event) -> None:
         """Append one event; a `Decision` is on the disk when this returns. `Progress` is not kept."""
-        if isinstance(event, Progress):
+        if isinstance(event, Progress | Recall):
             return
         self._seq += 1
         kind = type(event).__name__

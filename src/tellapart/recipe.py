@@ -39,6 +39,8 @@ DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "
 
 _BALANCE = "Let classes count alike, by weights of pictures: where they are uneven (auto), never, or always."
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
+_CHECKPOINT = "How much of a network's training a power cut may cost, such as 30s."
+
 _NESTED = "Where class folders hold folders: stop, or the class is the first folder, or the whole path."
 _FOLDS = "Measure by N folds in turn, learn from all: auto (where pictures are too few to set apart), off, or 2 to 20."
 _NEAR = "Keep pictures that are nearly the same in one split: unless a class is full of them (auto), always, or never."
@@ -148,6 +150,7 @@ class FitOptions(_Section):
     schedule: Literal["wsd", "cosine"] = Field("wsd", description=_SCHEDULE)
     bn_policy: Literal["auto", "frozen", "eval_stats", "train"] = Field("auto", description=_BN_POLICY)
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where networks run.")
+    checkpoint_every: Duration = Field(30.0, ge=0.0, description=_CHECKPOINT)
     threads: int | None = Field(None, ge=1, le=1024, description="Processor threads to use; all by default.")
     balance: Balance = Field("auto", description=_BALANCE)
     robustness: Literal["auto", "on", "off"] = Field("auto", description=_ROBUSTNESS)

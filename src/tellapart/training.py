@@ -10,7 +10,7 @@ from typing import Any
 from tellapart.cache import cache_root
 from tellapart.driving import Signals, drive
 from tellapart.errors import InputError, InterruptedRunError
-from tellapart.events import Event
+from tellapart.events import Event, recorded_decisions
 from tellapart.files import is_full
 from tellapart.ladder.climb import climb
 from tellapart.ladder.clock import Clock
@@ -39,7 +39,8 @@ def trained(
             chosen = Recipe.of(chosen, previous=str(folder.previous))
         run = Run(folder.data, folder.path, cache_root(folder.path), chosen, clock)
         interrupt = functools.partial(clock.interrupt, _SECONDS_TO_END_IN)
-        summary, exit_code = drive(climb(run), folder.path, watch, interrupt, signals)
+        recorded = recorded_decisions(folder.path / "events.jsonl") if folder.goes_on else None
+        summary, exit_code = drive(climb(run), folder.path, watch, interrupt, signals, recorded)
     except (InputError, InterruptedRunError):
         folder.forget()
         raise

@@ -278,7 +278,7 @@ class SlowMachine:
 def test_the_rate_is_back_at_zero_when_the_time_is_up_even_on_a_machine_that_slows_down(spell: float) -> None:
     machine = SlowMachine(10.0, lambda step: 0.01 if step < 300 else 0.01 * spell)
     learned, events = run(begun(Linear(), 1_000_000, machine.left, patience=1.0), machine.see)
-    moved = [event for event in events if isinstance(event, Decision) and event.name == "fit.steps"]
+    moved = [event for event in events if isinstance(event, Decision) and event.name == "fit.horizon"]
     assert 1 <= len(moved) <= 15
     assert learned.epochs[-1].lr < 0.05
     assert abs(machine.remaining) < 0.5

@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tellapart.cli.output import printable
-from tellapart.events import Decision, Epoch, Event, Note, Progress, RangeTest, RungEnded, StageBegan, StageEnded
+from tellapart.events import (
+    Decision,
+    Epoch,
+    Event,
+    Note,
+    Progress,
+    RangeTest,
+    Recall,
+    RungEnded,
+    StageBegan,
+    StageEnded,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +68,8 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
         case Progress():
             of = "" if event.total is None else f" of {event.total:,}"
             return f"{event.stage}  {event.done:,}{of} {event.unit}"
+        case Recall():
+            return ""
         case Decision():
             return f"  {event.name}: {_plain(event.value)} ({event.evidence})"
         case Epoch():

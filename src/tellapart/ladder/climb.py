@@ -19,7 +19,7 @@ from tellapart.data.listing import quoted
 from tellapart.data.manifest import Manifest
 from tellapart.data.policy import decode_policy
 from tellapart.errors import InterruptedRunError, MissingExtraError, OutOfTimeError, RecipeError, TellapartError
-from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, follow
+from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, decide, follow
 from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
@@ -65,7 +65,8 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         manifest.write(run.folder / "manifest.jsonl")
         folds = yield from _folds(manifest)
         chosen = plan(_facts(run, manifest, weights, export))
-        yield Decision("ladder", list(chosen.climbed), _reasons(chosen))
+        climbed_before = yield from decide("ladder", list(chosen.climbed), _reasons(chosen))
+        chosen = chosen.limited_to(climbed_before)
         preprocess = yield from _preprocess(run, manifest)
         threads = run.recipe.fit.threads or default_threads()
         looked = yield from first_look(run, manifest, threads)
@@ -134,10 +135,9 @@ def _weights(run: Run) -> Steps[Weights | None]:
         why = why_no_weights(None)
         yield Note("info", f"Without pretrained weights: {why}; --backbone NAME fetches one from the hub.")
         return None
-    weights = yield from fetch_weights(name)
-    if weights is not None and run.recipe.model.backbone is None:
-        yield Decision("backbone", weights.name, "the largest at hand that can look at these pictures in time")
-    return weights
+    if run.recipe.model.backbone is None:
+        name = str((yield from decide("backbone", name, "the largest at hand that can look at these pictures in time")))
+    return (yield from fetch_weights(name))
 
 
 def _facts(run: Run, manifest: Manifest, weights: Weights | None, export: Export | None) -> Facts:

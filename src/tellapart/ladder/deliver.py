@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tellapart import judge
@@ -90,6 +91,9 @@ def resolved(run: Run, winner: Candidate, novelty: judge.Novelty | None = None) 
     """Return the recipe with every choice that was left to evidence filled in by what was chosen."""
     fitted = winner.fitted
     nested: dict[str, Any] = run.recipe.model_dump(mode="json")
+    previous = nested["data"]["previous"]
+    if previous is not None and Path(previous).parent == run.folder:
+        nested["data"]["previous"] = None  # its own, from before it was cut off
     nested["data"]["resize"] = fitted.preprocess.resize_policy
     nested["model"] = {
         "method": fitted.method,

@@ -14,7 +14,7 @@ import numpy as np
 from tellapart import __version__, files, judge
 from tellapart.data.manifest import Manifest, Split
 from tellapart.errors import InterruptedRunError, OutOfTimeError
-from tellapart.events import Decision, Note, Steps, follow
+from tellapart.events import Note, Steps, decide, follow
 from tellapart.images import DecodePolicy
 from tellapart.judge import Metrics, Slices
 from tellapart.ladder.attention import attention
@@ -155,7 +155,8 @@ def _open_test(run: Run, climbed: Climbed) -> Steps[tuple[Pictures, FloatArray] 
         return None
     fingerprint = fingerprint_of_test(climbed.manifest.where(split="test"))
     times = count_openings(run.folder, fingerprint) + 1
-    yield Decision(OPENED, fingerprint, f"the winner is measured on {len(test):,} test pictures, opening {times}")
+    words = f"the winner is measured on {len(test):,} test pictures, opening {times}"
+    yield from decide(OPENED, fingerprint, words)
     return test, embeddings
 
 

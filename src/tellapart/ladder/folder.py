@@ -16,20 +16,23 @@ from tellapart.errors import DataError, RecipeError
 from tellapart.locks import Lock, claim
 from tellapart.recipe import Recipe
 
-__all__ = ["RunFolder", "beside", "prepare"]
+__all__ = ["CHECKPOINTS", "RunFolder", "beside", "prepare"]
+
+CHECKPOINTS = "checkpoints"
 
 _LOCK = "lock"
 _OURS = ("recipe.json", "events.jsonl")
 
 # What may differ between a run and its continuation without making it another run.
-_MAY_CHANGE = {"fit": {"budget", "epochs", "threads"}}
+_MAY_CHANGE = {"fit": {"budget", "checkpoint_every", "epochs", "threads"}}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
     """A run folder that may be written to, until `release`. `finished` is the stored result of a run that ended in it.
 
-    `previous` is the manifest of an unfinished run, whose pictures keep their split.
+    `previous` is the manifest of an unfinished run, whose pictures keep their split. `goes_on` says that the run is one
+    that was cut off, and is asked for with the very same options: it decides again as it did.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class RunFolder:
     finished: dict[str, Any] | None = None
     previous: Path | None = None
     lock: Lock | None = None
+    goes_on: bool = False
 
     def release(self) -> None:
         """Let other processes use the folder."""
@@ -47,6 +51,8 @@ class RunFolder:
     def remember(self, *, finished: bool) -> None:
         """Keep in `run.json` which pictures the run is of, and whether it came to its end."""
         files.write_json(self.path / "run.json", {"data": str(self.data.resolve()), "finished": finished})
+        if finished:
+            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
     def forget(self) -> None:
         """Remove the folder of a run that ended before there was anything to keep, unless it is an older run's."""
@@ -187,9 +193,27 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
         stored: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
         return RunFolder(out, data, fresh=False, finished=stored)
     (out / "STOP").unlink(missing_ok=True)  # it was meant for the run before
+    _tidy(out)
     _keep(out, recipe)
     manifest = out / "manifest.jsonl"
-    return RunFolder(out, data, fresh=False, previous=manifest if manifest.exists() else None)
+    same = before == recipe and not about.get("finished")
+    if not same:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # they belong to other schedules
+    return RunFolder(out, data, fresh=False, previous=manifest if manifest.exists() else None, goes_on=same)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a process that was killed had begun to write; put back what it was about to replace."""
+    for path in [path for place in (out, out / CHECKPOINTS) for path in place.glob(".*.old")]:
+        for whole in path.iterdir():
+            if not (out / whole.name).exists():
+                whole.rename(out / whole.name)
+        shutil.rmtree(path, ignore_errors=True)
+    for path in [path for place in (out, out / CHECKPOINTS) for path in place.glob(".*.tmp")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _about(out: Path) -> dict[str, Any]:

@@ -41,4 +41,8 @@ def _opens(line: str, fingerprint: str) -> bool:
         event = json.loads(line)
     except ValueError:
         return False
-    return isinstance(event, dict) and event.get("name") == OPENED and event.get("value") == fingerprint
+    return (
+        isinstance(event, dict)
+        and (event.get("name"), event.get("value")) == (OPENED, fingerprint)
+        and not event.get("again")  # an attempt that goes on looks at what the one before had opened
+    )

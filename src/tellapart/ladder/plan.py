@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from tellapart.errors import RecipeError
 from tellapart.recipe import Effort, Method
@@ -64,6 +65,16 @@ class Plan:
     def climbed(self) -> tuple[str, ...]:
         """The methods to climb, in order."""
         return tuple(rung.method for rung in self.rungs if rung.climb)
+
+    def limited_to(self, methods: Sequence[str]) -> Plan:
+        """Return the plan that climbs these methods, as a run that was cut off had decided."""
+        if tuple(methods) == self.climbed:
+            return self
+        why = "decided before the run was cut off"
+        changed = {rung.method: Rung(rung.method, rung.method in methods, why) for rung in self.rungs}
+        return Plan(
+            tuple(rung if rung.climb == (rung.method in methods) else changed[rung.method] for rung in self.rungs)
+        )
 
 
 def plan(facts: Facts) -> Plan:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tellapart import __version__
 from tellapart.data.manifest import SPLITS, Manifest, Split
-from tellapart.events import Decision, Steps
+from tellapart.events import Recall, Steps, decide
 from tellapart.images import Preprocess, at_least_for
 from tellapart.ladder.affordable import thinned
 from tellapart.ladder.finish import seconds_to_finish
+from tellapart.ladder.folder import CHECKPOINTS
 from tellapart.ladder.run import Run
 from tellapart.learn.ahead import Ahead, Squares
 from tellapart.learn.backbones import find_weights
@@ -23,6 +26,9 @@ from tellapart.learn.features import features
 from tellapart.learn.majority import majority
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, IntArray, Pictures
+
+if TYPE_CHECKING:
+    from tellapart.learn.torch_checkpoint import Checkpoints
 
 __all__ = ["LookedAt", "Made", "Rungs"]
 
@@ -135,12 +141,11 @@ class Rungs:
         graph, _ = features(preprocess.image_size, grey)
         cost = yield from measure_rate(graph, preprocess, self.pictures["train"].files[:8], self.threads)
         most = int(0.5 * max(0.0, self._left()) / cost)
+        words = f"{total:,} pictures at {1000 * cost:.1f} ms each, and half of the budget for them"
+        most = yield from decide("pictures_for_classical", min(total, most), words)
         if most >= total:
             return self._all(), cost
-        rows = thinned(self.pictures, max(3 * len(self.manifest.classes), most))
-        words = f"{total:,} pictures at {1000 * cost:.1f} ms each are more than half of the budget pays for"
-        yield Decision("pictures_for_classical", sum(map(len, rows.values())), words)
-        return rows, cost
+        return thinned(self.pictures, max(3 * len(self.manifest.classes), most)), cost
 
     @property
     def _shorter_px(self) -> int:
@@ -183,6 +188,7 @@ class Rungs:
             lambda: self._left() - kept_back,
             self.threads,
             num_later=len(seen.rows["test"]),
+            checkpoints=self._checkpoints(),
         )
         return Made(fitted, seen.rows, seen.seconds_per_picture)
 
@@ -226,7 +232,11 @@ class Rungs:
         The time for one is measured first on a few, then on all so far: where that leaves time, more are added.
         """
         rows, cost = self._all(), 0.0
-        total = sum(map(len, self.pictures.values()))
+        total = most = sum(map(len, self.pictures.values()))
+        yield (before := Recall("pictures_for_the_probe"))
+        if before.decided:
+            most = before.decided[0].value
+            rows = thinned(self.pictures, most)
         absent = self._absent(graph, preprocess, rows)
         while absent:
             files = [file for split in SPLITS for file in self.pictures[split].files]
@@ -234,10 +244,11 @@ class Rungs:
                 cost = yield from measure_rate(
                     graph.model, preprocess, [files[row] for row in absent[:8]], self.threads
                 )
-            present = total - len(absent)
-            most = present + int((self._left() - self._fit_seconds(total, cost)) / cost)
-            if most < total:
-                rows = thinned(self.pictures, max(3 * len(self.manifest.classes), most))
+            if not before.decided:
+                present = total - len(absent)
+                affordable = present + int((self._left() - self._fit_seconds(total, cost)) / cost)
+                most = min(total, max(3 * len(self.manifest.classes), affordable))
+                rows = thinned(self.pictures, most)
             began = time.monotonic()
             for split, found in self.pictures.items():
                 part = found.take(rows[split])
@@ -245,20 +256,18 @@ class Rungs:
                 yield from embed(
                     graph.model, preprocess, part.files, part.digests, cache, threads=threads, prepared=ready
                 )
-            before, absent = len(absent), self._absent(graph, preprocess, self._all())
-            cost = (time.monotonic() - began) / max(1, before - len(absent))
+            num_absent, absent = len(absent), self._absent(graph, preprocess, self._all())
+            cost = (time.monotonic() - began) / max(1, num_absent - len(absent))
             more = int((self._left() - self._fit_seconds(total, cost)) / cost)
-            if not absent or more < _WORTH_ADDING * len(absent):
+            if before.decided or not absent or more < _WORTH_ADDING * len(absent):
                 break
-            rows = self._all()
-        kept = sum(map(len, rows.values()))
-        if kept < total:
-            yield Decision(
-                "pictures_for_the_probe",
-                kept,
+            rows, most = self._all(), total
+        if most < total:
+            words = (
                 f"{total:,} pictures at {1000 * cost:.1f} ms each are more than the budget pays for; "
-                "a longer --budget uses more of them",
+                "a longer --budget uses more of them"
             )
+            yield from decide("pictures_for_the_probe", most, words)
         return rows, cost
 
     def _absent(self, graph: Graph, preprocess: Preprocess, rows: Mapping[Split, IntArray]) -> list[int]:
@@ -269,6 +278,12 @@ class Rungs:
         """Return what to keep for the fit: a part of what is left, and at least what it took on a slow machine."""
         least = 2.0 + _FIT_SECONDS_PER_LOGIT * total * len(self.manifest.classes)
         return max(least, _FIT_SHARE * self._left()) if cost else least
+
+    def _checkpoints(self) -> Checkpoints:
+        from tellapart.learn.torch_checkpoint import Checkpoints
+
+        made_for = {"pictures": self.manifest.fingerprint, "tellapart": __version__}
+        return Checkpoints(self.run.folder / CHECKPOINTS, made_for, self.run.recipe.fit.checkpoint_every)
 
     def _scratch(self) -> Steps[Made]:
         from tellapart.learn.torch_scratch import scratch
@@ -284,5 +299,6 @@ class Rungs:
             shorter_px=self._shorter_px,
             grey=bool(self.manifest.facts.get("all_grey")),
             num_later=len(self.pictures["test"]),
+            checkpoints=self._checkpoints(),
         )
         return Made(fitted, self._all())

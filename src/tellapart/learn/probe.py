@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import OutOfTimeError
-from tellapart.events import Decision, Note, Steps
+from tellapart.events import Decision, Note, Steps, decide
 from tellapart.images import Preprocess, default_threads
 from tellapart.images.decode import Pixels
 from tellapart.learn import embed
@@ -194,8 +194,8 @@ def _flip(
     part = train.take(sample)
     absent = source.missing(part, flip=True)
     if absent and seconds_left is not None and seconds_left() < _FLIP_LEAST_SECONDS + 4 * fit_seconds:
-        yield Decision("flip", False, f"{max(0.0, seconds_left()):.0f} s are left, too little to ask whether it helps")
-        return False
+        words = f"{max(0.0, seconds_left()):.0f} s are left, too little to ask whether it helps"
+        return bool((yield from decide("flip", False, words)))
     began = time.monotonic()
     mirrored = yield from source.embed(part, flip=True)
     cost = (time.monotonic() - began) / max(1, absent)
@@ -209,8 +209,7 @@ def _flip(
         if still * cost > _FLIP_TIME * left:
             helps = False
             words += f" Yet {still:,} more would take about {still * cost:.0f} s, and {max(0.0, left):.0f} s are left."
-    yield Decision("flip", helps, words)
-    return helps
+    return bool((yield from decide("flip", helps, words)))
 
 
 def _sample(pictures: Pictures, size: int) -> IntArray:

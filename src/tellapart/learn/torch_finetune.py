@@ -12,12 +12,13 @@ from torch import Tensor
 
 from tellapart import judge
 from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Steps
+from tellapart.events import Decision, Steps, decide
 from tellapart.learn.cuts import Cut
 from tellapart.learn.embed import embed, measure_rate
 from tellapart.learn.memory import keep_large_blocks
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures
 from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_export import export
 from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
@@ -48,6 +49,7 @@ def finetune(
     left: Clock,
     threads: int,
     num_later: int = 0,
+    checkpoints: Checkpoints | None = None,
 ) -> Steps[Fitted]:
     """Tune the backbone of `probe`, whose weights lie in `folder`, on `train`, within `left()` seconds of wall time.
 
@@ -79,6 +81,7 @@ def finetune(
         )
         reserve = _EXPORT_SECONDS + _MARGIN * cost * (len(train) + len(val) + num_later)
         task, cut = yield from prepared(ground, less(left, reserve))
+        task = dataclasses.replace(task, checkpoints=checkpoints)
         return (yield from _climbed(ground, task, cut, left, reserve))
     finally:
         torch.set_num_threads(before)
@@ -137,7 +140,8 @@ def _climbed(ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: 
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
     fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
     total = min(task.max_steps, fits)
-    yield Decision("finetune.steps", total, f"{task.max_steps:,} are enough; there is time for {fits:,}")
+    words = f"{task.max_steps:,} are enough; there is time for {fits:,}"
+    total = yield from decide("finetune.steps", total, words)
     seen = task.learned_from
     main = trained(task, seen, task.val, total, less(left, kept_back), "finetune", most=task.max_steps)
     network, learned = yield from main

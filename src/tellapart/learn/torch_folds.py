@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Epoch, Steps, follow, without
+from tellapart.events import Decision, Epoch, Steps, decide, follow, without
 from tellapart.learn.folds import make_folds
 from tellapart.learn.rungs import IntArray, OutOfFold, Pictures
 from tellapart.learn.torch_batches import Samples
@@ -66,10 +66,12 @@ def out_of_fold(
             wanted = max(1, round(learned.best_step * len(seen) / len(train)))
             fits = int(0.9 * steps_a_second * left())
             ahead = min(num_folds - fold, int(fits / (_FOLD_LEAST * wanted)))
-            if ahead < 1:
+            total, until = (min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)) if ahead > 0 else (0, 0.0)
+            why = f"{wanted:,} are wanted; there is time for {fits:,} with the later ones"
+            total = yield from decide(f"{name}.fold{fold + 1}.steps", total, why)
+            if not total:
                 yield Decision(f"{name}.folds", fold, f"there is no time for the others of {num_folds}")
                 break
-            total, until = min(wanted, fits // ahead), left() * (1.0 - 1.0 / ahead)
             steps = fitted(seen, total, less(left, until), f"{name}.fold{fold + 1}")
             network, found = yield from without(steps, Epoch)
             interrupted = found.ended == "interrupted"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tellapart.errors import InterruptedRunError, TellapartError
-from tellapart.events import Decision, Epoch, Progress, Steps
+from tellapart.events import Decision, Epoch, Progress, Recall, Steps
 from tellapart.judge.calibrate import fit_temperature
 from tellapart.learn.draws import bits
 from tellapart.learn.schedule import Decay, Horizon, learning_rate
@@ -68,8 +68,8 @@ class State:
     `most` is how many steps the horizon may have at the most. A loss above `ceiling` has exploded. `batch` batches of
     the present epoch are done, with `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far.
     `best` holds the best weights, of `best_step`, with the validation loss `best_loss`; `falls` counts how often the
-    fit fell back to them. `ended` says why it ended: `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is
-    empty.
+    fit fell back to them. `told` are the epochs and the decisions of the fit, in order. `ended` says why it ended:
+    `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is empty.
     """
 
     network: nn.Module
@@ -90,6 +90,7 @@ class State:
     best_step: int = 0
     best_loss: float = math.inf
     epochs: tuple[Epoch, ...] = ()
+    told: tuple[Epoch | Decision, ...] = ()
     ended: str = ""
 
     @classmethod
@@ -125,7 +126,13 @@ class Validation:
 
 
 def fit(
-    state: State, train: Samples, val: Samples, choices: Choices, left: Callable[[], float], stage: str = "fit"
+    state: State,
+    train: Samples,
+    val: Samples,
+    choices: Choices,
+    left: Callable[[], float],
+    stage: str = "fit",
+    keep: Callable[[State], None] | None = None,
 ) -> Steps[Learned]:
     """Train the network of `state` (inputs -> logits) along its horizon, until its end or until `left()` runs out.
 
@@ -134,7 +141,13 @@ def fit(
     returned, the last where `val` is empty. A loss that is not finite, or has exploded, takes the fit back to its best
     weights at a third of the rate. Yields Progress at each step, Epoch, Decision. InterruptedRunError ends the fit once
     there are weights worth having; before, it passes. Raises TellapartError (`diverged`) where that does not help.
+
+    A `state` that has come some way goes on from there, telling first what it told by then. `keep` is called between
+    two steps, and may save it. What the clock had decided in an attempt that was cut off is decided again, at its step.
     """
+    yield from state.told
+    moves = {one.value["at"]: one for one in (yield from _recalled(f"{stage}.horizon"))}
+    last_step = next((one.value for one in (yield from _recalled(f"{stage}.time_up"))), None)
     pace = deque([(left(), state.step)], maxlen=5)
     try:
         while not state.ended:
@@ -159,24 +172,35 @@ def fit(
                 state.seconds = time.perf_counter() - began
                 yield Progress(stage, state.step, state.horizon.total, "steps")
                 seconds_left = left()
-                if pace[-1][0] - seconds_left > max(_CHECK_SECONDS, seconds_left / _CHECKS):
+                if state.step in moves:
+                    state.horizon = state.horizon.moved(state.step, moves[state.step].value["total"])
+                    yield from _told(state, moves[state.step])
+                elif (
+                    last_step is None
+                    and state.step > max(moves, default=-1)
+                    and pace[-1][0] - seconds_left > max(_CHECK_SECONDS, seconds_left / _CHECKS)
+                ):
                     pace.append((seconds_left, state.step))
                     yield from _hold_to_the_clock(state, pace, stage)
-                state.ended = "done" if state.step >= state.horizon.total else "time" if seconds_left <= 0 else ""
+                up = seconds_left <= 0 if last_step is None else state.step >= last_step
+                state.ended = "done" if state.step >= state.horizon.total else "time" if up else ""
                 if state.ended:
                     break
+                if keep is not None:
+                    keep(state)
 
             found = yield from validated(state.average, val, choices, stage)
             if not sound or (found and not math.isfinite(found.loss)):
                 yield from _fall_back(state, stage)
                 continue
-            yield _epoch_of(state, found, time.perf_counter() - began)
+            yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
             _keep_the_best(state, found, choices.patience)
             if state.hits >= choices.enough * state.seen:
                 yield from _end_early(state, stage)
             state.next_epoch()
         if state.ended == "time":
-            yield Decision(f"{stage}.ended", "time", f"the time was up at step {state.step} of {state.horizon.total}")
+            why = f"the time was up at this step of {state.horizon.total}"
+            yield from _told(state, Decision(f"{stage}.time_up", state.step, why))
     except InterruptedRunError:
         if not state.best_step:
             raise
@@ -263,12 +287,13 @@ def _fall_back(state: State, stage: str) -> Steps[None]:
     if state.falls > _FALLS:
         state.ended = "diverged"
         why = f"not finite {state.falls} times over; the best weights, of step {state.best_step}, are kept"
-        yield Decision(f"{stage}.ended", "diverged", f"the loss at step {state.step} was {why}")
+        yield from _told(state, Decision(f"{stage}.ended", "diverged", f"the loss at step {state.step} was {why}"))
         return
     state.network.load_state_dict(state.best)
     state.average.load_state_dict(state.best)
     state.optimizer.forget()
-    yield Decision(f"{stage}.lr_factor", 3.0**-state.falls, f"the loss at step {state.step} was not finite")
+    why = f"the loss at step {state.step} was not finite"
+    yield from _told(state, Decision(f"{stage}.lr_factor", 3.0**-state.falls, why))
 
 
 def _epoch_of(state: State, found: Validation | None, seconds: float) -> Epoch:
@@ -294,7 +319,7 @@ def _end_early(state: State, stage: str) -> Steps[None]:
     if state.horizon.total > last:
         state.most, state.horizon = last, state.horizon.moved(state.step, last)
         why = f"{state.hits / state.seen:.1%} of the training pictures of epoch {len(state.epochs)} were told right"
-        yield Decision(f"{stage}.steps", state.horizon.total, f"{why}, at step {state.step}")
+        yield from _told(state, Decision(f"{stage}.last_step", last, f"{why}, at step {state.step}"))
 
 
 def _hold_to_the_clock(state: State, pace: deque[tuple[float, int]], stage: str) -> Steps[None]:
@@ -304,7 +329,21 @@ def _hold_to_the_clock(state: State, pace: deque[tuple[float, int]], stage: str)
     total = min(state.most, step + max(1, int(rate * seconds)))
     if abs(total - horizon.total) > 0.02 * horizon.total + 0.1 * (horizon.total - step):
         state.horizon = horizon.moved(step, total)
-        yield Decision(f"{stage}.steps", total, f"{rate:.1f} steps a second and {seconds:.0f} s left, at step {step}")
+        why = f"{rate:.1f} steps a second and {seconds:.0f} s left"
+        yield from _told(state, Decision(f"{stage}.horizon", {"at": step, "total": total}, why))
+
+
+def _told(state: State, event: Epoch | Decision) -> Steps[None]:
+    """Yield an event that is told again where the fit goes on from here in another process."""
+    state.told = (*state.told, event)
+    yield event
+
+
+def _recalled(name: str) -> Steps[list[Decision]]:
+    """Return all that an attempt that was cut off had decided under a name."""
+    asked = Recall(name)
+    yield asked
+    return list(asked.decided)
 
 
 @torch.no_grad()

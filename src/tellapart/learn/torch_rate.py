@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from tellapart.events import Decision, Progress, RangeTest, Steps
+from tellapart.events import Decision, Progress, RangeTest, Steps, decide
 from tellapart.learn.range_test import rate_at, rate_from
 from tellapart.learn.torch_loop import one_step
 from tellapart.learn.torch_task import Task
@@ -34,8 +34,8 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
         return wish
     total = min(_MOST_STEPS, int(_SHARE_OF_TIME * seconds * task.steps_a_second))
     if total < _FEWEST_STEPS:
-        yield Decision(name, _USUAL, "what is usual: there is no time for a range test")
-        return _USUAL
+        usual: float = yield from decide(name, _USUAL, "what is usual: there is no time for a range test")
+        return usual
     network = task.start(task.learned_from.rows)
     optimizer = task.optimizer(network)
     network.train()
@@ -49,9 +49,10 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
         lrs.append(rate)
         losses.append(loss)
         yield Progress(name, step + 1, total, "steps")
-    lr = rate_from(lrs, losses)
+    found = rate_from(lrs, losses)
+    words = f"a quarter of where the loss is lowest in {len(lrs)} steps at rising rates"
+    lr: float = yield from decide(name, found, words)
     yield RangeTest(tuple(lrs), tuple(losses), lr)
-    yield Decision(name, lr, f"a quarter of where the loss is lowest in {len(lrs)} steps at rising rates")
     return lr
 
 

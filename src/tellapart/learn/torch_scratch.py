@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tellapart.events import Decision, Progress, Steps
+from tellapart.events import Progress, Steps, decide
 from tellapart.images import Preprocess, at_least_for, default_threads, map_ordered
 from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.mirroring import mirrored
 from tellapart.learn.rungs import Fitted, FloatArray, Head, OutOfFold, Pictures
 from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
 from tellapart.learn.torch_batches import Augment, Samples, Varied, decode_all
+from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_folds import deaf, out_of_fold, parts
 from tellapart.learn.torch_loop import Choices, Learned, logits_of
 from tellapart.learn.torch_muon import Muon
@@ -44,6 +45,7 @@ def scratch(
     shorter_px: int,
     grey: bool = False,
     num_later: int = 0,
+    checkpoints: Checkpoints | None = None,
 ) -> Steps[Fitted]:
     """Train a network on `train`, stopped early on `val`, within `left()` seconds of wall time.
 
@@ -62,6 +64,7 @@ def scratch(
     torch.set_num_threads(recipe.fit.threads or default_threads())
     try:
         task = yield from _prepared(train, val, num_classes, preprocess, recipe, left, shorter_px, grey)
+        task = dataclasses.replace(task, checkpoints=checkpoints)
         return (yield from _climbed(task, left, num_later))
     finally:
         torch.set_num_threads(before)
@@ -78,9 +81,9 @@ def _prepared(
     grey: bool,
 ) -> Steps[Task[Network]]:
     size = recipe.model.image_size or image_size_for(shorter_px, len(train), left())
-    preprocess = dataclasses.replace(preprocess, image_size=size, at_least_px=at_least_for(size))
     why = "--image-size" if recipe.model.image_size else f"the median of the pictures' shorter sides is {shorter_px} px"
-    yield Decision("scratch.image_size", size, why)
+    size = yield from decide("scratch.image_size", size, why)
+    preprocess = dataclasses.replace(preprocess, image_size=size, at_least_px=at_least_for(size))
     channels, threads = (1 if grey else 3), torch.get_num_threads()
     samples, sources = [], []
     for pictures in (train, val):
@@ -133,7 +136,7 @@ def _climbed(task: Task[Network], left: Clock, num_later: int) -> Steps[Fitted]:
     enough = task.max_steps
     total = min(enough, fits)
     why = f"{enough:,} are enough for {len(task.learned_from):,} pictures; there is time for {fits:,}"
-    yield Decision("scratch.steps", total, why)
+    total = yield from decide("scratch.steps", total, why)
 
     network, learned = yield from trained(
         task, task.learned_from, task.val, total, less(left, kept_back), "scratch", most=enough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -11,11 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from tellapart.events import Decision, Progress, Steps
+from tellapart.cache import digest_of
+from tellapart.events import Progress, Steps, decide
 from tellapart.images import Preprocess
 from tellapart.learn.rungs import IntArray
 from tellapart.learn.schedule import Horizon
 from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_loop import Choices, Learned, State, fit
 from tellapart.learn.torch_optimizers import Optimizer
 
@@ -53,6 +56,7 @@ class Task(Generic[N]):
     preprocess: Preprocess
     threads: int
     steps_a_second: float = 0.0
+    checkpoints: Checkpoints | None = None
 
     @property
     def learned_from(self) -> Samples:
@@ -82,15 +86,30 @@ def trained(
 ) -> Steps[tuple[N, Learned]]:
     """Train the task's network along a horizon of `total` steps, which may grow to `most`; return it.
 
-    It has its best weights then.
+    It has its best weights then. Where a checkpoint of this fit is at hand, it goes on from there.
     """
     network = task.start(train.rows)
     choices = dataclasses.replace(task.choices, **changed)
     state = State.of(network, task.optimizer(network), Horizon.of(total), most or total)
-    learned = yield from fit(state, train, val, choices, left, stage)
+    keep, checkpoints = None, task.checkpoints
+    if checkpoints is not None:
+        checkpoints = checkpoints.about(fit=_digest(choices, total, most, train, val))
+        yield from checkpoints.restore(stage, state)
+        keep = functools.partial(checkpoints.save_now_and_then, stage)
+    learned = yield from fit(state, train, val, choices, left, stage, keep)
+    if checkpoints is not None and learned.ended != "interrupted":
+        checkpoints.save(stage, state)
     network.load_state_dict(learned.state)
     network.eval()
     return network, learned
+
+
+def _digest(choices: Choices, total: int, most: int | None, train: Samples, val: Samples) -> str:
+    """Return a digest of what shapes a fit, besides the network that it begins with."""
+    weights = None if choices.class_weights is None else choices.class_weights.tolist()
+    plain = {**dataclasses.asdict(dataclasses.replace(choices, class_weights=None)), "dtype": str(choices.dtype)}
+    rows = [[part.keys[part.rows].tolist(), part.targets[part.rows].tolist()] for part in (train, val)]
+    return digest_of([plain, weights, total, most, rows])[:16]
 
 
 def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
@@ -110,17 +129,20 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
             threads = max((1, task.threads), key=lambda count: rates[dtype, count])
     size = task.choices.batch_size
     said = [f"{str(way[0])[6:]} on {way[1]}: {size * rate:,.0f} pictures/s" for way, rate in rates.items()]
-    yield Decision(f"{task.name}.precision", str(dtype)[6:], ", ".join(said))
-    yield Decision(f"{task.name}.threads", threads, f"of {task.threads}, by the same measurement")
+    named = yield from decide(f"{task.name}.precision", str(dtype)[6:], ", ".join(said))
+    threads = yield from decide(f"{task.name}.threads", threads, f"of {task.threads}, by the same measurement")
+    if named != str(dtype)[6:]:
+        dtype = getattr(torch, named)
     torch.set_num_threads(threads)
     choices = dataclasses.replace(task.choices, dtype=dtype)
-    return dataclasses.replace(task, choices=choices, steps_a_second=rates[dtype, threads])
+    return dataclasses.replace(task, choices=choices, steps_a_second=rates.get((dtype, threads), max(rates.values())))
 
 
 def _steps_a_second(task: Task[N], dtype: torch.dtype, threads: int) -> Steps[float]:
     torch.set_num_threads(threads)
     ticks = [time.perf_counter()]
     name = f"{task.name}.measure"
+    task = dataclasses.replace(task, checkpoints=None)
     trial = trained(task, task.learned_from, task.nothing, 1000, lambda: 1e9, name, dtype=dtype)
     for event in trial:
         if not isinstance(event, Progress):

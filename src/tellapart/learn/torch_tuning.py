@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tellapart import judge
 from tellapart.errors import OutOfTimeError
-from tellapart.events import Decision, Steps
+from tellapart.events import Decision, Recall, Steps
 from tellapart.images import Preprocess
 from tellapart.learn.cuts import EMBEDDING, Cut, Sums, choose_cut
 from tellapart.learn.draws import bits, picture_keys
@@ -165,11 +165,15 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     if ground.recipe.model.pooling == "gem":
         places = [place for place in places if place.name != EMBEDDING]
     num_train, num_val = len(ground.train), len(ground.val)
+    yield (before := Recall("finetune.cut"))
     while places:
         sums = Sums(num_train, num_val, ground.embed_seconds, train_seconds, fits, max(0.0, left()), MOST_BYTES // 2)
         found = choose_cut(places, sums)
         if found is None and wish in ("all", "head"):
             found = Cut(places[0].name, 4 if wish == "head" else 0, f"--tune {wish}")
+        if before.decided and (told := before.decided.popleft()).value is not None:
+            name = told.value["from"]
+            found = Cut(None if name == "input" else name, told.value["views"], told.evidence)
         if found is None:
             each = 1000 * ground.embed_seconds
             why = f"{max(0.0, left()):.0f} s are left, too little at {each:.0f} ms for a look at one picture"

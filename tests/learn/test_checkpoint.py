@@ -1,0 +1,206 @@
+"""A fit that was cut off goes on to the same bits, and there is always a checkpoint that can be read."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tellapart.errors import DataError
+from tellapart.events import Decision, Event, Note, Progress, Recall
+from tellapart.learn.torch_checkpoint import Checkpoints
+from tellapart.learn.torch_loop import Choices, Learned, State, fit
+
+from .test_loop import PLAIN, Linear, SlowMachine, fresh, samples
+
+STEPS = 60
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class CutOff(Exception):  # noqa: N818
+    """The process ended here."""
+
+
+def trained(
+    store: Checkpoints | None, stop: int = -1, left: Any = lambda: 1e9, choices: Choices = PLAIN
+) -> tuple[Learned, list[Event]]:
+    """Train as `torch_task.trained` does; with `stop`, a step, the process is gone after it."""
+    state = fresh(Linear(), STEPS, most=3 * STEPS)
+    events: list[Event] = []
+    if store is not None:
+        events += list(store.restore("fit", state))
+
+    def keep(now: State) -> None:
+        if store is not None:
+            store.save("fit", now)
+        if now.step == stop:
+            raise CutOff
+
+    steps = fit(state, samples(64), samples(30, 1), choices, left, "fit", keep)
+    try:
+        while True:
+            events.append(next(steps))
+    except StopIteration as end:
+        learned: Learned = end.value
+        return learned, events
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("stops", [(1,), (7,), (8,), (9,), (31, 47), tuple(range(3, 60, 5))])
+def test_a_fit_that_was_cut_off_ends_with_the_same_bits(stops: tuple[int, ...], tmp_path: Path) -> None:
+    whole, told = trained(None)
+    store = Checkpoints(tmp_path / "checkpoints", {"pictures": "a"})
+    for stop in stops:
+        with pytest.raises(CutOff):
+            trained(store, stop)
+    learned, again = trained(store)
+    assert same(learned.state, whole.state)
+    assert (learned.best_step, learned.ended) == (whole.best_step, whole.ended)
+    assert [(e.step, e.train_loss, e.val_loss) for e in learned.epochs] == [
+        (e.step, e.train_loss, e.val_loss) for e in whole.epochs
+    ]
+    lasting = [[e for e in events if isinstance(e, Decision)] for events in (told, again)]
+    assert lasting[0] == lasting[1]
+
+
+def test_a_fit_that_ended_is_not_run_again(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path, {})
+    state = fresh(Linear(), 8)
+    list(fit(state, samples(64), samples(30, 1), PLAIN, lambda: 1e9, "fit"))
+    store.save("fit", state)
+    learned, events = trained(store)
+    assert [event for event in events if isinstance(event, Progress)] == [Progress("fit", 8, 8, "steps")]
+    assert same(learned.state, state.best)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
+    whole, _ = trained(None)
+    store = Checkpoints(tmp_path, {})
+    with pytest.raises(CutOff):
+        trained(store, 20)
+    newest = tmp_path / "fit.checkpoint"
+    content = bytearray(newest.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    newest.write_bytes(content[: {"cut": len(content) // 2, "flip": len(content), "empty": 0}[damage]])
+    learned, events = trained(store)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("damaged" in note for note in notes)
+    assert Progress("fit", 19, STEPS, "steps") in events
+    assert same(learned.state, whole.state)
+
+
+def test_a_checkpoint_of_something_else_is_refused_with_what_differs(tmp_path: Path) -> None:
+    with pytest.raises(CutOff):
+        trained(Checkpoints(tmp_path, {"pictures": "a", "tellapart": "1"}), 5)
+    with pytest.raises(DataError, match="pictures was a, is b") as caught:
+        trained(Checkpoints(tmp_path, {"pictures": "b", "tellapart": "1"}))
+    assert caught.value.code == "other_checkpoint"
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, None])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_whatever_fails_while_one_is_written_another_can_be_read(
+    call: str, fault: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call in turn fails, or is the last that the process makes (None)."""
+    real = getattr(os, call)
+    for failing in itertools.count():
+        folder = tmp_path / f"{failing}"
+        store = Checkpoints(folder, {})
+        state = fresh(Linear(), STEPS)
+        store.save("fit", state)
+        state.step = 1
+        calls = itertools.count()
+
+        def faulty(*arguments: Any, at: int = failing, calls: Iterator[int] = calls, **options: Any) -> Any:
+            if next(calls) != at:
+                return real(*arguments, **options)
+            if fault is None:
+                raise KeyboardInterrupt  # nothing else of the write happens
+            raise OSError(fault, os.strerror(fault))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, faulty)
+            try:
+                store.save("fit", state)
+                failed = False
+            except (OSError, KeyboardInterrupt):
+                failed = True
+        found = fresh(Linear(), STEPS)
+        events = list(Checkpoints(folder, {}).restore("fit", found))
+        assert not [event for event in events if isinstance(event, Note) and event.level == "warning"]
+        assert found.step in ((0, 1) if failed else (1,))
+        assert [event for event in events if isinstance(event, Progress)]
+        assert not list(folder.glob(".*.tmp"))
+        if not failed:
+            break
+    assert failing > 0
+
+
+def test_what_the_clock_decided_is_decided_again(tmp_path: Path) -> None:
+    """The first machine slows down and ends by the clock; the second, a faster one, is told what was decided."""
+    first = SlowMachine(4.0, lambda step: 0.05 if step < 20 else 0.09)
+    told: list[Event] = []
+
+    def run(machine: SlowMachine, recorded: dict[str, list[Decision]], store: Checkpoints | None) -> Learned:
+        state = fresh(Linear(), 1000)
+        if store is not None:
+            list(store.restore("fit", state))
+        steps = fit(
+            state,
+            samples(64),
+            samples(30, 1),
+            PLAIN,
+            machine.left,
+            "fit",
+            None if store is None else functools.partial(save, store=store),
+        )
+        try:
+            while True:
+                event = next(steps)
+                machine.see(event)
+                if isinstance(event, Recall):
+                    event.decided.extend(recorded.get(event.name, []))
+                told.append(event)
+        except StopIteration as end:
+            learned: Learned = end.value
+            return learned
+
+    def save(state: State, store: Checkpoints) -> None:
+        store.save("fit", state)
+        if state.step == 30 and told[-1:] != [None]:
+            told.append(None)  # type: ignore[arg-type]
+            raise CutOff
+
+    whole = run(first, {}, None)
+    recorded: dict[str, list[Decision]] = {}
+    for event in told:
+        if isinstance(event, Decision):
+            recorded.setdefault(event.name, []).append(event)
+    assert recorded["fit.horizon"]
+    store = Checkpoints(tmp_path, {})
+    with pytest.raises(CutOff):
+        run(SlowMachine(100.0, lambda _: 0.01), recorded, store)
+    again = run(SlowMachine(100.0, lambda _: 0.03), recorded, store)
+    assert same(again.state, whole.state)
+    assert again.ended == whole.ended
