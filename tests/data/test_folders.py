@@ -152,7 +152,7 @@ def test_pictures_beside_the_class_folders_are_left_out_and_told(tmp_path: Path,
     write_picture(root / "stray.jpg", 50)
     manifest = scan_of(root)
     assert codes(manifest) == {"stray.jpg": "no_label"}
-    assert "1 picture(s) without a label were left out." in manifest.notes
+    assert "1 picture(s) outside of any class folder were left out." in manifest.notes
 
 
 def test_an_empty_class_folder_is_left_out_and_named(tmp_path: Path, scan_of: Scan) -> None:

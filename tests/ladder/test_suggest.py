@@ -57,6 +57,7 @@ def test_the_table_of_a_bundle_proposes_labels_and_is_taken_by_train(
     manifest = Manifest.scan(found.table, Recipe.of(unlabelled="skip"))
     assert {row.path: row.label for row in manifest.rows} == {row["path"]: row["label"] for row in rows[:10]}
     assert {item.code for item in manifest.excluded} == {"no_label"}
+    assert f"{len(manifest.excluded)} picture(s) without a label were left out." in manifest.notes
     page = found.page.read_text(encoding="utf-8")
     assert "to-label.csv" in page
     assert "<script" not in page

@@ -48,7 +48,8 @@ class Listing:
     """All that was found, sorted by path; `excluded` will not be opened. `notes` are (level, sentence) pairs.
 
     `name` is what `root` is called to a person: for an archive its name, not the place that it was unpacked to.
-    `splits` says whether the data set came with splits; entries without one then count as train.
+    `splits` says whether the data set came with splits; entries without one then count as train. `tabled` says that a
+    table lists them: what has no label is then a blank row, and elsewhere a picture outside of any class folder.
     """
 
     root: Path
@@ -58,6 +59,7 @@ class Listing:
     splits: bool
     notes: Sequence[tuple[str, str]] = ()
     columns: tuple[str, ...] = ()
+    tabled: bool = False
 
 
 def split_of(name: str) -> Split | None:

@@ -85,9 +85,8 @@ def scan_listing(
         elif isinstance(fact, Refusal):
             excluded.append(Excluded(entry.path, fact.code, fact.note, entry.label))
         elif entry.label is None:
-            excluded.append(
-                Excluded(entry.path, "no_label", "It has no label: it is in no class folder, or its row is blank.")
-            )
+            why = "Its row in the table has no label." if listing.tabled else "It lies outside of any class folder."
+            excluded.append(Excluded(entry.path, "no_label", why))
         else:
             used.entries.append(entry)
             used.facts.append(fact)
@@ -340,7 +339,8 @@ def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Exclu
         notes.append(("warning", f"One picture is all there is of: {some(single)}."))
     unlabelled = sum(item.code == "no_label" for item in excluded)
     if unlabelled:
-        notes.append(("warning", f"{unlabelled} picture(s) without a label were left out."))
+        stray = "without a label" if listing.tabled else "outside of any class folder"
+        notes.append(("warning", f"{unlabelled} picture(s) {stray} were left out."))
     folded: dict[str, list[str]] = {}
     for label in sorted(counts):
         folded.setdefault(label.casefold(), []).append(label)

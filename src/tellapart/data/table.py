@@ -89,7 +89,7 @@ def list_table(path: Path, options: DataOptions, name: str | None = None) -> Ste
     entries.sort(key=lambda entry: entry.path)
     excluded.sort(key=lambda item: item.path)
     given = any(entry.split for entry in entries)
-    return Listing(root, name, entries, excluded, splits=given, notes=notes, columns=others)
+    return Listing(root, name, entries, excluded, splits=given, notes=notes, columns=others, tabled=True)
 
 
 def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str, str]:
