@@ -15,7 +15,7 @@ def bare_app() -> str:
     """Return a program that is no more than typer: the same verbs with the same help, nothing behind them."""
     lines = ["import typer", "app = typer.Typer(add_completion=False)"]
     for verb, help_text in VERBS.items():
-        lines.append(f"@app.command()\ndef {verb}(data: str) -> None:\n    {help_text!r}")
+        lines.append(f"@app.command({verb!r})\ndef {verb.replace('-', '_')}(data: str) -> None:\n    {help_text!r}")
     return "\n".join([*lines, "app()"])
 
 

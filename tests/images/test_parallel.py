@@ -6,7 +6,8 @@ import io
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tellapart.images import Preprocess, default_threads, map_ordered, prepare
+from tellapart.images import Preprocess, default_threads, map_in_runs, map_ordered, prepare
 
 
 def our_threads() -> list[threading.Thread]:
@@ -74,7 +75,7 @@ def test_no_more_items_are_taken_than_the_window_holds(threads: int, window: int
     for given_out in range(1, 50):
         next(results)
         assert taken < given_out + (1 if threads == 1 else window or 4 * threads)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_all_threads_work_at_once() -> None:
@@ -102,12 +103,55 @@ def test_leaving_early_drops_what_was_not_begun_and_leaves_no_thread(error: type
     gate_opener = threading.Timer(0.05, gate.set)
     gate_opener.start()
     if error is GeneratorExit:
-        results.close()  # type: ignore[attr-defined]
+        results.close()
     else:
         with pytest.raises(KeyboardInterrupt):
-            results.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+            results.throw(KeyboardInterrupt)
     gate_opener.join()
     assert len(begun) < 10, "forty were waiting"
+    assert not our_threads()
+
+
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(0, 90), threads=st.integers(1, 4), fails=st.booleans())
+def test_results_of_runs_come_one_by_one_in_the_order_of_the_items(count: int, threads: int, fails: bool) -> None:
+    def items() -> Iterator[int]:
+        yield from range(count)
+        if fails:
+            raise OSError("the disk is gone")
+
+    got: list[int] = []
+    with pytest.raises(OSError, match="gone") if fails else nullcontext():
+        got.extend(map_in_runs(lambda run: [n * n for n in run], items(), threads))
+    assert got == [n * n for n in range(count)]
+    assert not our_threads()
+
+
+def test_runs_of_quick_items_grow_to_sixteen_and_those_of_slow_ones_stay_single() -> None:
+    runs: list[int] = []
+
+    def quick(run: Sequence[int]) -> Sequence[int]:
+        runs.append(len(run))
+        return run
+
+    def slow(run: Sequence[int]) -> Sequence[int]:
+        runs.append(len(run))
+        until = time.perf_counter() + 0.13
+        while time.perf_counter() < until:
+            pass
+        return run
+
+    assert len(list(map_in_runs(quick, range(100), threads=1))) == 100
+    assert runs == [1, 2, 4, 8, 16, 16, 16, 16, 16, 5]
+    runs.clear()
+    assert len(list(map_in_runs(slow, range(3), threads=1))) == 3
+    assert runs == [1, 1, 1]
+
+
+def test_runs_that_are_not_asked_for_any_more_leave_no_thread() -> None:
+    results = map_in_runs(lambda run: run, itertools.count(), threads=2)
+    assert [next(results) for _ in range(20)] == list(range(20))
+    results.close()
     assert not our_threads()
 
 

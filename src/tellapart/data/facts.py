@@ -5,7 +5,6 @@ Everything is kept in the cache by content, so that a picture is decoded once an
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -63,8 +62,7 @@ def gather(
             raise
         finally:
             # Closing waits for the threads, which use the space; what is known by then stays known.
-            with contextlib.suppress(AttributeError):
-                results.close()  # type: ignore[attr-defined]
+            results.close()
             reader.keep(fresh)
     return found
 

@@ -3,7 +3,7 @@
 from tellapart.images.decode import Pixels, decode, sixteen_bit_peak
 from tellapart.images.guarded import decode_guarded, prepare_guarded
 from tellapart.images.header import Header, read_header
-from tellapart.images.parallel import default_threads, map_ordered
+from tellapart.images.parallel import default_threads, map_in_runs, map_ordered
 from tellapart.images.preprocess import DecodePolicy, Preprocess
 from tellapart.images.resize import at_least_for, prepare, resize, thumbnail_jpeg
 from tellapart.images.sniff import FORMATS
@@ -18,6 +18,7 @@ __all__ = [
     "decode",
     "decode_guarded",
     "default_threads",
+    "map_in_runs",
     "map_ordered",
     "prepare",
     "prepare_guarded",

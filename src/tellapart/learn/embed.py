@@ -1,7 +1,7 @@
 """Pictures to embeddings by onnxruntime: each picture once, kept on disk by content, the same bits whoever asks.
 
-Decode, resize and network run on the same threads, a picture at a time: the bits of a picture's embedding never depend
-on its neighbours, and on processors batches gain nothing.
+Decode, resize and network run on the same threads, each picture through the network alone: the bits of a picture's
+embedding never depend on its neighbours, and on processors batches gain nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from tellapart.cache import Space, digest_of
 from tellapart.errors import DataError, PictureError, TellapartError
 from tellapart.events import Progress, Steps
-from tellapart.images import Preprocess, default_threads, map_ordered, prepare_guarded
+from tellapart.images import Preprocess, default_threads, map_in_runs, prepare_guarded
 from tellapart.images.decode import Pixels
 from tellapart.learn.rungs import FloatArray
 from tellapart.runtime.session import Session
@@ -60,14 +60,16 @@ def embed(
     def computed(wanted: Sequence[int]) -> Iterator[FloatArray]:
         session = Session(graph)
 
-        def one(index: int) -> FloatArray:
+        def seen(index: int) -> Pixels:
             ready = None if prepared is None else prepared.get(digests[index])
-            square = (checked_picture(files[index], digests[index], preprocess) if ready is None else ready)[None]
-            seen = np.ascontiguousarray(square[:, :, ::-1]) if flip else square
-            vector: FloatArray = session.run(seen, ["embedding"])["embedding"][0]
-            return vector
+            square = checked_picture(files[index], digests[index], preprocess) if ready is None else ready
+            return np.ascontiguousarray(square[:, ::-1]) if flip else square
 
-        return map_ordered(one, wanted, threads)
+        def some(indices: Sequence[int]) -> list[FloatArray]:
+            squares = [seen(index) for index in indices]
+            return [session.run(square[None], ["embedding"])["embedding"][0] for square in squares]
+
+        return map_in_runs(some, wanted, threads)
 
     space = _space_key(graph, preprocess, flip)
     return (yield from gathered(space, files, digests, cache, computed, into))
@@ -96,16 +98,21 @@ def measure_rate(
     session = Session(graph)
     threads = threads or default_threads()
 
-    def one(file: Path) -> None:
+    def prepared(file: Path) -> Pixels | None:
         try:
-            square = prepare_guarded(file, preprocess)
+            return prepare_guarded(file, preprocess)
         except PictureError:
-            return
-        session.run(square[None], ["embedding"])
+            return None
 
-    one(files[0])
+    def some(files: Sequence[Path]) -> list[None]:
+        for square in [prepared(file) for file in files]:
+            if square is not None:
+                session.run(square[None], ["embedding"])
+        return [None] * len(files)
+
+    some(files[:1])
     began = time.monotonic()
-    for done, _ in enumerate(map_ordered(one, files, threads)):
+    for done, _ in enumerate(map_in_runs(some, files, threads)):
         yield Progress("measure", done + 1, len(files))
     return (time.monotonic() - began) / len(files)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import PictureError
-from tellapart.images import default_threads, map_ordered, prepare_guarded
+from tellapart.images import default_threads, map_in_runs, prepare_guarded
+from tellapart.images.decode import Pixels
 from tellapart.runtime.answers import Answer, answer, candidates, softmax
 from tellapart.runtime.bundle import Bundle
 
 __all__ = ["Failure", "Prediction", "Predictor", "Source", "as_member"]
 
 Source: TypeAlias = str | Path | bytes
+_Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]  # logits [K], embedding [D]
 TOP = 5
 
 
@@ -73,8 +75,9 @@ class Failure:
 class Predictor:
     """Answers pictures with a bundle, on `threads` threads (all of the machine's by default).
 
-    Each thread prepares one picture and runs the model on it alone, so that its bits depend neither on its
-    neighbours nor on the number of threads. Sources are taken as they are needed: memory does not grow with them.
+    Each thread prepares a few pictures, then runs the model on one after the other alone, so that the bits of a
+    picture depend neither on its neighbours nor on the number of threads. Sources are taken as they are needed: memory
+    does not grow with them.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
@@ -87,27 +90,33 @@ class Predictor:
 
         A source that has failed already is handed on in its place.
         """
-        return map_ordered(self._predict, sources, self.threads)
+        return map_in_runs(self._predict, sources, self.threads)
 
-    def outputs(self, sources: Iterable[Source]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]] | Failure]:
+    def outputs(self, sources: Iterable[Source]) -> Iterator[_Outputs | Failure]:
         """Yield (logits float32 [K], embedding float32 [D]) or a Failure for each picture, in order."""
-        return map_ordered(self._outputs, sources, self.threads)
+        return map_in_runs(self._outputs, sources, self.threads)
 
-    def _outputs(self, source: Source) -> tuple[NDArray[np.float32], NDArray[np.float32]] | Failure:
+    def _outputs(self, sources: Sequence[Source | Failure]) -> list[_Outputs | Failure]:
+        prepared = [self._prepared(source) for source in sources]
+        return [image if isinstance(image, Failure) else self._output(image) for image in prepared]
+
+    def _prepared(self, source: Source | Failure) -> Pixels | Failure:
+        if isinstance(source, Failure):
+            return source
         try:
-            image = prepare_guarded(Path(source) if isinstance(source, str) else source, self.bundle.preprocess)
+            return prepare_guarded(Path(source) if isinstance(source, str) else source, self.bundle.preprocess)
         except PictureError as error:
             return Failure(_name(source), error)
+
+    def _output(self, image: Pixels) -> _Outputs:
         values = self.bundle.session.run(image[None], ("logits", "embedding"))
         return values["logits"][0], values["embedding"][0]
 
-    def _predict(self, source: Source | Failure) -> Prediction | Failure:
-        if isinstance(source, Failure):
-            return source
-        outputs = self._outputs(source)
-        if isinstance(outputs, Failure):
-            return outputs
-        return self.answered(_name(source), *outputs)
+    def _predict(self, sources: Sequence[Source | Failure]) -> list[Prediction | Failure]:
+        return [
+            outputs if isinstance(outputs, Failure) else self.answered(_name(source), *outputs)
+            for source, outputs in zip(sources, self._outputs(sources), strict=True)
+        ]
 
     def answered(self, path: str | None, logits: NDArray[np.float32], embedding: NDArray[np.float32]) -> Prediction:
         """Return what is said of a picture whose logits float32 [K] and embedding float32 [D] the model gave."""
@@ -123,7 +132,9 @@ class Predictor:
         return Prediction(path, label, prob, probs, embedding, novelty, said, top, candidates=likely)
 
 
-def _name(source: Source) -> str | None:
+def _name(source: Source | Failure) -> str | None:
+    if isinstance(source, Failure):
+        return source.path
     return None if isinstance(source, bytes) else os.fspath(source)
 
 
