@@ -64,6 +64,22 @@ def test_what_starts_to_count_anew_has_a_rate_of_its_own() -> None:
     assert lines[-1] == "embed  1,900 of 2,000 pictures, 100 a second"
 
 
+def test_a_stage_that_counts_several_things_ends_with_the_one_that_took_longest() -> None:
+    scan: list[Event] = [
+        StageBegan("scan"),
+        Progress("scan", 400, None, "files"),
+        *(Progress("scan", done, 300) for done in range(0, 301, 10)),
+        *(Progress("scan", done, 100) for done in range(0, 101, 10)),
+        Progress("scan", 1, 1, "look-alikes"),
+        StageEnded("scan", 50.0),
+    ]
+    assert lines_of(scan, 1.0)[-1] == "scan  400 pictures in 50.0 s, 8 a second"
+
+
+def test_what_cannot_be_counted_is_under_way() -> None:
+    assert lines_of([Progress("fit", 0, None, "steps")] * 8, 1.0) == ["fit  under way"]
+
+
 def test_values_of_decisions_are_written_as_a_person_would() -> None:
     values = [0.31622776, True, ["majority", "probe"], {"min_prob": 0.5240544, "max_novelty": 0.99}]
     assert lines_of([Decision("name", value, "because") for value in values], 1.0) == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
                 return f"{event.stage}  {event.seconds:.1f} s"
             return f"{event.stage}  {stage.done:,} {stage.unit} in {event.seconds:.1f} s{_rate(stage, event.seconds)}"
         case Progress():
+            if not event.done and event.total is None:
+                return f"{event.stage}  under way"
             of = "" if event.total is None else f" of {event.total:,}"
             return f"{event.stage}  {event.done:,}{of} {event.unit}"
         case Recall():
@@ -91,24 +94,47 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
             return None
 
 
+@dataclasses.dataclass(slots=True)
+class _Count:
+    """Something a stage counts: the latest of it, how many were counted before it began anew, when it began and was."""
+
+    latest: Progress
+    began: float
+    seen: float
+    done_before: int = 0
+    seconds_before: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + self.seen - self.began
+
+
 class _Stages:
-    """When the stages under way began, and how far they are."""
+    """When the stages under way began, and how far they are, by what they count."""
 
     def __init__(self) -> None:
-        self._began: dict[str, float] = {}
-        self._latest: dict[str, Progress] = {}
+        self._counts: dict[str, dict[str, _Count]] = {}
 
     def see(self, event: Progress, now: float) -> float:
         """Note how far a stage is and return its seconds so far; what starts to count anew has begun anew."""
-        before = self._latest.get(event.stage)
-        if before is None or event.done < before.done or event.total != before.total:
-            self._began[event.stage] = now
-        self._latest[event.stage] = event
-        return now - self._began[event.stage]
+        counts = self._counts.setdefault(event.stage, {})
+        count = counts.get(event.unit)
+        if count is None:
+            counts[event.unit] = count = _Count(event, now, now)
+        elif event.done < count.latest.done or event.total != count.latest.total:
+            counts[event.unit] = count = _Count(
+                event, now, now, count.done_before + count.latest.done, count.seconds
+            )
+        count.latest, count.seen = event, now
+        return now - count.began
 
     def end(self, stage: str) -> Progress | None:
-        """Forget a stage and return how far it came, where it told that."""
-        return self._latest.pop(stage, None)
+        """Forget a stage and return how much it counted in all, of what took it longest, where it told that."""
+        counts = self._counts.pop(stage, {}).values()
+        longest = max(counts, key=lambda count: (count.seconds, count.latest.done), default=None)
+        if longest is None:
+            return None
+        return dataclasses.replace(longest.latest, done=longest.done_before + longest.latest.done)
 
 
 class PlainLines:
