@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TextColumn
 
-from tellapart.cli.display import PlainLines, _OnTerminal
+from tellapart.cli.display import PlainLines, _bars, _OnTerminal
 from tellapart.events import Decision, Epoch, Event, Note, Progress, RungEnded, StageBegan, StageEnded
 
 RUN: list[Event] = [
@@ -108,3 +108,16 @@ def test_a_terminal_shows_a_bar_that_goes_and_lines_that_stay() -> None:
         assert bars.tasks == []
     assert "resize: crop" in stream.getvalue()
     assert "\x1b[2J'" not in stream.getvalue()
+
+
+def test_a_bar_says_how_many_a_second_and_how_long_it_will_take() -> None:
+    stream, now = io.StringIO(), [0.0]
+    with _bars(Console(file=stream, force_terminal=True, width=100)) as bars:
+        show = _OnTerminal(bars, lambda: now[0])
+        show(StageBegan("embed"))
+        for done in (0, 500):
+            show(Progress("embed", done, 1000))
+            now[0] += 2.0
+        bars.refresh()
+    assert "500/1000" in stream.getvalue()
+    assert "pictures, 250 a second" in stream.getvalue()

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from tellapart import api
+from tellapart.cli import display
+from tellapart.cli.display import PlainLines
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,17 @@ def test_json_lines_keep_the_order_and_go_on_after_a_bad_file(tellapart, answers
     assert ran.code == 0
     assert ran.err == ""
     assert ran.lines == [planned.line for planned in answers]
+
+
+def test_where_results_go_elsewhere_it_is_told_how_many_there_are(
+    tellapart, answers: list[Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(display, "PlainLines", lambda stream: PlainLines(stream, lambda: float(next(ticks))))
+    answers += [answer(f"{number}.jpg") for number in range(12)]
+    ran = tellapart("predict", "bundle", "new/", "--json")
+    assert len(ran.lines) == 12
+    assert ran.err.splitlines() == ["predict  6 pictures, 1 a second", "predict  11 pictures, 1 a second"]
 
 
 def test_a_bad_file_is_told_on_standard_error(tellapart, answers: list[Answer]) -> None:

@@ -90,6 +90,18 @@ def test_numbers_come_from_the_graph_that_ships(made: Made) -> None:
     assert fitted.method == "scratch"
 
 
+def test_mean_and_deviation_are_those_of_the_training_pictures_alone(tmp_path: Path, made: Made) -> None:
+    train, _, fitted, _ = made
+    pixels = np.concatenate([prepare(file, fitted.preprocess) for file in train.files]) / 255
+    assert np.allclose(fitted.preprocess.mean, pixels.mean((0, 1)), atol=1e-4)
+    assert np.allclose(fitted.preprocess.std, pixels.std((0, 1)), atol=1e-3)
+    bright = write(tmp_path / "bright", 20, 2)
+    for file in bright.files:
+        Image.fromarray(np.asarray(Image.open(file)) // 4 + np.uint8(190)).save(file)
+    again, _ = run(begun(train, bright, epochs=1))
+    assert (again.preprocess.mean, again.preprocess.std) == (fitted.preprocess.mean, fitted.preprocess.std)
+
+
 def test_every_training_picture_is_predicted_by_a_model_that_saw_neither_it_nor_its_twin(made: Made) -> None:
     train, _, fitted, events = made
     assert sorted(fitted.out_of_fold.rows.tolist()) == list(range(len(train)))

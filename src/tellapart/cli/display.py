@@ -41,6 +41,13 @@ def following() -> Iterator[Callable[[Event], None]]:
         yield PlainLines(sys.stderr)
         return
     from rich.console import Console
+
+    with _bars(Console(stderr=True)) as bars:
+        yield _OnTerminal(bars)
+
+
+def _bars(console: Console) -> Bars:
+    """Return bars with how many are done, how many a second, and how long it will take."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -52,8 +59,7 @@ def following() -> Iterator[Callable[[Event], None]]:
         TimeRemainingColumn(),
     )
     # Four redraws a second: the processor belongs to the run.
-    with Bars(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4) as bars:
-        yield _OnTerminal(bars)
+    return Bars(*columns, console=console, transient=True, refresh_per_second=4)
 
 
 def told(event: Event, stage: Progress | None = None) -> str | None:
@@ -122,9 +128,7 @@ class _Stages:
         if count is None:
             counts[event.unit] = count = _Count(event, now, now)
         elif event.done < count.latest.done or event.total != count.latest.total:
-            counts[event.unit] = count = _Count(
-                event, now, now, count.done_before + count.latest.done, count.seconds
-            )
+            counts[event.unit] = count = _Count(event, now, now, count.done_before + count.latest.done, count.seconds)
         count.latest, count.seen = event, now
         return now - count.began
 
@@ -175,8 +179,9 @@ class _OnTerminal:
     A bar of something that never began as a stage goes when the next stage begins or ends.
     """
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: Bars, clock: Callable[[], float] = time.monotonic) -> None:
         self._bars = bars
+        self._clock = clock
         self._tasks: dict[str, TaskID] = {}
         self._begun: set[str] = set()
         self._stages = _Stages()
@@ -190,7 +195,7 @@ class _OnTerminal:
             self._begun.add(event.stage)
             self._task(event.stage)
         elif isinstance(event, Progress):
-            rate = f"{event.unit}{_rate(event, self._stages.see(event, time.monotonic()))}"
+            rate = f"{event.unit}{_rate(event, self._stages.see(event, self._clock()))}"
             self._bars.update(self._task(event.stage), completed=event.done, total=event.total, rate=rate)
             return
         elif isinstance(event, StageEnded):

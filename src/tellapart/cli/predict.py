@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from tellapart.cli.display import following
 from tellapart.cli.options import DebugFlag
 from tellapart.cli.output import json_line, printable, results_only
 from tellapart.cli.sorting import Sorter
 from tellapart.cli.table import HEADER, csv_line, table_file
 from tellapart.errors import InputError
+from tellapart.events import Progress
 
 __all__ = ["predict"]
 
@@ -61,9 +63,13 @@ def predict(
         table = out if csv == "-" else None
         if csv is not None and table is None:
             table = stack.enter_context(table_file(csv, bundle, pictures))
+        # On a terminal the lines themselves show how it goes on.
+        watch = None if out.isatty() else stack.enter_context(following())
         results = iter(api.predict(bundle, pictures, threads=threads))
         for number, result in enumerate(results):
             line = result.as_json()
+            if watch is not None:
+                watch(Progress("predict", number + 1, None))
             if table is not None:
                 table.write((csv_line(HEADER) if not number else "") + csv_line(_cells(line)))
                 table.flush()
