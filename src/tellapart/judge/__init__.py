@@ -20,6 +20,7 @@ from tellapart.judge.metrics import (
 )
 from tellapart.judge.novelty import Novelty, pick_reference, spaced
 from tellapart.judge.paired import Paired, paired_accuracy
+from tellapart.judge.pool import pool_weights
 from tellapart.judge.risk import RiskPoint, risk_coverage
 from tellapart.judge.robust import Robustness, compare_corrupted
 from tellapart.judge.shares import Share, cluster_codes, share_of
@@ -64,6 +65,7 @@ __all__ = [
     "paired_accuracy",
     "per_class",
     "pick_reference",
+    "pool_weights",
     "reliability",
     "risk_coverage",
     "share_of",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -16,15 +16,23 @@ from tellapart import files, judge
 from tellapart.data import resize_policy, scan
 from tellapart.data.disk import check_unchanged
 from tellapart.data.listing import quoted
-from tellapart.data.manifest import Manifest
+from tellapart.data.manifest import Manifest, Split
 from tellapart.data.policy import decode_policy
-from tellapart.errors import InterruptedRunError, MissingExtraError, OutOfTimeError, RecipeError, TellapartError
+from tellapart.errors import (
+    GateError,
+    InterruptedRunError,
+    MissingExtraError,
+    OutOfTimeError,
+    RecipeError,
+    TellapartError,
+)
 from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, decide, follow
 from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
 from tellapart.ladder.crossed import crossed
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
+from tellapart.ladder.ensemble import ensemble
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
 from tellapart.ladder.run import Heard, Run, count_files, out_of_time, pictures_of, stage
@@ -32,11 +40,12 @@ from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.space import check_room
 from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
+from tellapart.learn.rungs import Pictures
 from tellapart.memory import out_of_memory
 from tellapart.report import LadderRow, Summary
 from tellapart.runtime.bundle import Bundle
 
-__all__ = ["climb"]
+__all__ = ["attempt", "climb"]
 
 _ASSEMBLE_SECONDS = 5e-5  # a picture: what the scan does after its last one, groups and splits
 _MOST_BACKBONES = 3
@@ -84,6 +93,28 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
     climbed = dataclasses.replace(climbed, looked=looked)
     files.write_json(run.folder / "resolved.json", resolved(run, climbed.winner))
     return (yield from follow(finish(run, climbed, heard), lambda _: None, deaf=True))
+
+
+def attempt(run: Run, manifest: Manifest, pictures: Mapping[Split, Pictures]) -> Steps[Climbed]:
+    """Climb the ladder on pictures that were scanned before; ship nothing, and leave the test split closed.
+
+    Raises what a rung raises where not even one is climbed.
+    """
+    _check_device(run)
+    weights = yield from _weights(run)
+    export = start_export(weights, run.recipe.model.image_size, run.cache) if weights is not None else None
+    try:
+        chosen = plan(_facts(run, manifest, weights, export))
+        preprocess = yield from _preprocess(run, manifest)
+        threads = run.recipe.fit.threads or default_threads()
+        share = 0.5 if {"finetune", "scratch"} <= set(chosen.climbed) else 1.0
+        rungs = Rungs(run, manifest, pictures, preprocess, export, threads, share)
+        climbed = yield from _best(run, rungs, chosen, ship=False)
+    finally:
+        if export is not None:
+            export.close()
+    assert climbed is not None, "there is no earlier result"
+    return climbed
 
 
 def _folds(manifest: Manifest) -> Steps[int]:
@@ -174,8 +205,11 @@ def _preprocess(run: Run, manifest: Manifest) -> Steps[Preprocess]:
     return Preprocess(image_size=224, resize_policy=policy, decode=decode)
 
 
-def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
-    """Climb each rung within the time, the best so far shipped at once; None when a resumed run has nothing better."""
+def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Climbed | None]:
+    """Climb each rung within the time, the best so far shipped at once, unless nothing is to be shipped at all.
+
+    None when a resumed run has nothing better.
+    """
     train, val = rungs.pictures["train"], rungs.pictures["val"]
     counts = np.bincount(train.targets, minlength=len(rungs.manifest.classes))
     balanced = judge.counts_alike(counts, run.recipe.fit.balance)
@@ -187,6 +221,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
     champion: Candidate | None = None
     bundle: Bundle | None = None
     rows: list[LadderRow] = []
+    tried: list[Candidate] = []  # with what they know of each picture, which takes memory: only where it is of use
     ended = False
     for rung, backbone in _steps(run, chosen):
         if not rung.climb or ended:
@@ -223,6 +258,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
             yield Note(
                 "warning", f"{found.name} calls every validation picture {quoted(label)}: it tells nothing apart."
             )
+        tried += [found] if run.recipe.fit.effort == "best" else []
         better, words = True, rung.why
         if champion is not None:
             comparison = beats(found, champion, ground)
@@ -230,12 +266,27 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
             yield Decision("choose", (found if better else champion).name, words)
         if better:
             champion, bundle = found, None
-            if found.fitted.method != "majority" and not earlier_stands(run, rungs.manifest, found, ground):
+            if ship and found.fitted.method != "majority" and not earlier_stands(run, rungs.manifest, found, ground):
                 bundle = yield from _delivered(run, rungs, found)
         row = _row(found, ground, better, words)
         rows = [dataclasses.replace(old, chosen=old.chosen and not better) for old in rows] + [row]
         yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, better)
     assert champion is not None, "majority is always climbed"
+    if len(tried) > 2 and not ended:
+        row, best = yield from _together(run, rungs, tried, champion, ground)
+        if best is not None and ship and not earlier_stands(run, rungs.manifest, best, ground):
+            try:
+                bundle = yield from _delivered(run, rungs, best)
+            except GateError as error:
+                yield Note("warning", f"The ensemble does not ship: {error.message}")
+                row, best = dataclasses.replace(row, chosen=False, words=f"{row.words} {error.message}"), None
+        if best is not None:
+            champion = best
+            rows = [dataclasses.replace(old, chosen=False) for old in rows]
+        rows.append(row)
+        yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, row.chosen, row.skipped)
+    if not ship:
+        return Climbed(rungs.manifest, rungs.pictures, ground, champion, None, tuple(rows), rungs.threads)
     if earlier_stands(run, rungs.manifest, champion, ground):
         yield Note("info", "The earlier result of this run is kept: nothing better was found on validation.")
         return None
@@ -244,6 +295,23 @@ def _best(run: Run, rungs: Rungs, chosen: Plan) -> Steps[Climbed | None]:
         champion = candidate(made.fitted, ground, made.rows, champion.seconds)
         bundle = yield from _delivered(run, rungs, champion)
     return Climbed(rungs.manifest, rungs.pictures, ground, champion, bundle, tuple(rows), rungs.threads)
+
+
+def _together(
+    run: Run, rungs: Rungs, tried: Sequence[Candidate], champion: Candidate, ground: Ground
+) -> Steps[tuple[LadderRow, Candidate | None]]:
+    """Return the row of all rungs together, and their candidate where that is better than the best of them."""
+    began = time.monotonic()
+    reserve = seconds_to_finish(len(rungs.pictures["train"]))
+    steps = stage("ensemble", ensemble(run, rungs, tried, champion, ground))
+    try:
+        told = yield from follow(steps, out_of_time(run.clock, lambda: reserve))
+    except InterruptedRunError as error:
+        why = "the budget was used up" if isinstance(error, OutOfTimeError) else "the run was asked to end"
+        return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=why), None
+    if told.candidate is None:
+        return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=told.words), None
+    return _row(told.candidate, ground, told.better, told.words), told.candidate if told.better else None
 
 
 def _delivered(run: Run, rungs: Rungs, found: Candidate) -> Steps[Bundle]:

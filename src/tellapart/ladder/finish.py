@@ -50,13 +50,16 @@ _NO_TEST_PICTURES = "none of the budget was left to open the test split"
 
 @dataclasses.dataclass(frozen=True)
 class Climbed:
-    """What the climb leaves: the manifest, the pictures of each split, the winner, a row for each rung."""
+    """What the climb leaves: the manifest, the pictures of each split, the winner, a row for each rung.
+
+    `bundle` is what ships; None where nothing was to be shipped.
+    """
 
     manifest: Manifest
     pictures: Mapping[Split, Pictures]
     ground: Ground
     winner: Candidate
-    bundle: Bundle
+    bundle: Bundle | None
     ladder: tuple[LadderRow, ...]
     threads: int
     looked: Looked | None = None
@@ -78,6 +81,7 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
     Writes the numbers into the bundle's card, then `report.html`, `report.json` and, last, `result.json`.
     """
     bundle = climbed.bundle
+    assert bundle is not None, "what is finished was shipped"
     predictor = Predictor(bundle, climbed.threads)
     seen = {
         split: measured(climbed.looked_at(split), climbed.winner.fitted.embeddings[split], predictor)

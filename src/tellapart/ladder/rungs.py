@@ -11,6 +11,7 @@ import numpy as np
 
 from tellapart import __version__
 from tellapart.data.manifest import SPLITS, Manifest, Split
+from tellapart.errors import TellapartError
 from tellapart.events import Recall, Steps, decide
 from tellapart.images import Preprocess, at_least_for
 from tellapart.ladder.affordable import thinned
@@ -198,6 +199,8 @@ class Rungs:
         preprocess = graph.preprocess(
             self.preprocess.resize_policy, self.preprocess.decode, at_least_for(graph.image_size)
         )
+        if (first := self._first(backbone)) is not None and first.image_size == preprocess.image_size:
+            preprocess = dataclasses.replace(first, mean=preprocess.mean, std=preprocess.std)
         rows, cost = yield from self._embedded(graph, preprocess, ready)
         return LookedAt(graph, preprocess, rows, cost, ready)
 
@@ -206,7 +209,15 @@ class Rungs:
         if backbone is not None:
             weights = find_weights(backbone)
             assert weights is not None, "only what is at hand is named"
-            with start_export(weights, self.run.recipe.model.image_size, self.run.cache) as other:
+            size = self.run.recipe.model.image_size
+            first = self._first(backbone)
+            try:  # as large as the first one's pictures, so that both can answer together
+                with start_export(weights, size if first is None else first.image_size, self.run.cache) as other:
+                    return (yield from other.wait()), {}
+            except TellapartError:
+                if first is None or first.image_size == (size or weights.image_size):
+                    raise
+            with start_export(weights, size, self.run.cache) as other:
                 return (yield from other.wait()), {}
         export = self.export
         assert export is not None
@@ -220,6 +231,10 @@ class Rungs:
         with Ahead(preprocess, files, digests, max(1, self.threads - 1)) as ahead:
             graph = yield from export.wait()
         return graph, ahead.squares
+
+    def _first(self, backbone: str | None) -> Preprocess | None:
+        """Return how the run's own backbone sees pictures, for another one; None for itself, or where it failed."""
+        return self.probes[None][0].preprocess if backbone is not None and None in self.probes else None
 
     def _left(self) -> float:
         return self.run.clock.left() - seconds_to_finish(sum(map(len, self.pictures.values())))
