@@ -19,6 +19,7 @@ _FROM_API = (
     "predict",
     "suggest",
     "train",
+    "tune",
 )
 __all__ = [
     "CheckResult",
@@ -34,6 +35,7 @@ __all__ = [
     "predict",
     "suggest",
     "train",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         predict,
         suggest,
         train,
+        tune,
     )
 
 

@@ -15,6 +15,7 @@ from tellapart.errors import InputError
 from tellapart.events import Event
 from tellapart.recipe import Recipe
 from tellapart.results import CheckResult, EvaluateResult, ExportResult, TrainResult
+from tellapart.tuning import tune
 
 if TYPE_CHECKING:
     from tellapart.ladder.add_class import Added
@@ -39,6 +40,7 @@ __all__ = [
     "predict",
     "suggest",
     "train",
+    "tune",
 ]
 
 Watch = Callable[[Event], None]

@@ -24,7 +24,7 @@ from tellapart.ladder.rungs import Rungs
 from tellapart.learn.embed import embed
 from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import fit_linear
-from tellapart.learn.rungs import Fitted, OutOfFold
+from tellapart.learn.rungs import Fitted, FloatArray, OutOfFold
 from tellapart.recipe import Recipe
 
 SIDE = 8
@@ -81,8 +81,8 @@ def ground_of(rungs: Rungs) -> Ground:
 def made(rungs: Rungs, planes: Sequence[int], preprocess: Preprocess = PREPROCESS) -> Candidate:
     """Return a probe on some colours, fitted as probes are."""
     trunk, train = trunk_of_planes(planes), rungs.pictures["train"]
-    embeddings = {
-        split: finish(embed(trunk, preprocess, part.files, part.digests, rungs.run.cache, threads=1))
+    embeddings: dict[str, FloatArray] = {
+        str(split): finish(embed(trunk, preprocess, part.files, part.digests, rungs.run.cache, threads=1))
         for split, part in rungs.pictures.items()
         if split != "test"
     }
@@ -98,7 +98,7 @@ def made(rungs: Rungs, planes: Sequence[int], preprocess: Preprocess = PREPROCES
         held_out=np.arange(len(train)),
         backbone="".join("rgb"[plane] for plane in planes),
     )
-    rows = {split: np.arange(len(part)) for split, part in rungs.pictures.items()}
+    rows = {split: np.arange(len(part), dtype=np.int64) for split, part in rungs.pictures.items()}
     return candidate(fitted, ground_of(rungs), rows, 1.0)
 
 
@@ -131,7 +131,7 @@ def test_models_that_know_different_things_ship_as_one_bundle_that_answers_as_th
         for one, share in zip(members, shares.values(), strict=True)
     ]
     gaps = [part[:, 1] - part[:, 0] for part in (sum(parts), answered["logits"])]
-    assert np.corrcoef(*gaps)[0, 1] > 0.9999
+    assert np.corrcoef(gaps[0], gaps[1])[0, 1] > 0.9999
     np.testing.assert_allclose(answered["embedding"], answered["feature_map"].mean((2, 3)), rtol=1e-5)
     # What counted was seen by no model, and no weight, that learned from it.
     truth = rungs.pictures["train"].targets[winner.out_of_fold_rows]

@@ -25,6 +25,7 @@ VERBS = {
     "explain": "Show where in PICTURES the evidence for an answer lies, and what speaks for the runner-up.",
     "suggest": "Say which of PICTURES to label first: what BUNDLE is unsure of, or what is typical to WEIGHTS.",
     "add-class": "Add the class NAME to BUNDLE from PICTURES of it, in seconds, and show what it costs the others.",
+    "tune": "Search for a better recipe for DATA: trials within --budget altogether, the default one first.",
     "demo": "Show the whole path on a small built-in set of handwritten digits, offline.",
 }
 

@@ -1,0 +1,148 @@
+"""A search over recipes: never worse than the recipe as it is, resumable, and blind to the test split."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tellapart
+from tellapart.cli.options import read_recipe
+from tellapart.errors import DataError, RecipeError
+from tellapart.events import Event, Progress
+from tellapart.ladder.openings import OPENED
+from tellapart.ladder.study import Study
+from tellapart.ladder.tune_space import chosen, default_values, knobs
+from tellapart.recipe import Recipe
+
+pytest.importorskip("optuna", reason="needs the extra [tune]")
+
+QUICK: dict[str, Any] = {"method": "classical", "budget": "90s"}
+
+
+@pytest.fixture(autouse=True)
+def _no_weights_by_accident(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TELLAPART_WEIGHTS", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_a_search_ends_in_a_recipe_that_train_takes_and_opens_no_test_split(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "search"
+    found = tellapart.tune(photos, trials=3, out=out, **QUICK)
+    assert [trial.number for trial in found.trials] == [0, 1, 2]
+    assert found.trials[0].default
+    assert found.best.loss is not None
+    assert found.default.loss is not None
+    assert found.best.loss <= found.default.loss
+    assert found.best.loss == min(trial.loss for trial in found.trials if trial.loss is not None)
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert not [event for event in events if event.get("name") == OPENED]
+    recipe = read_recipe(found.recipe)
+    assert recipe.model_dump() == Recipe.parse(json.loads(found.best.recipe)).model_dump()
+    assert tellapart.train(photos, out=tmp_path / "run", recipe=recipe).result["method"] == "classical"
+    page = found.page.read_text(encoding="utf-8")
+    assert "default-src &#39;none&#39;" in page
+    assert "<script" not in page
+    assert json.loads(json.dumps(found.as_json()))["best"]["number"] == found.best.number
+
+    # It goes on where it was, and only with what it began with.
+    again = tellapart.tune(photos, trials=4, out=out, **QUICK)
+    assert again.trials[:3] == found.trials
+    assert len(again.trials) == 4
+    with pytest.raises(RecipeError, match="other options"):
+        tellapart.tune(photos, trials=4, out=out, method="majority")
+
+
+def test_an_interrupted_search_keeps_the_best_so_far_and_makes_the_trial_again(photos: Path, tmp_path: Path) -> None:
+    begun = 0
+
+    def watch(event: Event) -> None:
+        nonlocal begun
+        if isinstance(event, Progress) and event.stage == "tune":
+            begun += 1
+        elif begun == 2 and isinstance(event, Progress):
+            begun += 1
+            os.kill(os.getpid(), signal.SIGINT)
+
+    found = tellapart.tune(photos, trials=5, out=tmp_path / "search", watch=watch, **QUICK)
+    assert found.exit_code == 130
+    assert [trial.number for trial in found.trials] == [0]
+    assert found.recipe.is_file()
+    again = tellapart.tune(photos, trials=2, out=tmp_path / "search", **QUICK)
+    assert again.exit_code == 0
+    assert len(again.trials) == 2
+
+
+def test_a_trial_that_was_killed_is_made_again_with_the_same_values(tmp_path: Path) -> None:
+    searched = knobs(Recipe(), ["a", "b"], networks=True, uneven=False, seconds=600.0)
+    default = default_values(searched, Recipe())
+    with Study(tmp_path / "tune.db", 0, default) as first:
+        assert chosen(first.begin(), searched, Recipe(), 60.0) == Recipe.of(budget=60.0)
+        first.end(0.5, 10, "validation", "probe", Recipe())
+        lost = chosen(first.begin(), searched, Recipe(), 60.0)  # and then the power goes
+    with Study(tmp_path / "tune.db", 0, default) as second:
+        assert second.num_ended == 1
+        assert chosen(second.begin(), searched, Recipe(), 60.0) == lost
+        second.end(0.4, 10, "validation", "probe", lost)
+        assert [trial.loss for trial in second.trials] == [0.5, 0.4]
+
+
+def test_the_same_search_proposes_the_same(tmp_path: Path) -> None:
+    searched = knobs(Recipe(), ["a", "b"], networks=True, uneven=True, seconds=600.0)
+    told: list[list[Recipe]] = []
+    for name in ("first", "second"):
+        with Study(tmp_path / f"{name}.db", 3, default_values(searched, Recipe())) as study:
+            recipes = []
+            for number in range(6):
+                recipes.append(chosen(study.begin(), searched, Recipe(), 60.0))
+                study.end(0.5 - 0.01 * number, 10, "validation", "probe", recipes[-1])
+            told.append(recipes)
+    assert told[0] == told[1]
+    assert len({recipe.model_dump_json() for recipe in told[0]}) > 3
+
+
+def test_a_trial_far_behind_the_others_is_cut_short_but_never_the_default_one(tmp_path: Path) -> None:
+    with Study(tmp_path / "tune.db", 0, {}) as study:
+        for _ in range(5):
+            study.begin()
+            assert not any(study.is_hopeless(step, 0.5) for step in (1, 2, 3))
+            study.end(0.5, 10, "validation", "finetune", Recipe())
+        study.begin()
+        assert study.is_hopeless(2, 0.9)
+        study.prune()
+        assert [trial.pruned for trial in study.trials] == [False] * 5 + [True]
+
+
+def test_what_the_user_gave_is_not_searched() -> None:
+    names = {knob.name for knob in knobs(Recipe.of(resize="pad"), ["a"], True, False, 600.0)}
+    assert "resize" not in names
+    assert {"method", "flip", "backbone", "lr"} <= names
+    assert {knob.name for knob in knobs(Recipe.of(method="classical"), ["a"], True, False, 600.0)} == {"resize", "flip"}
+
+
+def test_a_folder_with_something_else_is_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(DataError, match="holds no search"):
+        tellapart.tune(photos, out=tmp_path / "mine", **QUICK)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_a_search_whose_file_is_damaged_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "tune.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(DataError, match="cannot be read as a search"):
+        Study(tmp_path / "tune.db", 0, {})
+
+
+def test_any_path_can_hold_a_search(tmp_path: Path) -> None:
+    odd = tmp_path / "50% of #1?"
+    odd.mkdir()
+    with Study(odd / "tune.db", 0, {}) as study:
+        study.begin()
+        study.end(0.5, 10, "validation", "probe", Recipe())
+    assert [path.name for path in odd.iterdir()] == ["tune.db"]
