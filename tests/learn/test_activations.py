@@ -45,7 +45,7 @@ def test_a_picture_goes_through_all_of_its_views_and_validation_sees_it_as_it_is
     rows = [np.array([7, 2]), np.array([11])]
     assert [part.shape[0] for part in found.batches(rows)] == [2, 1]
     assert np.array_equal(next(found.batches(rows)).numpy(), found.values[0, [7, 2]].astype(np.float32))
-    seen = {tuple(next(found.varied(rows, keys, 0, epoch))[0].tolist()) for epoch in range(3)}
+    seen = {tuple(next(found.varied(rows, [keys[part] for part in rows], 0, epoch))[0].tolist()) for epoch in range(3)}
     assert seen == {tuple(found.values[view, 7].astype(np.float32).tolist()) for view in range(3)}
 
 

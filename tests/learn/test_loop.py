@@ -20,7 +20,7 @@ from tellapart.judge import fit_temperature
 from tellapart.learn.draws import picture_keys
 from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Augment, Held, Samples, Varied, augmented, epoch_batches
-from tellapart.learn.torch_loop import Choices, Learned, State, fit, logits_of
+from tellapart.learn.torch_loop import Choices, Learned, State, fit, logits_of, one_step
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_optimizers import AdamW, Group
 
@@ -113,7 +113,7 @@ def test_losses_are_those_of_a_plain_torch_loop() -> None:
     expected, step = [], 0
     for epoch in range(3):
         losses = []
-        for rows in epoch_batches(train, 8, 1, epoch):
+        for rows, _ in epoch_batches(train, 8, 1, epoch):
             x = augmented(pixels_of(train)[rows], train.keys[rows], 1, epoch, AUGMENT, FILL)
             logits, y = plain(x), torch.from_numpy(train.targets[rows])
             grads = torch.autograd.grad(functional.cross_entropy(logits, y, label_smoothing=0.1), params)
@@ -413,6 +413,38 @@ def test_losses_are_weighed_by_class_where_that_is_asked_for() -> None:
     plain, _ = run(begun(Linear(), 60))
     weighed, _ = run(begun(Linear(), 60, class_weights=torch.tensor([1.0, 1.0, 50.0])))
     assert weighed.state["layer.bias"][2] > plain.state["layer.bias"][2] + 0.1
+
+
+def test_the_share_of_each_class_is_as_good_a_target_as_the_class() -> None:
+    train = samples(8)
+    inputs, targets = next(train.epoch(8, 1, 0))
+    shares = functional.one_hot(targets, 3).float()
+    for weights in (None, torch.ones(3)):
+        choices = dataclasses.replace(PLAIN, class_weights=weights)
+        found = []
+        for told in (targets, shares):
+            network = Linear()
+            steps = [one_step(network, Muon(network, lr=0.1), inputs, told, 1.0, step, choices) for step in range(3)]
+            found.append((steps, network.layer.weight.detach().clone()))
+        for one, other in zip(found[0][0], found[1][0], strict=True):
+            assert one == pytest.approx(other)
+        assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+def test_with_the_classes_frequencies_in_the_loss_a_network_holds_them_for_equally_frequent() -> None:
+    """Pictures of chance, nine in ten of one class: the plain bias says so, the adjusted one does not."""
+    train = samples(400, rule=False)
+    targets = np.where(np.random.default_rng(0).random(400) < 0.9, 0, train.targets)
+    train = dataclasses.replace(train, targets=targets)
+    priors = torch.log(torch.from_numpy(np.bincount(targets) / len(targets)).float())
+    biases = []
+    for log_priors in (None, priors):
+        choices = dataclasses.replace(PLAIN, batch_size=100, label_smoothing=0.0, log_priors=log_priors)
+        learned, _ = run(fit(fresh(Linear(), 60, lr=0.02), train, samples(0), choices, lambda: 1e9))
+        bias = learned.state["layer.bias"] + learned.state["layer.weight"].sum(1) * (104.5 / 255 - 0.5)
+        biases.append(bias - bias.mean())
+    assert biases[0][0] > biases[0][1:].max() + 1.0
+    assert biases[1].abs().max() < 0.5 * biases[0].abs().max()
 
 
 def test_adamw_is_that_of_torch() -> None:

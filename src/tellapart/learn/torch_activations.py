@@ -54,11 +54,11 @@ class Activations:
         """Yield float32 [n, ...] for each array of rows: the pictures as they are."""
         return (_as_tensor(self.values[0, part]) for part in rows)
 
-    def varied(self, rows: Sequence[IntArray], keys: Bits, seed: int, epoch: int) -> Iterator[Tensor]:
+    def varied(self, rows: Sequence[IntArray], keys: Sequence[Bits], seed: int, epoch: int) -> Iterator[Tensor]:
         """Yield float32 [n, ...] for each array of rows; a picture goes through its views from epoch to epoch."""
-        first = bits(seed, 0, keys, _VIEW) % np.uint64(self.num_views)
-        views = (first.astype(np.int64) + epoch) % self.num_views
-        return (_as_tensor(self.values[views[part], part]) for part in rows)
+        for part, names in zip(rows, keys, strict=True):
+            first = bits(seed, 0, names, _VIEW) % np.uint64(self.num_views)
+            yield _as_tensor(self.values[(first.astype(np.int64) + epoch) % self.num_views, part])
 
 
 def activations(

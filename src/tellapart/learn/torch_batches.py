@@ -17,8 +17,10 @@ from torch import Tensor
 
 from tellapart.events import Progress, Steps
 from tellapart.images import Preprocess, map_ordered, prepare_guarded
-from tellapart.learn.draws import Bits, bits, uniform
+from tellapart.learn.draws import Bits, uniform
 from tellapart.learn.rungs import IntArray
+from tellapart.learn.sampling import evenly_drawn, shuffled
+from tellapart.learn.torch_mix import Mix, mixed
 
 __all__ = [
     "HELD_BYTES",
@@ -35,7 +37,7 @@ __all__ = [
 
 HELD_BYTES = 1_500_000_000  # decoded pictures are kept in memory up to this many bytes, else decoded for each batch
 
-_ORDER, _SHIFT_X, _SHIFT_Y, _MIRROR, _CUT_X, _CUT_Y = range(6)  # what a draw is for
+_SHIFT_X, _SHIFT_Y, _MIRROR, _CUT_X, _CUT_Y = range(1, 6)  # what a draw is for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +104,8 @@ class Source(Protocol):
         """Yield the inputs as they are."""
         ...
 
-    def varied(self, rows: Sequence[IntArray], keys: Bits, seed: int, epoch: int) -> Iterator[Tensor]:
-        """Yield them varied, as a function of (seed, epoch, picture); `keys` uint64 [N] name all pictures."""
+    def varied(self, rows: Sequence[IntArray], keys: Sequence[Bits], seed: int, epoch: int) -> Iterator[Tensor]:
+        """Yield them varied, as a function of (seed, epoch, picture); `keys` uint64 [n] name the pictures of `rows`."""
         ...
 
 
@@ -119,20 +121,25 @@ class Varied:
         """Yield uint8 [n, S, S, C] for each array of rows, as they are."""
         return self.pixels.batches(rows)
 
-    def varied(self, rows: Sequence[IntArray], keys: Bits, seed: int, epoch: int) -> Iterator[Tensor]:
+    def varied(self, rows: Sequence[IntArray], keys: Sequence[Bits], seed: int, epoch: int) -> Iterator[Tensor]:
         """Yield uint8 [n, S, S, C] for each array of rows."""
-        for part, pixels in zip(rows, self.pixels.batches(rows), strict=True):
-            yield augmented(pixels, keys[part], seed, epoch, self.augment, self.fill)
+        for names, pixels in zip(keys, self.pixels.batches(rows), strict=True):
+            yield augmented(pixels, names, seed, epoch, self.augment, self.fill)
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Some of the pictures of a split: `rows` int64 [n] index `source`, `targets` int64 [N] and `keys` uint64 [N]."""
+    """Some of the pictures of a split: `rows` int64 [n] index `source`, `targets` int64 [N] and `keys` uint64 [N].
+
+    An epoch has each of them once, or where `evenly` every class equally often; `mix` makes two pictures one.
+    """
 
     source: Source
     targets: IntArray
     keys: Bits
     rows: IntArray
+    evenly: bool = False
+    mix: Mix | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -148,17 +155,34 @@ class Samples:
             yield inputs, torch.from_numpy(self.targets[part])
 
     def epoch(self, size: int, seed: int, number: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, targets int64 [n]) of an epoch, varied, from its batch `skip` on."""
-        parts = epoch_batches(self, size, seed, number)[skip:]
-        for part, inputs in zip(parts, self.source.varied(parts, self.keys, seed, number), strict=True):
-            yield inputs, torch.from_numpy(self.targets[part])
+        """Yield (inputs, targets int64 [n]) of an epoch, varied, from its batch `skip` on.
+
+        Where pictures are mixed, targets are float32 [n, K], the share of each class.
+        """
+        drawn = epoch_batches(self, size, seed, number)[skip:]
+        parts, keys = [part for part, _ in drawn], [names for _, names in drawn]
+        for part, names, inputs in zip(parts, keys, self.source.varied(parts, keys, seed, number), strict=True):
+            targets = torch.from_numpy(self.targets[part])
+            if self.mix is None or self.mix.nothing:
+                yield inputs, targets
+            else:
+                yield mixed(inputs, targets, names, seed, number, self.mix)
 
 
-def epoch_batches(samples: Samples, size: int, seed: int, epoch: int) -> list[IntArray]:
-    """Return the rows of each batch of an epoch: every row once, in an order drawn anew, in batches of like size."""
-    drawn = bits(seed, epoch, samples.keys[samples.rows], _ORDER)
-    order = samples.rows[np.argsort(drawn, kind="stable")]
-    return np.array_split(order, max(1, round(len(order) / size)))
+def epoch_batches(samples: Samples, size: int, seed: int, epoch: int) -> list[tuple[IntArray, Bits]]:
+    """Return rows, and the key of each draw, of an epoch's batches: in an order drawn anew, alike in size.
+
+    Every row comes once, or where `samples.evenly` as often as makes classes alike.
+    """
+    keys = samples.keys[samples.rows]
+    if samples.evenly:
+        places, names = evenly_drawn(keys, samples.targets[samples.rows], seed, epoch)
+    else:
+        places = shuffled(keys, seed, epoch)
+        names = keys[places]
+    count = max(1, round(len(places) / size))
+    rows = samples.rows[places]
+    return list(zip(np.array_split(rows, count), np.array_split(names, count), strict=True))
 
 
 def augmented(pixels: Tensor, keys: Bits, seed: int, epoch: int, how: Augment, fill: Tensor | None) -> Tensor:

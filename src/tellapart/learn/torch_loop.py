@@ -39,10 +39,13 @@ class Choices:
     `warmup`, `stable` and `decay` are as `schedule.learning_rate` has them. `average` in [0, 1) weighs the past in the
     running mean of the weights (0: none); `clip` bounds the norm of the gradient (infinity: none); `micro_batch` is how
     many pictures go through the network at a time, the gradients of a batch being added up; `dtype` is what the network
-    computes in, float32 or bfloat16, on `device`; `class_weights`, float32 [K], weigh the losses; `patience` is the
-    share of the horizon that may pass without a better validation loss (1: all of it). The horizon is moved, up to its
-    `most` steps, so that the rate is back at zero when the time is up; and once `enough`, a share, of an epoch's
-    pictures were told right, so that half as many steps again are the last (above 1: never).
+    computes in, float32 or bfloat16, on `device`; `class_weights`, float32 [K], weigh the losses; `log_priors`, float32
+    [K], are added to the logits in the loss, so that the network itself holds classes for equally frequent (Menon and
+    others, "Long-tail learning via logit adjustment", ICLR 2021); `val_weights`, float32 [K], weigh the losses of
+    validation, which `class_weights` do where these are None; `patience` is the share of the horizon that may pass
+    without a better validation loss (1: all of it). The horizon is moved, up to its `most` steps, so that the rate is
+    back at zero when the time is up; and once `enough`, a share, of an epoch's pictures were told right, so that half
+    as many steps again are the last (above 1: never).
     """
 
     seed: int
@@ -57,6 +60,8 @@ class Choices:
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     class_weights: Tensor | None = None
+    log_priors: Tensor | None = None
+    val_weights: Tensor | None = None
     patience: float = 0.35
     enough: float = 0.99
 
@@ -222,6 +227,7 @@ def one_step(
 ) -> tuple[float, int]:
     """Take one step on a batch; return its mean loss in nats (without smoothing or weights) and the number right.
 
+    `targets` are classes int64 [n] or the share of each, float32 [n, K], of which the largest counts as right.
     The loss comes back infinite, and nothing is stepped, where it is not finite or is above `ceiling`. What the network
     draws (dropout) is a function of (seed, step).
     """
@@ -233,13 +239,14 @@ def one_step(
             x, y = x.to(choices.device), y.to(choices.device)
             with torch.autocast(choices.device, torch.bfloat16, enabled=choices.dtype == torch.bfloat16):
                 logits = network(x).float()
-            part = functional.cross_entropy(logits, y, weights, label_smoothing=choices.label_smoothing)
+            adjusted = logits if choices.log_priors is None else logits + choices.log_priors
+            part = functional.cross_entropy(adjusted, y, weights, label_smoothing=choices.label_smoothing)
             plain = functional.cross_entropy(logits.detach(), y, reduction="sum")
             loss += float(plain) / len(targets)
             if not (math.isfinite(loss) and loss <= ceiling):
                 return math.inf, 0
             (part * (len(y) / len(targets))).backward()  # type: ignore[no-untyped-call]
-            hits += int((logits.argmax(1) == y).sum())
+            hits += int((logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())
     if math.isfinite(choices.clip):
         nn.utils.clip_grad_norm_(network.parameters(), choices.clip)
     optimizer.step(rate)
@@ -265,7 +272,8 @@ def validated(network: nn.Module, val: Samples, choices: Choices, stage: str) ->
     if not len(val):
         return None
     logits = yield from logits_of(network, val, choices, f"{stage}.validate")
-    targets, weights = torch.from_numpy(val.targets[val.rows]), choices.class_weights
+    targets = torch.from_numpy(val.targets[val.rows])
+    weights = choices.class_weights if choices.val_weights is None else choices.val_weights
     weights = None if weights is None else weights.cpu()
     loss = float(functional.cross_entropy(logits, targets))
     accuracy = float((logits.argmax(1) == targets).float().mean())

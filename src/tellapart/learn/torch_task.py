@@ -106,10 +106,11 @@ def trained(
 
 def _digest(choices: Choices, total: int, most: int | None, train: Samples, val: Samples) -> str:
     """Return a digest of what shapes a fit, besides the network that it begins with."""
-    weights = None if choices.class_weights is None else choices.class_weights.tolist()
-    plain = {**dataclasses.asdict(dataclasses.replace(choices, class_weights=None)), "dtype": str(choices.dtype)}
+    held = {name: getattr(choices, name) for name in ("class_weights", "log_priors", "val_weights")}
+    weights = {name: None if value is None else value.tolist() for name, value in held.items()}
+    plain = {**dataclasses.asdict(dataclasses.replace(choices, **dict.fromkeys(held))), "dtype": str(choices.dtype)}
     rows = [[part.keys[part.rows].tolist(), part.targets[part.rows].tolist()] for part in (train, val)]
-    return digest_of([plain, weights, total, most, rows])[:16]
+    return digest_of([plain, weights, total, most, rows, train.evenly, repr(train.mix)])[:16]
 
 
 def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
