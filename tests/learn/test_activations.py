@@ -8,11 +8,11 @@ import pytest
 
 from tellapart.images import Preprocess, prepare
 from tellapart.learn import torch_activations
+from tellapart.learn.augmentation import Augment
 from tellapart.learn.draws import picture_keys
 from tellapart.learn.majority import colour_trunk
 from tellapart.learn.rungs import Pictures
 from tellapart.learn.torch_activations import Activations, activations, view_of
-from tellapart.learn.torch_batches import Augment
 from tellapart.runtime.session import Session
 
 HOW = Augment(True, 4, 0)

@@ -17,9 +17,11 @@ from torch.optim.sgd import sgd
 from tellapart.errors import InterruptedRunError, TellapartError
 from tellapart.events import Decision, Epoch, Event, Progress, Steps
 from tellapart.judge import fit_temperature
+from tellapart.learn.augmentation import Augment
 from tellapart.learn.draws import picture_keys
 from tellapart.learn.schedule import Horizon, learning_rate
-from tellapart.learn.torch_batches import Augment, Held, Samples, Varied, augmented, epoch_batches
+from tellapart.learn.torch_augment import augmented
+from tellapart.learn.torch_batches import Held, Samples, Varied, epoch_batches
 from tellapart.learn.torch_loop import Choices, Learned, State, fit, logits_of, one_step
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_optimizers import AdamW, Group

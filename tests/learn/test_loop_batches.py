@@ -12,8 +12,10 @@ from PIL import Image
 
 from tellapart.images import Preprocess
 from tellapart.learn import torch_batches
+from tellapart.learn.augmentation import Augment
 from tellapart.learn.draws import bits, picture_keys, uniform
-from tellapart.learn.torch_batches import Augment, Held, Samples, Streamed, Varied, augmented, decode_all, epoch_batches
+from tellapart.learn.torch_augment import augmented
+from tellapart.learn.torch_batches import Held, Samples, Streamed, Varied, decode_all, epoch_batches
 
 FILL = torch.tensor([9, 8, 7], dtype=torch.uint8)
 

@@ -19,17 +19,18 @@ from torch import Tensor
 from tellapart.cache import digest_of
 from tellapart.events import Progress, Steps
 from tellapart.images import Preprocess, map_ordered
+from tellapart.learn.augmentation import Augment
 from tellapart.learn.draws import Bits, bits, picture_keys
 from tellapart.learn.embed import checked_picture
 from tellapart.learn.rungs import IntArray, Pictures
-from tellapart.learn.torch_batches import Augment, augmented
+from tellapart.learn.torch_augment import augmented
 from tellapart.runtime.session import Session
 
-__all__ = ["MOST_BYTES", "Activations", "activations", "view_of"]
+__all__ = ["MOST_BYTES", "VIEWS", "Activations", "activations", "view_of"]
 
 MOST_BYTES = 4 << 30  # of activations are kept in the cache; those used least recently go first
-_VERSION = 1
-_VIEWS = 0  # the seed of the views: another seed of a run sees the same ones, in another order
+_VERSION = 2
+VIEWS = 0  # the seed of the views: another seed of a run sees the same ones, in another order
 _VIEW = 101  # what a draw is for
 _FLUSH_SECONDS = 1.0
 _SHOW_SECONDS = 0.1
@@ -81,7 +82,7 @@ def activations(
     shape = _laid_out(session.run(_blank(preprocess), [output])[output]).shape[1:]
     key = digest_of(
         [hashlib.sha256(below).hexdigest(), dataclasses.asdict(preprocess), dataclasses.asdict(augment), num_views,
-         _VIEWS, pictures.digests, _VERSION]
+         VIEWS, pictures.digests, _VERSION]
     )  # fmt: skip
     folder = cache / "activations"
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,7 @@ def view_of(square: NDArray[np.uint8], key: Bits, view: int, augment: Augment) -
     """Return one view, uint8 [S, S, 3], of a picture: itself for 0, else moved, and mirrored where that is allowed."""
     if view == 0:
         return square
-    varied: NDArray[np.uint8] = augmented(torch.from_numpy(square)[None], key, _VIEWS, view, augment, None).numpy()[0]
+    varied: NDArray[np.uint8] = augmented(torch.from_numpy(square)[None], key, VIEWS, view, augment, None).numpy()[0]
     return varied
 
 

@@ -17,27 +17,25 @@ from torch import Tensor
 
 from tellapart.events import Progress, Steps
 from tellapart.images import Preprocess, map_ordered, prepare_guarded
-from tellapart.learn.draws import Bits, uniform
+from tellapart.learn.augmentation import NOTHING, Augment
+from tellapart.learn.draws import Bits
 from tellapart.learn.rungs import IntArray
 from tellapart.learn.sampling import evenly_drawn, shuffled
+from tellapart.learn.torch_augment import augmented
 from tellapart.learn.torch_mix import Mix, mixed
 
 __all__ = [
     "HELD_BYTES",
-    "Augment",
     "Held",
     "Samples",
     "Source",
     "Streamed",
     "Varied",
-    "augmented",
     "decode_all",
     "epoch_batches",
 ]
 
 HELD_BYTES = 1_500_000_000  # decoded pictures are kept in memory up to this many bytes, else decoded for each batch
-
-_SHIFT_X, _SHIFT_Y, _MIRROR, _CUT_X, _CUT_Y = range(1, 6)  # what a draw is for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,18 +83,6 @@ def decode_all(files: tuple[Path, ...], preprocess: Preprocess, channels: int, t
     return Held(torch.from_numpy(pixels))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Augment:
-    """How training pictures are varied: shifts of up to `shift_px` either way, reflected at the border; mirrored, each
-    with probability one half, if `flip`; a square of `cut_px` painted over with the mean colour (0: none), as in
-    DeVries and Taylor, "Cutout" (arXiv 1708.04552).
-    """
-
-    flip: bool
-    shift_px: int
-    cut_px: int
-
-
 class Source(Protocol):
     """Where inputs come from: for each array of rows (int64 [n]) pixels uint8 [n, S, S, C], or activations."""
 
@@ -114,7 +100,7 @@ class Varied:
     """Pictures that are varied for training as `augment` says; `fill` uint8 [C] is their mean colour."""
 
     pixels: Held | Streamed
-    augment: Augment = Augment(False, 0, 0)
+    augment: Augment = NOTHING
     fill: Tensor | None = None
 
     def batches(self, rows: Sequence[IntArray]) -> Iterator[Tensor]:
@@ -183,35 +169,3 @@ def epoch_batches(samples: Samples, size: int, seed: int, epoch: int) -> list[tu
     count = max(1, round(len(places) / size))
     rows = samples.rows[places]
     return list(zip(np.array_split(rows, count), np.array_split(names, count), strict=True))
-
-
-def augmented(pixels: Tensor, keys: Bits, seed: int, epoch: int, how: Augment, fill: Tensor | None) -> Tensor:
-    """Return uint8 [n, S, S, C] varied as `how` says; `keys` uint64 [n] name the pictures, `fill` uint8 [C] the mean.
-
-    All of it is one gather of rows and columns, and a mask: no picture is interpolated.
-    """
-    count, side = pixels.shape[0], pixels.shape[1]
-    span = 2 * how.shift_px + 1
-    place = np.arange(side)[None, :]
-
-    def drawn(purpose: int, below: int) -> IntArray:
-        return np.floor(uniform(seed, epoch, keys, purpose) * below).astype(np.int64)[:, None]
-
-    rows = _reflected(place + drawn(_SHIFT_Y, span) - how.shift_px, side)
-    columns = _reflected(place + drawn(_SHIFT_X, span) - how.shift_px, side)
-    if how.flip:
-        columns = np.where(drawn(_MIRROR, 2) == 1, columns[:, ::-1], columns)
-    which = torch.arange(count)[:, None, None]
-    varied = pixels[which, torch.from_numpy(rows)[:, :, None], torch.from_numpy(np.ascontiguousarray(columns))[:, None]]
-    if how.cut_px and fill is not None:
-        top = place - drawn(_CUT_Y, side) + how.cut_px // 2
-        left = place - drawn(_CUT_X, side) + how.cut_px // 2
-        cut = ((top >= 0) & (top < how.cut_px))[:, :, None] & ((left >= 0) & (left < how.cut_px))[:, None, :]
-        varied = torch.where(torch.from_numpy(cut)[..., None], fill, varied)
-    return varied
-
-
-def _reflected(place: IntArray, side: int) -> IntArray:
-    """Return indices into 0..side-1; those beyond an edge come back from it, the edge itself not repeated."""
-    place = np.abs(place)
-    return np.where(place >= side, 2 * (side - 1) - place, place)
