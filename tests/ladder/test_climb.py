@@ -201,11 +201,17 @@ def test_corrupted_pictures_are_measured_within_a_run_where_asked(photos: Path, 
 
 
 @pytest.mark.parametrize(
-    ("balance", "counts", "weighted"),
-    [("auto", (24, 8), True), ("none", (24, 8), False), ("auto", (24, 20), False), ("weights", (24, 20), True)],
+    ("balance", "counts", "alike"),
+    [
+        ("auto", (24, 8), True),
+        ("none", (24, 8), False),
+        ("auto", (24, 20), False),
+        ("weights", (24, 20), True),
+        ("logit", (24, 8), True),
+    ],
 )
 def test_whether_classes_count_alike_is_the_user_s_to_say(
-    photos: Path, tmp_path: Path, balance: str, counts: tuple[int, int], weighted: bool
+    photos: Path, tmp_path: Path, balance: str, counts: tuple[int, int], alike: bool
 ) -> None:
     for label, count in zip(("ants", "bees"), counts, strict=True):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -216,9 +222,11 @@ def test_whether_classes_count_alike_is_the_user_s_to_say(
     )
     assert run.summary is not None
     decisions = {name: value for name, value, _ in run.summary.decisions}
-    assert decisions["class_weights"] == ("inverse_frequency" if weighted else "none")
-    assert str(decisions["selection_metric"]).startswith("macro") is weighted
-    assert run.summary.balanced is weighted
+    assert decisions["balance"] in (["weights", "logit"] if balance == "auto" and alike else [balance, "none"])
+    assert (decisions["balance"] == "none") is not alike
+    assert str(decisions["selection_metric"]).startswith("macro") is alike
+    assert run.summary.balanced is alike
+    assert ("balanced accuracy" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8").lower()) or not alike
 
 
 def test_a_picture_under_two_labels_is_left_out_unless_the_user_says_otherwise(photos: Path, tmp_path: Path) -> None:

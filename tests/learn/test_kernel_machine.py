@@ -7,6 +7,7 @@ import pytest
 from sklearn.svm import SVC
 
 from tellapart import judge
+from tellapart.learn.balancing import Balancing
 from tellapart.learn.folds import make_folds
 from tellapart.learn.kernel_machine import fit_kernel_machine, fit_machine
 
@@ -50,7 +51,7 @@ def test_scores_are_the_mean_of_scikit_learns_pairwise_decisions(num_classes):
 def test_the_graph_that_ships_gives_calibrated_log_probabilities():
     X, targets = rings(300)
     folds = make_folds(targets, [f"{row:03d}" for row in range(300)])
-    found = run(fit_kernel_machine(X, targets, 3, folds, None, lambda: 600.0))
+    found = run(fit_kernel_machine(X, targets, 3, folds, Balancing("none"), lambda: 600.0))
     assert found is not None
     fresh, truth = rings(300, seed=1)
     probs = judge.softmax(found.head.logits(fresh))
@@ -87,7 +88,7 @@ def test_a_class_that_is_not_there_is_never_said():
 def test_without_pictures_or_time_there_is_none():
     X, targets = rings(30)
     folds = make_folds(targets, [f"{row}" for row in range(30)])
-    assert run(fit_kernel_machine(X, targets, 3, folds, None, lambda: 600.0)) is None
+    assert run(fit_kernel_machine(X, targets, 3, folds, Balancing("none"), lambda: 600.0)) is None
     X, targets = rings(400)
     folds = make_folds(targets, [f"{row}" for row in range(400)])
-    assert run(fit_kernel_machine(X, targets, 3, folds, None, lambda: 1e-6)) is None
+    assert run(fit_kernel_machine(X, targets, 3, folds, Balancing("none"), lambda: 1e-6)) is None

@@ -77,7 +77,7 @@ def test_it_tells_classes_apart_and_says_what_it_rests_on(
     assert fitted.embeddings["val"].tobytes() == alone.tobytes()
     assert (fitted.method, fitted.backbone, fitted.licence) == ("probe", "colours", "mit")
     assert (fitted.trunk, fitted.preprocess) == (colours.model, preprocess)
-    assert list(decisions) == ["class_weights", "flip", "penalty"]
+    assert list(decisions) == ["balance", "flip", "penalty"]
     assert fitted.details["penalty"] == decisions["penalty"].value
 
 
@@ -134,7 +134,7 @@ def test_an_uneven_class_gets_more_weight(run: Run, colours: Graph, tmp_path: Pa
         train = dataclasses.replace(same, targets=(np.arange(132) % (132 // ones) == 0).astype(np.int64))
         fitted, _ = fit(run, colours, train, _none(), tmp_path / "cache", flip="off")
         probs[ones] = softmax(fitted.out_of_fold.logits)[:, 1].mean()
-        assert fitted.details["class_weights"] is (ones == 12)
+        assert (fitted.details["balance"] != "none") is (ones == 12)
     assert probs[12] == pytest.approx(0.5, abs=0.1)
 
 

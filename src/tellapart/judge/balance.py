@@ -18,5 +18,5 @@ def is_unbalanced(counts: Ints) -> bool:
 
 
 def counts_alike(counts: Ints, wish: str) -> bool:
-    """Return whether classes count equally: as `wish` says (`weights`, `none`), with `auto` where they are uneven."""
-    return wish == "weights" or (wish == "auto" and is_unbalanced(counts))
+    """Return whether classes count equally: never with the `wish` `none`, with `auto` where they are uneven."""
+    return wish != "none" and (wish != "auto" or is_unbalanced(counts))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.data.manifest import Split
+from tellapart.learn.balancing import class_weights_of
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray
 
 __all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Crossed", "Ground", "always_one_class", "beats", "candidate"]
@@ -89,9 +90,11 @@ def candidate(
     seconds: float,
     seconds_per_picture: float = 0.0,
 ) -> Candidate:
-    """Calibrate a rung on its out-of-fold logits."""
+    """Calibrate a rung on its out-of-fold logits, each class counting equally where they are to."""
     held = fitted.out_of_fold
-    temperature = judge.fit_temperature(held.logits, ground.train_targets[rows["train"][held.rows]])
+    truth = ground.train_targets[rows["train"][held.rows]]
+    weights = class_weights_of(truth, held.logits.shape[1])[truth] if ground.balanced and len(truth) else None
+    temperature = judge.fit_temperature(held.logits, truth, weights)
     val_probs = judge.softmax(fitted.head.logits(fitted.embeddings["val"]) / np.float32(temperature))
     return Candidate(fitted, temperature, rows, val_probs, seconds, seconds_per_picture)
 

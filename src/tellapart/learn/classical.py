@@ -17,12 +17,14 @@ from tellapart.cache import Space, digest_of
 from tellapart.errors import MissingExtraError, OutOfTimeError
 from tellapart.events import Decision, Steps
 from tellapart.images import Preprocess, at_least_for, default_threads
+from tellapart.learn.balanced_head import balanced_head
+from tellapart.learn.balancing import Balancing, class_weights_of
 from tellapart.learn.embed import embed
 from tellapart.learn.features import MOST_COMPONENTS, Family, Projection, features, features_side, project
 from tellapart.learn.folds import make_folds
 from tellapart.learn.kernel_machine import KernelFit, fit_kernel_machine
 from tellapart.learn.linear import LinearFit, fit_linear
-from tellapart.learn.linear_head import class_weights, linear_head, mirrored_views_help
+from tellapart.learn.linear_head import mirrored_views_help
 from tellapart.learn.rungs import Fitted, FloatArray, GraphHead, Head, IntArray, OutOfFold, Pictures
 from tellapart.recipe import Recipe
 
@@ -62,7 +64,8 @@ def classical(
     threads = threads or recipe.fit.threads or default_threads()
     preprocess = seen_by_hand(preprocess, shorter_px, recipe)
     side = preprocess.image_size
-    weights = yield from class_weights(train.targets, num_classes, recipe.fit.balance)
+    alike = judge.counts_alike(np.bincount(train.targets), recipe.fit.balance)
+    weights = class_weights_of(train.targets, num_classes)[train.targets] if alike else None
     whole = 0.0
     if not grey:
         whole = yield from _whole_weight(train, num_classes, weights, preprocess, recipe.seed, cache, threads)
@@ -74,30 +77,31 @@ def classical(
         seen[name] = found.reshape(len(pictures), projection.weight.shape[1])
     rows = seen["train"]
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
-    linear = yield from linear_head(rows, train.targets, num_classes, folds, weights, recipe.seed)
+    linear, way = yield from balanced_head(rows, train.targets, num_classes, folds, recipe.fit.balance, recipe.seed)
     machine: KernelFit | None = None
     mirrored: FloatArray | None = None
     try:
-        if linear.penalty > 0 and recipe.augment.flip != "off" and len(train) <= _MOST_MIRRORED:
+        if linear.penalty > 0 and recipe.augment.mirror != "off" and len(train) <= _MOST_MIRRORED:
             turned = yield from embed(trunk, preprocess, train.files, train.digests, cache, threads=threads, flip=True)
             helps, words = True, "asked for by --flip"
-            if recipe.augment.flip == "auto":
+            if recipe.augment.mirror == "auto":
                 helps, words = yield from mirrored_views_help(
-                    rows, turned, train.targets, folds, weights, num_classes, recipe.seed
+                    rows, turned, train.targets, folds, way, num_classes, recipe.seed
                 )
             yield Decision("flip", helps, words)
             if helps:
                 mirrored, both = turned, np.concatenate([rows, turned])
                 linear = yield from fit_linear(
-                    both, train.targets, num_classes, folds, weights, views=2, seed=recipe.seed
+                    both, train.targets, num_classes, folds, way.weights, views=2, seed=recipe.seed
                 )
-        machine = yield from fit_kernel_machine(rows, train.targets, num_classes, folds, weights, left, mirrored)
+                linear = way.applied(linear)
+        machine = yield from fit_kernel_machine(rows, train.targets, num_classes, folds, way, left, mirrored)
     except OutOfTimeError:
         yield Decision("classical.learner", "linear", "there was no time for a support vector machine after all")
     head: Head | GraphHead = linear.head
     out_of_fold = OutOfFold(linear.rows, linear.out_of_fold)
     if machine is not None:
-        better, words = better_machine(machine, linear, train.targets, weights)
+        better, words = better_machine(machine, linear, train.targets, way)
         yield Decision("classical.learner", "support_vector_machine" if better else "linear", words)
         if better:
             head, out_of_fold = machine.head, OutOfFold(machine.rows, machine.out_of_fold)
@@ -114,6 +118,7 @@ def classical(
         details={
             "learner": "support_vector_machine" if machine is not None else "linear",
             "flip": mirrored is not None,
+            "balance": way.kind,
             "components": projection.weight.shape[1],
             "variance_kept": projection.kept,
             "colours_of_whole": whole,
@@ -217,9 +222,7 @@ def _unpacked(content: bytes, families: tuple[Family, ...]) -> Projection:
     return Projection(numbers[count:].reshape(width, count), numbers[:count], kept)
 
 
-def better_machine(
-    machine: KernelFit, linear: LinearFit, targets: IntArray, weights: NDArray[np.float64] | None
-) -> tuple[bool, str]:
+def better_machine(machine: KernelFit, linear: LinearFit, targets: IntArray, way: Balancing) -> tuple[bool, str]:
     """Compare both learners out of fold, each at its best temperature."""
     shared, first, second = np.intersect1d(machine.rows, linear.rows, return_indices=True)
 
@@ -231,7 +234,7 @@ def better_machine(
         targets[shared],
         probs(machine.out_of_fold[first]),
         probs(linear.out_of_fold[second]),
-        weights is not None,
+        way.alike,
         names=names,
     )
     return found.better, found.words

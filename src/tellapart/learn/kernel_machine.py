@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.events import Progress, Steps
+from tellapart.learn.balancing import Balancing
 from tellapart.learn.draft import Draft
 from tellapart.learn.linear import fit_linear
 from tellapart.learn.rungs import FloatArray, GraphHead, IntArray
@@ -73,20 +74,21 @@ def fit_kernel_machine(
     targets: IntArray,
     num_classes: int,
     folds: IntArray,
-    weights: NDArray[np.float64] | None,
+    way: Balancing,
     seconds: Callable[[], float],
     mirrored: FloatArray | None = None,
 ) -> Steps[KernelFit | None]:
     """Return a machine on features float32 [n, D], or None where `seconds()` of time, or the pictures, are too few.
 
-    `mirrored` float32 [n, D] are the same pictures mirrored, which are trained on and never scored.
+    `way` is how uneven classes are balanced. `mirrored` float32 [n, D] are the same pictures mirrored, which are
+    trained on and never scored.
     Width and cost are chosen on at most 1,000 pictures, by log loss on two folds; out-of-fold scores come from at most
     3,000 pictures a fold and the machine from at most 6,000, fewer where time is short: it grows with their square.
     """
     scored = np.flatnonzero(folds >= 0)
     if len(X) < FEWEST or len(np.unique(folds[scored])) < 2:
         return None
-    weighted = weights is not None
+    weighted = way.weights is not None
     few = _part(targets, np.arange(len(X), dtype=np.int64), _TUNED_ON)
     began, num_fits = time.monotonic(), 0
     best: tuple[float, float, float] = (np.inf, _GAMMAS[0], _COSTS[0])
@@ -111,8 +113,9 @@ def fit_kernel_machine(
         machine = yield from fit_machine(*_views(X, mirrored, targets, rows), num_classes, width, cost, weighted)
         held_out = np.flatnonzero(folds == fold)
         scores[held_out] = machine.scores(X[held_out])
-    own = None if weights is None else weights[scored]
-    calibration = yield from fit_linear(scores[scored], targets[scored], num_classes, folds[scored], own)
+    part = way.of(scored)
+    calibration = yield from fit_linear(scores[scored], targets[scored], num_classes, folds[scored], part.weights)
+    calibration = part.applied(calibration)
     rows = _part(targets, np.arange(len(X), dtype=np.int64), int(min(_MOST, 2 * affordable)))
     machine = yield from fit_machine(*_views(X, mirrored, targets, rows), num_classes, width, cost, weighted)
     weight = machine.weight @ calibration.head.weight.astype(np.float64)

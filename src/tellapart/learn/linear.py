@@ -16,7 +16,7 @@ from tellapart.events import Steps
 from tellapart.learn.linear_solver import Design, DoubleArray, Rows, Solver, one_blas_thread
 from tellapart.learn.rungs import FloatArray, Head, IntArray
 
-__all__ = ["GRID", "LinearFit", "Point", "cross_validate", "fit_linear", "fit_path", "predict_held_out"]
+__all__ = ["GRID", "LinearFit", "Point", "cross_validate", "fit_linear", "fit_path", "predict_held_out", "stratified"]
 
 GRID: tuple[float, ...] = tuple(float(10.0 ** (2 - step / 2)) for step in range(17))
 """Penalties from strong to weak: 100 to 1e-6, two to a decade."""
@@ -150,7 +150,7 @@ def _fit_linear(
     n = len(targets)
     rows = Rows.of(X, targets, num_classes, folds, weights, views)
     scored = np.flatnonzero(folds >= 0)
-    sampled = _stratified(targets, max(1, max_rows // views), seed)
+    sampled = stratified(targets, max(1, max_rows // views), seed)
     whole = len(sampled) == n
     small = rows if whole else rows.only(sampled)
     design = Design.of(small.X, small.weights)
@@ -216,7 +216,7 @@ def _out_of_fold(solvers: Sequence[Solver], rows: Rows, penalty: float) -> Steps
     return logits
 
 
-def _stratified(targets: IntArray, size: int, seed: int) -> IntArray:
+def stratified(targets: IntArray, size: int, seed: int) -> IntArray:
     """Return at most about `size` indices, sorted, with the classes' shares kept and some of each class."""
     n = len(targets)
     if n <= size:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.events import Decision, Steps
+from tellapart.learn.balancing import Balancing
 from tellapart.learn.linear import LinearFit, fit_linear
 from tellapart.learn.prototype import FEW, fit_prototypes
 from tellapart.learn.rungs import FloatArray, Head, IntArray
@@ -43,13 +44,15 @@ def linear_head(
     folds: IntArray,
     weights: NDArray[np.float64] | None,
     seed: int = 0,
+    begun: LinearFit | None = None,
 ) -> Steps[LinearFit]:
     """Return logistic regression on features float32 [n, d], class means, or the mean of both: the best out of fold.
 
-    The latter two are asked only where the smallest class has fewer than eight pictures: there a regression sees so few
-    that leaving one out tips it towards the other classes. Without predictions out of fold class means are taken.
+    `begun` is the regression, where it was fitted already. The latter two are asked only where the smallest class has
+    fewer than eight pictures: there a regression sees so few that leaving one out tips it towards the other classes.
+    Without predictions out of fold class means are taken.
     """
-    fitted = yield from fit_linear(X, targets, num_classes, folds, weights, seed=seed)
+    fitted = begun or (yield from fit_linear(X, targets, num_classes, folds, weights, seed=seed))
     counts = np.bincount(targets, minlength=num_classes)
     if counts[counts > 0].min() >= FEW:
         return fitted
@@ -87,7 +90,7 @@ def mirrored_views_help(
     mirrored: FloatArray,
     targets: IntArray,
     folds: IntArray,
-    weights: NDArray[np.float64] | None,
+    way: Balancing,
     num_classes: int,
     seed: int,
 ) -> Steps[tuple[bool, str]]:
@@ -95,16 +98,17 @@ def mirrored_views_help(
 
     They help when the mean difference is more than a standard error below zero: twice the time for nothing is a loss.
     """
-    without = yield from fit_linear(plain, targets, num_classes, folds, weights, seed=seed)
+    without = yield from fit_linear(plain, targets, num_classes, folds, way.weights, seed=seed)
     both = np.concatenate([plain, mirrored])
-    with_them = yield from fit_linear(both, targets, num_classes, folds, weights, views=2, seed=seed)
+    with_them = yield from fit_linear(both, targets, num_classes, folds, way.weights, views=2, seed=seed)
+    without, with_them = way.applied(without), way.applied(with_them)
     if not len(without.rows):
         return False, "too few pictures for folds"
     comparison = judge.compare(
         targets[without.rows],
         judge.softmax(with_them.out_of_fold),
         judge.softmax(without.out_of_fold),
-        balanced=weights is not None,
+        balanced=way.alike,
         names=("mirrored views added", "pictures as they are"),
     )
     standard_error = (comparison.high - comparison.low) / 4

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.events import Steps
+from tellapart.learn.balancing import Balancing
 from tellapart.learn.classical import better_machine
 from tellapart.learn.draft import Draft
 from tellapart.learn.kernel_machine import fit_kernel_machine
@@ -50,8 +51,9 @@ def refit(
     details: dict[str, Any] = {"penalty": linear.penalty} if linear.penalty > 0 else {"head": "class_means"}
     details["class_weights"] = weights is not None
     if machine:
-        other = yield from fit_kernel_machine(X, targets, num_classes, folds, weights, left)
-        if other is not None and better_machine(other, linear, targets, weights)[0]:
+        way = Balancing("none" if weights is None else "weights", weights)
+        other = yield from fit_kernel_machine(X, targets, num_classes, folds, way, left)
+        if other is not None and better_machine(other, linear, targets, way)[0]:
             tuned = {"learner": "support_vector_machine", "gamma": other.gamma, "cost": other.cost}
             return Refit(other.head, other.rows, other.out_of_fold, linear.penalty, {**details, **tuned})
         details["learner"] = "linear"
