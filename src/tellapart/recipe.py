@@ -25,6 +25,7 @@ __all__ = [
     "Method",
     "ModelOptions",
     "Option",
+    "Preset",
     "Recipe",
     "parse_colour",
     "parse_duration",
@@ -32,12 +33,14 @@ __all__ = [
 ]
 
 Method = Literal["auto", "majority", "classical", "probe", "finetune", "scratch"]
-Balance = Literal["auto", "none", "weights"]
+Balance = Literal["auto", "none", "weights", "sampler", "logit"]
+Preset = Literal["auto", "none", "light", "standard", "strong"]
 Effort = Literal["quick", "balanced", "best"]
 
 DEFAULT_BUDGET_SECONDS: dict[str, float] = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}
 
-_BALANCE = "Let classes count alike, by weights of pictures: where they are uneven (auto), never, or always."
+_BALANCE = "Let uneven classes count alike: as is best (auto), never, by weights, drawn evenly, by adjusted logits."
+_AUGMENT = "Vary training pictures: a preset, or what their labels survive (auto)."
 _EPOCHS = "For networks that are trained (the probe has none): passes over the pictures, at the most."
 _CHECKPOINT = "How much of a network's training a power cut may cost, such as 30s."
 
@@ -160,7 +163,13 @@ class FitOptions(_Section):
 class AugmentOptions(_Section):
     """What is done to training pictures so that they count for more."""
 
+    augment: Preset = Field("auto", description=_AUGMENT)
     flip: Literal["auto", "on", "off"] = Field("auto", description="Mirror pictures left to right.")
+
+    @property
+    def mirror(self) -> Literal["auto", "on", "off"]:
+        """What `flip` says; where it says nothing, `--augment none` says no."""
+        return "off" if self.augment == "none" and self.flip == "auto" else self.flip
 
 
 class AnswerOptions(_Section):

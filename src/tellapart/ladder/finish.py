@@ -15,7 +15,7 @@ from tellapart import __version__, files, judge
 from tellapart.data.manifest import Manifest, Split
 from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Note, Steps, decide, follow
-from tellapart.images import DecodePolicy
+from tellapart.images import DecodePolicy, thumbnail_jpeg
 from tellapart.judge import Metrics, Slices
 from tellapart.ladder.attention import attention
 from tellapart.ladder.audited import Looked, second_look
@@ -32,7 +32,7 @@ from tellapart.ladder.slices import sliced
 from tellapart.ladder.suspects import found
 from tellapart.learn.embed import embed, missing
 from tellapart.learn.rungs import FloatArray, IntArray, Pictures
-from tellapart.report import Folds, Found, LadderRow, SplitReport, Summary, render
+from tellapart.report import Folds, Found, LadderRow, SplitReport, Strip, Summary, Variations, render
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
 from tellapart.ship import with_metrics
@@ -215,6 +215,7 @@ def _report(
         test_openings=count_openings(run.folder, fingerprint) if "test" in seen else 0,
         epochs=fitted.epochs,
         range_test=heard.range_test if fitted.method == "finetune" else None,
+        variations=_varied(climbed),
         mistakes=tuple(cards[row] for row in shown.mistakes if row in cards),
         examples=tuple(cards[row] for row in shown.examples if row in cards),
         answers=answer_shares(said, cards),
@@ -237,6 +238,21 @@ def _report(
     files.write_json(run.folder / "report.json", summary.as_json())
     files.write_json(run.folder / "result.json", contract(summary))
     return summary
+
+
+def _varied(climbed: Climbed) -> Variations | None:
+    """Return how training pictures were varied, each of those that are shown as one strip."""
+    found = climbed.winner.fitted.variations
+    if found is None:
+        return None
+    train, classes = climbed.looked_at("train"), climbed.manifest.classes
+    names = {row.sha256: row.path for row in climbed.manifest.where(split="train")}
+    strips = []
+    for row, pictures in zip(found.rows.tolist(), found.pictures, strict=True):
+        across = np.concatenate(list(pictures), axis=1)
+        label, path = classes[int(train.targets[row])], names.get(train.digests[row], "")
+        strips.append(Strip(thumbnail_jpeg(across, across.shape[1]), path, label, len(pictures) - 1))
+    return Variations(found.words, found.share, tuple(strips))
 
 
 def _sliced(climbed: Climbed, seen: Mapping[str, Measured]) -> Slices | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tellapart.events import Decision, Steps
 from tellapart.learn.rungs import IntArray
 
-__all__ = ["Mirroring", "mirrored", "mirroring"]
+__all__ = ["Mirroring", "mirrored", "mirroring", "small_features"]
 
 _SIDE = 12  # pixels: pictures are averaged down to this many a side
 _CELLS = 4  # gradient histograms in this many cells a side
@@ -52,7 +52,7 @@ def mirroring(pixels: NDArray[np.uint8], targets: IntArray) -> Mirroring:
     order = np.argsort(targets, kind="stable")  # every other picture of each class
     learn, ask = order[0::2], order[1::2]
     codes = np.eye(int(targets.max()) + 1, dtype=np.float64)[targets[learn]]
-    features = _features(pixels[learn])
+    features = small_features(pixels[learn])
     middle, spread = features.mean(0), features.std(0) + 1e-6
     design = (features - middle) / spread
     gram = design.T @ design
@@ -60,7 +60,7 @@ def mirroring(pixels: NDArray[np.uint8], targets: IntArray) -> Mirroring:
     weight = np.linalg.solve(gram, design.T @ (codes - codes.mean(0)))
 
     def right(asked: NDArray[np.uint8]) -> NDArray[np.float64]:
-        scores = (_features(asked) - middle) / spread @ weight + codes.mean(0)
+        scores = (small_features(asked) - middle) / spread @ weight + codes.mean(0)
         return np.asarray(scores.argmax(1) == targets[ask], dtype=np.float64)
 
     plain, mirrored = right(pixels[ask]), right(pixels[ask][:, :, ::-1])
@@ -80,7 +80,7 @@ def mirrored(wish: str, pixels: NDArray[np.uint8], targets: IntArray, name: str)
     return found.helps
 
 
-def _features(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def small_features(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return float64 [N, F]: the picture at `_SIDE` px and histograms of its gradients, much as HOG has them."""
     count, size = pixels.shape[:2]
     grey = pixels.astype(np.float32).mean(3) / 255.0

@@ -14,7 +14,7 @@ from tellapart.events import Epoch
 from tellapart.images.preprocess import Preprocess
 from tellapart.runtime.session import Session
 
-__all__ = ["Fitted", "FloatArray", "GraphHead", "Head", "IntArray", "OutOfFold", "Pictures"]
+__all__ = ["Fitted", "FloatArray", "GraphHead", "Head", "IntArray", "OutOfFold", "Pictures", "Variations"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -127,6 +127,20 @@ class OutOfFold:
     logits: FloatArray
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Variations:
+    """How training pictures were varied: in `words`, and some of them to look at.
+
+    `share` in [0, 1] of the time of a training step went into it, where that was measured. `pictures` uint8
+    [r, v, s, s, 3] are the training pictures `rows` int64 [r], the first of each as it is.
+    """
+
+    words: str
+    share: float | None
+    rows: IntArray
+    pictures: NDArray[np.uint8]
+
+
 @dataclasses.dataclass(frozen=True)
 class Fitted:
     """A trained rung, before it ships.
@@ -150,3 +164,4 @@ class Fitted:
     epochs: tuple[Epoch, ...] = ()
     notes: tuple[str, ...] = ()
     details: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    variations: Variations | None = None

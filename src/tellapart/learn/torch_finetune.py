@@ -14,10 +14,11 @@ from tellapart import judge
 from tellapart.errors import InterruptedRunError
 from tellapart.events import Decision, Steps, decide
 from tellapart.learn.cuts import Cut
-from tellapart.learn.embed import embed, measure_rate
+from tellapart.learn.embed import checked_picture, embed, measure_rate
 from tellapart.learn.memory import keep_large_blocks
-from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures
-from tellapart.learn.torch_batches import Samples
+from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures, Variations
+from tellapart.learn.torch_activations import VIEWS
+from tellapart.learn.torch_batches import Samples, Varied
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_export import export
 from tellapart.learn.torch_folds import deaf, out_of_fold
@@ -27,6 +28,7 @@ from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_task import Clock, Task, less, trained
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, loaded, prepared
+from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.recipe import Recipe
 
 __all__ = ["finetune"]
@@ -188,4 +190,19 @@ def _climbed(ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: 
             "drop_path": DROP_PATH,
             "exporter": exporter,
         },
+        variations=_shown(ground, task),
     )
+
+
+def _shown(ground: Ground, task: Task[Tuned]) -> Variations:
+    """Return some training pictures as the backbone saw them: as views, or where it is tuned whole as they were varied.
+
+    What is mixed above the cut cannot be looked at, and is not shown.
+    """
+    rows, preprocess = shown_rows(ground.train), task.preprocess
+    keys, targets = task.train.keys[rows], ground.train.targets[rows]
+    files = [(ground.train.files[row], ground.train.digests[row]) for row in rows.tolist()]
+    squares = torch.from_numpy(np.stack([checked_picture(file, digest, preprocess) for file, digest in files]))
+    whole = isinstance(task.train.source, Varied)
+    seed, mix = (task.choices.seed, task.train.mix) if whole else (VIEWS, None)
+    return variations(squares, targets, rows, keys, seed, task.augment, None, mix, step_share(task))

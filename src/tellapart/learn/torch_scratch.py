@@ -5,32 +5,43 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tellapart import judge
 from tellapart.events import Progress, Steps, decide
 from tellapart.images import Preprocess, at_least_for, default_threads, map_ordered
+from tellapart.learn.augmentation import preset
+from tellapart.learn.balanced_head import decided_balance
 from tellapart.learn.draws import bits, picture_keys
-from tellapart.learn.mirroring import mirrored
-from tellapart.learn.rungs import Fitted, FloatArray, Head, OutOfFold, Pictures
+from tellapart.learn.folds import make_folds
+from tellapart.learn.linear import stratified
+from tellapart.learn.mirroring import small_features
+from tellapart.learn.rungs import Fitted, FloatArray, Head, OutOfFold, Pictures, Variations
 from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
-from tellapart.learn.torch_batches import Augment, Samples, Varied, decode_all
+from tellapart.learn.torch_balancing import balanced
+from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_folds import deaf, out_of_fold, parts
 from tellapart.learn.torch_loop import Choices, Learned, logits_of
+from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network, export, shape_for
+from tellapart.learn.torch_survey import chosen
 from tellapart.learn.torch_task import Clock, Task, less, measured, seconds_to_finish, trained
+from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
 __all__ = ["scratch"]
 
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
+_AUTO = "light"  # the preset that is the start of --augment auto
+_COMPARED_ON = 2000  # pictures, for the question how to balance classes
 _SAMPLE = 1000  # pictures, for the mean colour, the whitening and the question of mirroring
 
 
@@ -65,7 +76,7 @@ def scratch(
     try:
         task = yield from _prepared(train, val, num_classes, preprocess, recipe, left, shorter_px, grey)
         task = dataclasses.replace(task, checkpoints=checkpoints)
-        return (yield from _climbed(task, left, num_later))
+        return (yield from _climbed(task, train, left, num_later))
     finally:
         torch.set_num_threads(before)
 
@@ -97,7 +108,9 @@ def _prepared(
     drawn = np.argsort(bits(recipe.seed, 0, learned_from.keys[learned_from.rows], purpose=100), kind="stable")
     seen = learned_from.at(learned_from.rows[drawn[:_SAMPLE]])
     sample = torch.cat([pixels for pixels, _ in seen.in_order(256)])
-    flip = yield from mirrored(recipe.augment.flip, sample.numpy(), train.targets[seen.rows], "scratch.flip")
+    base = preset(_AUTO, size).less(["hue", "grey"] if channels == 1 else [])
+    asked = sample.numpy(), train.targets[seen.rows]
+    augment = yield from chosen(recipe.augment, base, size, "scratch", *asked, None)
     mean, std = _colours(sample)
     mean_rgb, std_rgb = (tuple(value.expand(3).tolist()) for value in (mean, std))
 
@@ -108,7 +121,6 @@ def _prepared(
     network = network.to(memory_format=torch.channels_last)
     batch_size = batch_size_for(len(learned_from))
     epochs = recipe.fit.epochs or epochs_for(len(learned_from))
-    augment = Augment(flip=flip, shift_px=max(1, round(size / 8)), cut_px=size * 5 // 16)
     varied = dataclasses.replace(sources[0], augment=augment, fill=(mean * 255.0).round().to(torch.uint8))
     scale = math.sqrt(batch_size / 128)  # smaller batches are noisier, and noise adds up as its root
     task = Task(
@@ -124,11 +136,32 @@ def _prepared(
         choices=Choices(seed=recipe.seed, batch_size=batch_size),
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
         threads=threads,
+        augment=augment,
     )
-    return (yield from measured(task, left()))
+    mix = Mix(num_classes, augment.mixup, augment.cutmix)
+    task = dataclasses.replace(task, train=dataclasses.replace(task.train, mix=mix))
+    kind = yield from _balance(learned_from, train.groups, num_classes, recipe)
+    choices, shown = balanced(task.choices, task.train, kind, train.targets, num_classes)
+    return (yield from measured(dataclasses.replace(task, choices=choices, train=shown), left()))
 
 
-def _climbed(task: Task[Network], left: Clock, num_later: int) -> Steps[Fitted]:
+def _balance(seen: Samples, groups: Sequence[str], num_classes: int, recipe: Recipe) -> Steps[str]:
+    """Decide how uneven classes are balanced, where that is to be found out by a linear model of small pictures."""
+    wish, targets = recipe.fit.balance, seen.targets[seen.rows]
+    few = seen.at(seen.rows[stratified(targets, _COMPARED_ON, recipe.seed)])
+    truth = few.targets[few.rows]
+    features, folds = np.empty((len(few), 0), np.float32), np.full(len(few), -1, np.int64)
+    if wish == "auto" and judge.is_unbalanced(np.bincount(targets, minlength=num_classes)):
+        folds = make_folds(truth, [groups[row] for row in few.rows.tolist()], seed=recipe.seed)
+        parts_of = [small_features(pixels.numpy()).astype(np.float32) for pixels, _ in few.in_order(256)]
+        features = np.concatenate(parts_of)
+    kind, _ = yield from decided_balance(
+        features, truth, num_classes, folds, wish, recipe.seed, "scratch.balance", targets
+    )
+    return kind
+
+
+def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) -> Steps[Fitted]:
     reserve = seconds_to_finish(task, num_later)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
@@ -156,6 +189,7 @@ def _climbed(task: Task[Network], left: Clock, num_later: int) -> Steps[Fitted]:
         "train": (yield from deaf(_embedded(trunk, task.train, width, task.threads))),
         "val": (yield from deaf(_embedded(trunk, task.val, width, task.threads))),
     }
+    shown = _shown(task, train)
     return Fitted(
         method="scratch",
         trunk=trunk,
@@ -171,7 +205,27 @@ def _climbed(task: Task[Network], left: Clock, num_later: int) -> Steps[Fitted]:
             "num_parameters": sum(p.numel() for p in network.parameters()),
             "widths": list(network.shape.widths),
             "channels": network.shape.channels,
+            **({} if shown.share is None else {"augment_share": shown.share}),
         },
+        variations=shown,
+    )
+
+
+def _shown(task: Task[Network], pictures: Pictures) -> Variations:
+    """Return some training pictures as they were varied."""
+    source, train = task.train.source, task.train
+    assert isinstance(source, Varied)
+    rows = shown_rows(pictures)
+    return variations(
+        next(source.batches([rows])),
+        train.targets[rows],
+        rows,
+        train.keys[rows],
+        task.choices.seed,
+        source.augment,
+        source.fill,
+        train.mix,
+        step_share(task),
     )
 
 

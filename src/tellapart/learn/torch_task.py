@@ -15,6 +15,7 @@ from torch import nn
 from tellapart.cache import digest_of
 from tellapart.events import Progress, Steps, decide
 from tellapart.images import Preprocess
+from tellapart.learn.augmentation import NOTHING, Augment
 from tellapart.learn.rungs import IntArray
 from tellapart.learn.schedule import Horizon
 from tellapart.learn.torch_batches import Samples
@@ -40,7 +41,8 @@ class Task(Generic[N]):
 
     `start` returns a network before its first step, to be trained on the training rows it is given; `optimizer` makes
     one for it. `folds` int64 [N] is the fold of each training picture (-1: in none); `held_out` int64 are the training
-    rows that nothing learns from. One of the two is in use. `name` begins the names of stages and decisions.
+    rows that nothing learns from. One of the two is in use. `augment` is how pictures are varied. `name` begins the
+    names of stages and decisions.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Task(Generic[N]):
     choices: Choices
     preprocess: Preprocess
     threads: int
+    augment: Augment = NOTHING
     steps_a_second: float = 0.0
     checkpoints: Checkpoints | None = None
 
@@ -108,7 +111,8 @@ def _digest(choices: Choices, total: int, most: int | None, train: Samples, val:
     """Return a digest of what shapes a fit, besides the network that it begins with."""
     held = {name: getattr(choices, name) for name in ("class_weights", "log_priors", "val_weights")}
     weights = {name: None if value is None else value.tolist() for name, value in held.items()}
-    plain = {**dataclasses.asdict(dataclasses.replace(choices, **dict.fromkeys(held))), "dtype": str(choices.dtype)}
+    plain = dataclasses.asdict(dataclasses.replace(choices, class_weights=None, log_priors=None, val_weights=None))
+    plain["dtype"] = str(choices.dtype)
     rows = [[part.keys[part.rows].tolist(), part.targets[part.rows].tolist()] for part in (train, val)]
     return digest_of([plain, weights, total, most, rows, train.evenly, repr(train.mix)])[:16]
 

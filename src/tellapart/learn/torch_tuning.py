@@ -7,29 +7,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from tellapart import judge
 from tellapart.errors import OutOfTimeError
-from tellapart.events import Decision, Recall, Steps
-from tellapart.images import Preprocess
+from tellapart.events import Decision, Progress, Recall, Steps
+from tellapart.images import Preprocess, map_ordered
+from tellapart.learn.augmentation import Augment, preset
+from tellapart.learn.balancing import balancing
 from tellapart.learn.cuts import EMBEDDING, Cut, Sums, choose_cut
 from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.linear import fit_path
-from tellapart.learn.mirroring import mirrored
 from tellapart.learn.rungs import Fitted, Head, IntArray, Pictures
 from tellapart.learn.schedule import batch_size_for
 from tellapart.learn.torch_activations import MOST_BYTES, activations
-from tellapart.learn.torch_batches import Augment, Samples, Varied, decode_all
+from tellapart.learn.torch_balancing import balanced
+from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_export import Trunk, load_trunk
 from tellapart.learn.torch_folds import parts
 from tellapart.learn.torch_heads import begun_from
 from tellapart.learn.torch_loop import Choices
+from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import exported_below, is_sound
+from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
 from tellapart.learn.torch_tuned import BnPolicy, Tuned, optimizer_for
-from tellapart.recipe import Balance, Recipe
+from tellapart.recipe import Recipe
+from tellapart.runtime.session import Session
 
 __all__ = ["DROPOUT", "DROP_PATH", "Ground", "loaded", "prepared"]
 
@@ -41,6 +45,8 @@ _WARMUP, _STABLE = 0.1, 0.3
 _BN_BATCH = 16  # pictures; the statistics of fewer are too noisy to train by
 _WHOLE_BATCH = 16  # pictures that go through a whole network at a time: more would not fit into caches and memory
 _PENALTY = 0.03
+_AUTO = "light"  # the preset that is the start of --augment auto
+_SURVEY_SHARE, _SURVEY_LOOKS, _SURVEY_LEAST = 0.05, 6, 100  # of the time; looks at a picture; pictures
 _SAMPLE, _SAMPLE_PX = 500, 64  # pictures that are asked whether mirroring keeps their class, and their side
 
 
@@ -83,8 +89,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     recipe, preprocess, name = ground.recipe, ground.preprocess, "finetune"
     folds, held_out = parts(ground.train, len(ground.val), recipe.seed, recipe.data.folds)
     cut, below = yield from _cut(ground, left, 1.0 if len(held_out) else _FITS)
-    flip = yield from _flip(ground)
-    augment = Augment(flip, max(1, preprocess.image_size // 8), 0)
+    augment = yield from _augment(ground, left)
     samples = []
     for pictures, views in ((ground.train, cut.num_views), (ground.val, 1)):
         source: Varied | object
@@ -98,6 +103,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
             )
         rows = np.arange(len(pictures), dtype=np.int64)
         samples.append(Samples(source, pictures.targets, picture_keys(pictures.digests), rows))
+    samples[0] = dataclasses.replace(samples[0], mix=Mix(ground.num_classes, augment.mixup, augment.cutmix))
     num_seen = len(ground.train) - len(held_out)
     batch_size = batch_size_for(num_seen)
     micro_batch = min(batch_size, _WHOLE_BATCH) if cut.name is None else batch_size
@@ -132,22 +138,47 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
             average=_AVERAGE,
             clip=_CLIP,
             micro_batch=micro_batch,
-            class_weights=_class_weights(ground.train.targets, ground.num_classes, recipe.fit.balance),
         ),
         preprocess=preprocess,
         threads=ground.threads,
+        augment=augment,
     )
-    return (yield from measured(task, left())), cut
+    kind = _balance(ground)
+    choices, train = balanced(task.choices, task.train, kind, ground.train.targets, ground.num_classes)
+    yield Decision(f"{name}.balance", kind, "--balance" if recipe.fit.balance != "auto" else "as the probe's head is")
+    return (yield from measured(dataclasses.replace(task, choices=choices, train=train), left())), cut
 
 
-def _flip(ground: Ground) -> Steps[bool]:
+def _augment(ground: Ground, left: Clock) -> Steps[Augment]:
+    """Decide how pictures are varied; where there is time, the backbone itself is asked what their labels survive."""
+    wish, size = ground.recipe.augment, ground.preprocess.image_size
+    auto = preset(_AUTO, size, erases=False)
     keys = picture_keys(ground.train.digests)
-    drawn = np.argsort(bits(ground.recipe.seed, 0, keys, purpose=100), kind="stable")[:_SAMPLE]
-    few = ground.train.take(drawn.astype(np.int64))
-    small = dataclasses.replace(ground.preprocess, image_size=_SAMPLE_PX)
-    held = yield from decode_all(few.files, small, 3, ground.threads)
+    drawn = np.argsort(bits(ground.recipe.seed, 0, keys, purpose=100), kind="stable").astype(np.int64)
+    affordable = int(_SURVEY_SHARE * left() / (_SURVEY_LOOKS * ground.embed_seconds))
+    look, side, count = None, _SAMPLE_PX, _SAMPLE
+    if wish.augment == "auto" and min(affordable, len(drawn)) >= _SURVEY_LEAST:
+        look, side, count = _eye(ground), size, min(affordable, _SAMPLE)
+    few = ground.train.take(drawn[:count])
+    seen = dataclasses.replace(ground.preprocess, image_size=side)
+    held = yield from decode_all(few.files, seen, 3, ground.threads)
     pixels = next(held.batches([np.arange(len(few))])).numpy()
-    return (yield from mirrored(ground.recipe.augment.flip, pixels, few.targets, "finetune.flip"))
+    return (yield from chosen(wish, auto, size, "finetune", pixels, few.targets, look))
+
+
+def _eye(ground: Ground) -> Eye:
+    """Return what the probe's trunk makes of pictures uint8 [n, S, S, 3], float32 [n, D], in memory."""
+    session = Session(ground.probe.trunk)
+
+    def look(pixels: NDArray[np.uint8]) -> Steps[NDArray[np.floating]]:
+        found = []
+        run = map_ordered(lambda one: session.run(one[None], ["embedding"])["embedding"][0], pixels, ground.threads)
+        for embedding in run:
+            found.append(embedding)
+            yield Progress("finetune.survey", len(found), len(pixels))
+        return np.stack(found)
+
+    return look
 
 
 def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
@@ -206,30 +237,27 @@ def _bn_policy(recipe: Recipe, micro_batch: int) -> Steps[BnPolicy]:
     return policy
 
 
-def _class_weights(targets: IntArray, num_classes: int, wish: Balance) -> Tensor | None:
-    counts = np.bincount(targets, minlength=num_classes)
-    if not judge.counts_alike(counts, wish):
-        return None
-    each = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    return torch.from_numpy(np.where(counts > 0, each, 0.0).astype(np.float32))
+def _balance(ground: Ground) -> str:
+    """Return the way of balancing: as asked for, else as the probe's head was found to be balanced best."""
+    wish = ground.recipe.fit.balance
+    return str(ground.probe.details.get("balance", "none")) if wish == "auto" else wish
 
 
 def _head_of(ground: Ground, rows: IntArray) -> Head:
     """Return the probe's head fitted on some of the training pictures, at the penalty of the whole."""
     penalty = ground.probe.details.get("penalty")
     targets = ground.train.targets[rows]
-    weights = _class_weights(targets, ground.num_classes, ground.recipe.fit.balance)
-    each = None if weights is None else weights.numpy()[targets].astype(np.float64)
+    way = balancing(_balance(ground), targets, ground.num_classes)
     steps = fit_path(
         ground.probe.embeddings["train"][rows],
         targets,
         ground.num_classes,
         [penalty if isinstance(penalty, float) else _PENALTY],
-        each,
+        way.weights,
     )
     while True:
         try:
             next(steps)
         except StopIteration as end:
             heads: list[Head] = end.value
-            return heads[0]
+            return way.adjusted(heads[0])

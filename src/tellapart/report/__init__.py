@@ -15,6 +15,7 @@ from tellapart.report.summary import (
     SplitReport,
     Summary,
 )
+from tellapart.report.variations import Strip, Variations
 from tellapart.report.verdict import Verdict, verdict
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "PictureCard",
     "ReliabilityBin",
     "SplitReport",
+    "Strip",
     "SuggestPage",
     "SuggestedGroup",
     "SuggestedPicture",
     "Summary",
+    "Variations",
     "Verdict",
     "render",
     "render_check",

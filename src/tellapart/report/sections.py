@@ -158,6 +158,10 @@ def _curves(summary: Summary) -> Content | None:
     return {"plots": plots, "rates": rates} if plots else None
 
 
+def _variations(summary: Summary) -> Content | None:
+    return None if summary.variations is None else {"v": summary.variations}
+
+
 def _decisions(summary: Summary) -> Content | None:
     return {} if summary.decisions else None
 
@@ -197,6 +201,7 @@ SECTIONS = (
     Section("ladder", "The ladder", "How it came about", _ladder),
     Section("splits", "Learned and tested", "How it came about", _splits),
     Section("curves", "Learning curves", "How it came about", _curves),
+    Section("variations", "Varied pictures", "How it came about", _variations),
     Section("decisions", "Decisions", "How it came about", _decisions),
     Section("findings", "What is amiss", "What it stands on", _findings),
     Section("data", "The pictures", "What it stands on", _data),

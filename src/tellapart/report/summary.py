@@ -22,6 +22,7 @@ from tellapart.judge.slices import Slices
 from tellapart.report.advice import Advice, Curve
 from tellapart.report.attention import Attention
 from tellapart.report.found import Found
+from tellapart.report.variations import Variations
 
 __all__ = [
     "VERSION",
@@ -220,7 +221,8 @@ class Summary:
     `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first), `examples` (other
     pictures, for what stands behind a count), `answers`, `risk` and `slices` are of `headline_split`; `robustness`, the
     worst first, is of some pictures of test, else of val. `balanced` makes balanced accuracy the headline. `evaluated`:
-    a finished model was measured on the pictures of test, and nothing was learned. `attention` is where it looks.
+    a finished model was measured on the pictures of test, and nothing was learned. `attention` is where it looks,
+    `variations` how training pictures were varied.
     `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes, platform, python, packages {name:
     version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them.
     """
@@ -248,6 +250,7 @@ class Summary:
     test_openings: int = 0
     epochs: tuple[Epoch, ...] = ()
     range_test: RangeTest | None = None
+    variations: Variations | None = None
     mistakes: tuple[PictureCard, ...] = ()
     examples: tuple[PictureCard, ...] = ()
     answers: tuple[AnswerShare, ...] = ()
@@ -303,6 +306,7 @@ class Summary:
             "ladder": [_ladder_json(row) for row in self.ladder],
             **{name: self.splits[name].metrics if name in self.splits else None for name in ("val", "test", "train")},
             "folds": None if self.folds is None else self.folds.as_json(),
+            "variations": None if self.variations is None else self.variations.as_json(),
             "created": self.created.astimezone(UTC).isoformat(timespec="seconds"),
             "headline_split": self.headline_split,
             "details": {name: _split_json(split) for name, split in self.splits.items()},
