@@ -18,14 +18,18 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # What may import torch, torchvision and timm. A new name here needs a reason.
 TORCH_FILES = {
     "learn/torch_activations.py",
+    "learn/torch_augment.py",
+    "learn/torch_balancing.py",
     "learn/torch_batches.py",
     "learn/torch_checkpoint.py",
+    "learn/torch_colours.py",
     "learn/torch_embed.py",
     "learn/torch_export.py",
     "learn/torch_finetune.py",
     "learn/torch_folds.py",
     "learn/torch_heads.py",
     "learn/torch_loop.py",
+    "learn/torch_mix.py",
     "learn/torch_muon.py",
     "learn/torch_networks.py",
     "learn/torch_optimizers.py",
@@ -33,9 +37,11 @@ TORCH_FILES = {
     "learn/torch_rate.py",
     "learn/torch_scratch.py",
     "learn/torch_stages.py",
+    "learn/torch_survey.py",
     "learn/torch_task.py",
     "learn/torch_tuned.py",
     "learn/torch_tuning.py",
+    "learn/torch_variations.py",
 }
 TORCH = {"torch", "torchvision", "timm", "huggingface_hub"}
 EXTRAS = {"onnx", "onnxscript", "optuna", "sklearn", "pyarrow", "threadpoolctl"}
