@@ -36,6 +36,7 @@ TORCH_FILES = {
     "learn/torch_profile.py",
     "learn/torch_rate.py",
     "learn/torch_scratch.py",
+    "learn/torch_shards.py",
     "learn/torch_stages.py",
     "learn/torch_survey.py",
     "learn/torch_task.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import itertools
@@ -79,6 +80,15 @@ def test_a_fit_that_was_cut_off_ends_with_the_same_bits(stops: tuple[int, ...], 
     ]
     lasting = [[e for e in events if isinstance(e, Decision)] for events in (told, again)]
     assert lasting[0] == lasting[1]
+
+
+def test_a_fit_in_parts_side_by_side_ends_with_the_same_bits_too(tmp_path: Path) -> None:
+    choices = dataclasses.replace(PLAIN, shards=2)
+    whole, _ = trained(None, choices=choices)
+    with pytest.raises(CutOff):
+        trained(Checkpoints(tmp_path, {}), 31, choices=choices)
+    learned, _ = trained(Checkpoints(tmp_path, {}), choices=choices)
+    assert same(learned.state, whole.state)
 
 
 def test_a_fit_that_ended_is_not_run_again(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tellapart.learn.torch_batches import Held, Samples, Varied, epoch_batches
 from tellapart.learn.torch_loop import Choices, Learned, State, fit, logits_of, one_step
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_optimizers import AdamW, Group
+from tellapart.learn.torch_shards import Shards
 
 FILL = torch.zeros(3, dtype=torch.uint8)
 AUGMENT = Augment(True, 1, 0)
@@ -426,7 +427,9 @@ def test_the_share_of_each_class_is_as_good_a_target_as_the_class() -> None:
         found = []
         for told in (targets, shares):
             network = Linear()
-            steps = [one_step(network, Muon(network, lr=0.1), inputs, told, 1.0, step, choices) for step in range(3)]
+            steps = [
+                one_step(Shards(network), Muon(network, lr=0.1), inputs, told, 1.0, step, choices) for step in range(3)
+            ]
             found.append((steps, network.layer.weight.detach().clone()))
         for one, other in zip(found[0][0], found[1][0], strict=True):
             assert one == pytest.approx(other)

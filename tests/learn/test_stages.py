@@ -179,17 +179,26 @@ def chosen(seconds: float, num_bytes: int = 10**9) -> Cut | None:
 
 
 def test_as_much_is_tuned_as_there_is_time_and_room_for() -> None:
-    found = [chosen(seconds) for seconds in (1000.0, 100.0, 30.0, 10.0, 0.1)]
+    found = [chosen(seconds) for seconds in (1000.0, 300.0, 30.0, 10.0, 0.1)]
     assert [cut and cut.name for cut in found] == [None, "low", "high", EMBEDDING, None]
     assert found[-1] is None
     assert all("are left" in cut.why for cut in found if cut)
     crowded = chosen(100.0, num_bytes=100_000)
     assert crowded is not None
     assert (crowded.name, crowded.num_views) == ("high", 8)
-    hurried = chosen(93.0)
+    hurried = chosen(50.0)
     assert hurried is not None
-    assert hurried.name == "low"
+    assert hurried.name == "high"
     assert 2 <= hurried.num_views < 8
+
+
+def test_a_higher_cut_with_fifteen_passes_is_worth_more_than_a_lower_one_with_six() -> None:
+    found = chosen(200.0)
+    assert found is not None
+    assert (found.name, "15 passes" in found.why) == ("high", True)
+    fewer = chosen(30.0)  # enough of them for the head alone
+    assert fewer is not None
+    assert (fewer.name, "6 passes" in fewer.why) == ("high", True)
 
 
 def test_places_to_cut_are_measured_in_order(trunk: Trunk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -21,6 +22,7 @@ from tellapart.learn.draws import bits
 from tellapart.learn.schedule import Decay, Horizon, learning_rate
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_optimizers import Optimizer
+from tellapart.learn.torch_shards import Draws, Shards
 
 __all__ = ["Choices", "Learned", "State", "Validation", "copied", "fit", "logits_of", "one_step", "validated"]
 
@@ -29,7 +31,7 @@ _EXPLODED = 4.0  # times the loss of the first batch, or one nat where that is l
 _EVALUATE = 256  # pictures at a time
 _CHECKS = 20  # how often in a fit the horizon is held against the clock
 _CHECK_SECONDS = 0.5  # and not more often than that
-_NOISE, _ONE = 200, np.ones(1, np.uint64)  # what a draw is for: dropout and the like
+_NOISE = 200  # what a draw is for: dropout and the like
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,14 +40,15 @@ class Choices:
 
     `warmup`, `stable` and `decay` are as `schedule.learning_rate` has them. `average` in [0, 1) weighs the past in the
     running mean of the weights (0: none); `clip` bounds the norm of the gradient (infinity: none); `micro_batch` is how
-    many pictures go through the network at a time, the gradients of a batch being added up; `dtype` is what the network
-    computes in, float32 or bfloat16, on `device`; `class_weights`, float32 [K], weigh the losses; `log_priors`, float32
-    [K], are added to the logits in the loss, so that the network itself holds classes for equally frequent (Menon and
-    others, "Long-tail learning via logit adjustment", ICLR 2021); `val_weights`, float32 [K], weigh the losses of
-    validation, which `class_weights` do where these are None; `patience` is the share of the horizon that may pass
-    without a better validation loss (1: all of it). The horizon is moved, up to its `most` steps, so that the rate is
-    back at zero when the time is up; and once `enough`, a share, of an epoch's pictures were told right, so that half
-    as many steps again are the last (above 1: never).
+    many pictures go through the network at a time, the gradients of a batch being added up; `shards` is how many parts
+    of a batch go through it side by side (see `Shards`); `dtype` is what the network computes in, float32 or bfloat16,
+    on `device`; `class_weights`, float32 [K], weigh the losses; `log_priors`, float32 [K], are added to the logits in
+    the loss, so that the network itself holds classes for equally frequent (Menon and others, "Long-tail learning via
+    logit adjustment", ICLR 2021); `val_weights`, float32 [K], weigh the losses of validation, which `class_weights` do
+    where these are None; `patience` is the share of the horizon that may pass without a better validation loss (1: all
+    of it). The horizon is moved, up to its `most` steps, so that the rate is back at zero when the time is up; and once
+    `enough`, a share, of an epoch's pictures were told right, so that half as many steps again are the last (above 1:
+    never).
     """
 
     seed: int
@@ -57,6 +60,7 @@ class Choices:
     average: float = 0.99
     clip: float = math.inf
     micro_batch: int = 1 << 30
+    shards: int = 1
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     class_weights: Tensor | None = None
@@ -154,6 +158,7 @@ def fit(
     moves = {one.value["at"]: one for one in (yield from _recalled(f"{stage}.horizon"))}
     last_step = next((one.value for one in (yield from _recalled(f"{stage}.time_up"))), None)
     pace = deque([(left(), state.step)], maxlen=5)
+    shards = Shards(state.network, choices.shards)
     try:
         while not state.ended:
             began, sound, number = time.perf_counter() - state.seconds, True, len(state.epochs) + state.falls
@@ -163,7 +168,7 @@ def fit(
                     state.horizon.progress(state.step), choices.warmup, choices.stable, choices.decay
                 ) / (3**state.falls)
                 loss, hits = one_step(
-                    state.network, state.optimizer, inputs, targets, rate, state.step, choices, state.ceiling
+                    shards, state.optimizer, inputs, targets, rate, state.step, choices, state.ceiling
                 )
                 state.loss += loss * len(targets)
                 sound = math.isfinite(loss)
@@ -216,7 +221,7 @@ def fit(
 
 
 def one_step(
-    network: nn.Module,
+    shards: Shards,
     optimizer: Optimizer,
     inputs: Tensor,
     targets: Tensor,
@@ -232,23 +237,38 @@ def one_step(
     draws (dropout) is a function of (seed, step).
     """
     optimizer.zero_grad()
-    loss, hits, weights = 0.0, 0, choices.class_weights
+    pairs = list(zip(*(part.chunk(shards.count) for part in (inputs, targets)), strict=True))
+    each = np.arange(1, len(pairs) + 1, dtype=np.uint64)
+    draws = [int(value) >> 1 for value in bits(choices.seed, step, each, _NOISE)]
+
+    def through(network: nn.Module, number: int) -> tuple[float, int]:
+        loss, hits = 0.0, 0
+        if number >= len(pairs):
+            return loss, hits
+        with Draws(torch.Generator().manual_seed(draws[number])) if shards.count > 1 else contextlib.nullcontext():
+            for x, y in zip(*(torch.split(part, choices.micro_batch) for part in pairs[number]), strict=True):
+                x, y = x.to(choices.device), y.to(choices.device)
+                with torch.autocast(choices.device, torch.bfloat16, enabled=choices.dtype == torch.bfloat16):
+                    logits = network(x).float()
+                adjusted = logits if choices.log_priors is None else logits + choices.log_priors
+                weights, smoothing = choices.class_weights, choices.label_smoothing
+                part = functional.cross_entropy(adjusted, y, weights, label_smoothing=smoothing)
+                plain = functional.cross_entropy(logits.detach(), y, reduction="sum")
+                loss += float(plain) / len(targets)
+                if not (math.isfinite(loss) and loss <= ceiling):
+                    return math.inf, 0
+                (part * (len(y) / len(targets))).backward()  # type: ignore[no-untyped-call]
+                hits += int((logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())
+        return loss, hits
+
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(bits(choices.seed, step, _ONE, _NOISE)[0]) >> 1)
-        for x, y in zip(*(torch.split(part, choices.micro_batch) for part in (inputs, targets)), strict=True):
-            x, y = x.to(choices.device), y.to(choices.device)
-            with torch.autocast(choices.device, torch.bfloat16, enabled=choices.dtype == torch.bfloat16):
-                logits = network(x).float()
-            adjusted = logits if choices.log_priors is None else logits + choices.log_priors
-            part = functional.cross_entropy(adjusted, y, weights, label_smoothing=choices.label_smoothing)
-            plain = functional.cross_entropy(logits.detach(), y, reduction="sum")
-            loss += float(plain) / len(targets)
-            if not (math.isfinite(loss) and loss <= ceiling):
-                return math.inf, 0
-            (part * (len(y) / len(targets))).backward()  # type: ignore[no-untyped-call]
-            hits += int((logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())
+        torch.default_generator.manual_seed(draws[0])
+        found = shards.each(through)
+    loss, hits = sum(one for one, _ in found), sum(two for _, two in found)
+    if not loss <= ceiling or math.isinf(loss):
+        return math.inf, 0
     if math.isfinite(choices.clip):
-        nn.utils.clip_grad_norm_(network.parameters(), choices.clip)
+        nn.utils.clip_grad_norm_(shards.network.parameters(), choices.clip)
     optimizer.step(rate)
     return loss, hits
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tellapart.events import Decision, Progress, RangeTest, Steps, decide
 from tellapart.learn.range_test import rate_at, rate_from
 from tellapart.learn.torch_loop import one_step
+from tellapart.learn.torch_shards import Shards
 from tellapart.learn.torch_task import Task
 
 __all__ = ["peak_rate"]
@@ -39,11 +40,12 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
     network = task.start(task.learned_from.rows)
     optimizer = task.optimizer(network)
     network.train()
+    shards = Shards(network, task.choices.shards)
     lrs: list[float] = []
     losses: list[float] = []
     for step, (inputs, targets) in enumerate(itertools.islice(_batches(task), total)):
         rate = rate_at(step, total)
-        loss, _ = one_step(network, optimizer, inputs, targets, rate, step, task.choices)
+        loss, _ = one_step(shards, optimizer, inputs, targets, rate, step, task.choices)
         if not math.isfinite(loss):
             break
         lrs.append(rate)

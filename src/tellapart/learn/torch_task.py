@@ -30,6 +30,7 @@ Clock: TypeAlias = Callable[[], float]
 _SHORT_SECONDS = 10.0  # a fit that one thread ends in this time is not worth measuring
 _TRIAL_STEPS = 4
 _TRIAL_SECONDS = 1.2
+_SHARD = 16  # pictures, at the least, that a part of a batch has: batch norm works within it
 
 
 N = TypeVar("N", bound=nn.Module)
@@ -118,37 +119,57 @@ def _digest(choices: Choices, total: int, most: int | None, train: Samples, val:
 
 
 def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
-    """Return the task with the precision and the number of threads that train fastest, found by a few steps.
+    """Return the task with the precision, shards of a batch and threads that train fastest, found by a few steps.
 
     A small network may be slower on many threads than on one, above all where other programs want them too. Where one
     thread is fast enough in full precision (`seconds` are left), it is taken, so that the result is the same each time.
     """
-    rates = {(torch.float32, 1): (yield from _steps_a_second(task, torch.float32, 1))}
-    dtype, threads = torch.float32, 1
-    if task.max_steps / rates[dtype, threads] > min(_SHORT_SECONDS, seconds / 4.0):
-        rates[torch.bfloat16, 1] = yield from _steps_a_second(task, torch.bfloat16, 1)
-        if rates[torch.bfloat16, 1] > 1.1 * rates[torch.float32, 1]:
-            dtype = torch.bfloat16
-        if task.threads > 1:
-            rates[dtype, task.threads] = yield from _steps_a_second(task, dtype, task.threads)
-            threads = max((1, task.threads), key=lambda count: rates[dtype, count])
-    size = task.choices.batch_size
-    said = [f"{str(way[0])[6:]} on {way[1]}: {size * rate:,.0f} pictures/s" for way, rate in rates.items()]
-    named = yield from decide(f"{task.name}.precision", str(dtype)[6:], ", ".join(said))
-    threads = yield from decide(f"{task.name}.threads", threads, f"of {task.threads}, by the same measurement")
-    if named != str(dtype)[6:]:
-        dtype = getattr(torch, named)
+    one = _Way(torch.float32, 1, 1)
+    rates = {one: (yield from _steps_a_second(task, one))}
+    if task.max_steps / rates[one] > min(_SHORT_SECONDS, seconds / 4.0):
+        half = dataclasses.replace(one, dtype=torch.bfloat16)
+        rates[half] = yield from _steps_a_second(task, half)
+        better = half if rates[half] > 1.1 * rates[one] else one
+        shards = max(1, min(task.threads, task.choices.batch_size // _SHARD))
+        for count, threads in sorted({(shards, 1), (shards, task.threads // shards)} - {(1, 1)}):
+            way = _Way(better.dtype, count, threads)
+            rates[way] = yield from _steps_a_second(task, way)
+        better = max((way for way in rates if way.dtype == better.dtype), key=lambda way: rates[way])
+    else:
+        better = one
+    said = ", ".join(f"{way}: {task.choices.batch_size * rate:,.0f} pictures/s" for way, rate in rates.items())
+    named = yield from decide(f"{task.name}.precision", str(better.dtype)[6:], said)
+    shards = yield from decide(
+        f"{task.name}.shards", better.shards, "parts of a batch side by side; the same measurement"
+    )
+    threads = yield from decide(
+        f"{task.name}.threads", better.threads, f"a part, of {task.threads}; the same measurement"
+    )
+    way = _Way(getattr(torch, named), shards, threads)
     torch.set_num_threads(threads)
-    choices = dataclasses.replace(task.choices, dtype=dtype)
-    return dataclasses.replace(task, choices=choices, steps_a_second=rates.get((dtype, threads), max(rates.values())))
+    choices = dataclasses.replace(task.choices, dtype=way.dtype, shards=shards)
+    return dataclasses.replace(task, choices=choices, steps_a_second=rates.get(way, max(rates.values())))
 
 
-def _steps_a_second(task: Task[N], dtype: torch.dtype, threads: int) -> Steps[float]:
-    torch.set_num_threads(threads)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Way:
+    """How a step is taken: the precision, how many parts of a batch side by side, on how many threads each."""
+
+    dtype: torch.dtype
+    shards: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype)[6:]}, {self.shards} x {self.threads} threads"
+
+
+def _steps_a_second(task: Task[N], way: _Way) -> Steps[float]:
+    torch.set_num_threads(way.threads)
     ticks = [time.perf_counter()]
     name = f"{task.name}.measure"
     task = dataclasses.replace(task, checkpoints=None)
-    trial = trained(task, task.learned_from, task.nothing, 1000, lambda: 1e9, name, dtype=dtype)
+    steps = task.learned_from, task.nothing, 1000, lambda: 1e9
+    trial = trained(task, *steps, name, dtype=way.dtype, shards=way.shards)
     for event in trial:
         if not isinstance(event, Progress):
             continue  # an epoch's end, where there are few pictures

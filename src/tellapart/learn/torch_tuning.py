@@ -184,7 +184,7 @@ def _eye(ground: Ground) -> Eye:
 def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     """Choose where to cut, and return the graph of what is below; no graph for the whole network."""
     image_size, wish = ground.preprocess.image_size, ground.recipe.model.tune
-    places, train_seconds = profiled(ground.trunk, image_size)
+    places, train_seconds = profiled(ground.trunk, image_size, ground.threads)
     if wish == "head":
         places = places[-1:]
     elif wish == "all":
