@@ -32,6 +32,7 @@ from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
 from tellapart.ladder.crossed import crossed
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
+from tellapart.ladder.early import told_why_early
 from tellapart.ladder.ensemble import ensemble
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
@@ -91,6 +92,7 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
     if climbed is None:
         return None
     climbed = dataclasses.replace(climbed, looked=looked)
+    yield from follow(told_why_early(run, climbed), lambda _: None, deaf=True)
     files.write_json(run.folder / "resolved.json", resolved(run, climbed.winner))
     return (yield from follow(finish(run, climbed, heard), lambda _: None, deaf=True))
 

@@ -1,0 +1,33 @@
+"""Why a run ends well before its budget does."""
+
+from __future__ import annotations
+
+from tellapart.events import Steps, decide
+from tellapart.ladder.finish import Climbed
+from tellapart.ladder.run import Run
+
+__all__ = ["told_why_early"]
+
+_SECONDS, _SHARE = 3.0, 0.05  # so much before its end, and so much of it, a run may end without a word
+
+_WHY = {
+    "done": "the network was trained for as many passes as are worth it",
+    "early_stop": "the loss on validation had not become lower for some time",
+    "time": "what was left is too little to train another network",
+    "diverged": "training ended where the loss was no number",
+}
+
+
+def told_why_early(run: Run, climbed: Climbed) -> Steps[None]:
+    """Tell why there is time left that nothing was done with, where it is more than a run keeps for its end."""
+    left = run.clock.left()
+    if left <= max(_SECONDS, _SHARE * run.clock.budget_seconds):
+        return
+    fitted = climbed.winner.fitted
+    if run.clock.interrupted or fitted.details.get("interrupted"):
+        why, words = "interrupted", "the run was asked to end"
+    else:
+        ended = str(fitted.details.get("ended", ""))
+        why = ended if ended in _WHY else "nothing left"
+        words = _WHY.get(ended, "there is nothing more to be tried: every rung of the plan was climbed")
+    yield from decide("ended_early", why, f"{fitted.method}: {words}; {left:.0f} s are left before the last steps")

@@ -1,0 +1,42 @@
+"""A run that ends well before its budget says why, in its events and in its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tellapart
+from tellapart.events import Decision, Event
+from tellapart.ladder.clock import Clock
+from tellapart.ladder.early import told_why_early
+from tellapart.ladder.run import Run
+from tellapart.recipe import Recipe
+
+
+def test_a_run_with_nothing_left_to_do_says_so(photos: Path, tmp_path: Path) -> None:
+    seen: list[Event] = []
+    tellapart.train(photos, out=tmp_path / "run", method="majority", budget="5m", watch=seen.append)
+    [told] = [event for event in seen if isinstance(event, Decision) and event.name == "ended_early"]
+    assert told.value == "nothing left"
+    assert "nothing more to be tried" in told.evidence
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert "ended_early" in [decision["name"] for decision in report["decisions"]]
+
+
+@pytest.mark.parametrize(("budget", "left"), [(600.0, 29.0), (20.0, 2.9), (60.0, -1.0)])
+def test_a_run_that_uses_its_budget_up_says_nothing(budget: float, left: float, tmp_path: Path) -> None:
+    run = Run(tmp_path, tmp_path, tmp_path, Recipe(), Clock(budget, spent_already=budget - left))
+    climbed: Any = None  # not looked at
+    assert list(told_why_early(run, climbed)) == []
+
+
+def test_a_network_that_has_nothing_more_to_learn_is_told_as_the_reason(photos: Path, tmp_path: Path) -> None:
+    seen: list[Event] = []
+    options: dict[str, Any] = {"method": "scratch", "epochs": 2, "budget": "10m", "watch": seen.append}
+    tellapart.train(photos, out=tmp_path / "run", **options)
+    [told] = [event for event in seen if isinstance(event, Decision) and event.name == "ended_early"]
+    assert told.value in ("done", "early_stop")
+    assert "scratch" in told.evidence
