@@ -64,16 +64,23 @@ def test_what_starts_to_count_anew_has_a_rate_of_its_own() -> None:
     assert lines[-1] == "embed  1,900 of 2,000 pictures, 100 a second"
 
 
-def test_a_stage_that_counts_several_things_ends_with_the_one_that_took_longest() -> None:
+def test_a_stage_that_counts_several_things_ends_with_its_pictures_or_with_what_took_longest() -> None:
     scan: list[Event] = [
         StageBegan("scan"),
         Progress("scan", 400, None, "files"),
         *(Progress("scan", done, 300) for done in range(0, 301, 10)),
         *(Progress("scan", done, 100) for done in range(0, 101, 10)),
-        Progress("scan", 1, 1, "look-alikes"),
+        *(Progress("scan", done, 60, "look-alikes") for done in range(61)),
         StageEnded("scan", 50.0),
     ]
     assert lines_of(scan, 1.0)[-1] == "scan  400 pictures in 50.0 s, 8 a second"
+    train: list[Event] = [
+        StageBegan("scratch"),
+        *(Progress("scratch", done, 4, "trials") for done in range(5)),
+        *(Progress("scratch", done, 30, "steps") for done in range(31)),
+        StageEnded("scratch", 60.0),
+    ]
+    assert lines_of(train, 1.0)[-1] == "scratch  30 steps in 60.0 s, 0.5 a second"
 
 
 def test_what_cannot_be_counted_is_under_way() -> None:

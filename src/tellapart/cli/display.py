@@ -133,12 +133,11 @@ class _Stages:
         return now - count.began
 
     def end(self, stage: str) -> Progress | None:
-        """Forget a stage and return how much it counted in all, of what took it longest, where it told that."""
-        counts = self._counts.pop(stage, {}).values()
-        longest = max(counts, key=lambda count: (count.seconds, count.latest.done), default=None)
-        if longest is None:
-            return None
-        return dataclasses.replace(longest.latest, done=longest.done_before + longest.latest.done)
+        """Forget a stage and return how much it counted in all: pictures, else what took it longest, if anything."""
+        counts = self._counts.pop(stage, {})
+        longest = max(counts.values(), key=lambda count: (count.seconds, count.latest.done), default=None)
+        told = counts.get("pictures", longest)
+        return None if told is None else dataclasses.replace(told.latest, done=told.done_before + told.latest.done)
 
 
 class PlainLines:
@@ -242,7 +241,10 @@ def _plain(value: Any) -> str:
 
 
 def _rate(event: Progress, seconds: float) -> str:
-    return f", {event.done / seconds:,.0f} a second" if seconds > 0.05 and event.done else ""
+    if seconds <= 0.05 or not event.done:
+        return ""
+    rate = event.done / seconds
+    return f", {rate:,.0f} a second" if rate >= 9.95 else f", {rate:.2g} a second"
 
 
 def _share(value: float) -> str:
