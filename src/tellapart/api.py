@@ -5,6 +5,7 @@ Here a verb's events are driven: written to the run folder, shown to whoever wat
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -142,6 +143,7 @@ def evaluate(
     *,
     robustness: bool = False,
     report: str | Path | None = None,
+    against: str | Path | None = None,
     watch: Watch | None = None,
     recipe: Recipe | None = None,
     **options: Any,
@@ -149,9 +151,9 @@ def evaluate(
     """Measure a bundle on labelled pictures: their test split where `data` has one, else all of them.
 
     With `robustness` also on at most 200 of them blurred, noisy, compressed, brighter and turned, at three strengths.
-    `report` is the .html file of a page to write, as `train` writes one. Takes the options of `train` that say how
-    `data` is read. Raises DataError when `data` has a class that the bundle does not know, InputError where the page
-    may not be written.
+    `report` is the .html file of a page to write; `against` another bundle, compared on the same pictures. Takes the
+    options of `train` that say how `data` is read. Raises DataError when `data` has a class that a bundle does not
+    know, InputError where the page may not be written.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -166,10 +168,9 @@ def evaluate(
 
     onnxruntime_module()
     by_exception()
-    page = None if report is None else Path(report)
-    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness, page), watch)
-    told = found.split, found.classes, found.notes, found.answers, found.risk, found.slices, found.robustness
-    return EvaluateResult(*told)
+    page, other = (None if path is None else Path(path) for path in (report, against))
+    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness, page, other), watch)
+    return EvaluateResult(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
 
 
 def export(

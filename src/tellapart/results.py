@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tellapart.data.audit import Finding
-    from tellapart.judge import RiskPoint, Robustness, Slices
+    from tellapart.judge import Paired, RiskPoint, Robustness, Slices
     from tellapart.ladder.export import Form
     from tellapart.report.summary import AnswerShare, SplitReport, Summary
 
@@ -45,7 +45,7 @@ class EvaluateResult:
 
     `answers` tells how often each answer is given and is right, `risk` how right answers are when fewer are given,
     `slices` how right it is on kinds of pictures, `robustness` (where it was asked for) on corrupted ones, the worst
-    first.
+    first, and `against` how it compares with another bundle on the same pictures.
     """
 
     split: SplitReport
@@ -55,6 +55,7 @@ class EvaluateResult:
     risk: tuple[RiskPoint, ...] = ()
     slices: Slices | None = None
     robustness: tuple[Robustness, ...] = ()
+    against: Paired | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the metrics object of the JSON contract with `per_class`, `confusion` and the answers beside."""
@@ -71,6 +72,7 @@ class EvaluateResult:
             "risk_coverage": [dataclasses.asdict(point) for point in self.risk],
             **({"slices": dataclasses.asdict(self.slices)} if self.slices else {}),
             **({"robustness": [dataclasses.asdict(one) for one in self.robustness]} if self.robustness else {}),
+            **({"against": dataclasses.asdict(self.against)} if self.against else {}),
         }
         plain: dict[str, Any] = finite(content)
         return plain

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 import tellapart
-from tellapart.errors import InputError
+from tellapart.errors import DataError, InputError
 from tellapart.events import Event, Note
 
 
@@ -104,3 +105,34 @@ def test_a_page_that_would_harm_is_refused_before_anything_is_measured(
     assert refused.value.code == "report_refused"
     assert seen == []
     assert (tmp_path / "notes.html").read_text() == "my own notes"
+
+
+def test_another_bundle_is_compared_on_the_same_pictures(photos: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """One that always guesses, from either side, and the same one."""
+    shutil.copytree(photos, tmp_path / "photos")
+    for path in sorted((tmp_path / "photos" / "ants").iterdir())[:3]:
+        path.rename(tmp_path / "photos" / "bees" / f"wrong-{path.name}")
+    data, other = tmp_path / "photos", tellapart.train(photos, out=tmp_path / "run", method="majority").bundle
+    found = tellapart.evaluate(tiny_bundle, data, against=other).as_json()
+    right = found["accuracy"]
+    alone = tellapart.evaluate(other, data).as_json()["accuracy"]
+    against = found["against"]
+    assert against["n"] == found["n"] == 48
+    assert against["difference"] == pytest.approx(right - alone)
+    assert against["only_first"] - against["only_second"] == round(48 * (right - alone))
+    assert against["low"] < against["difference"] < against["high"]
+    first, both = against["only_first"], against["only_first"] + against["only_second"]
+    assert against["p"] == pytest.approx(binomtest(first, both).pvalue)
+    back = tellapart.evaluate(other, data, against=tiny_bundle).as_json()["against"]
+    assert (back["only_first"], back["only_second"]) == (against["only_second"], against["only_first"])
+    same = tellapart.evaluate(tiny_bundle, data, against=tiny_bundle).as_json()["against"]
+    assert (same["difference"], same["only_first"], same["only_second"], same["p"]) == (0.0, 0, 0, 1.0)
+    assert "against" not in tellapart.evaluate(tiny_bundle, data).as_json()
+
+
+def test_a_bundle_that_lacks_a_class_is_not_compared(photos: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "other")
+    (tmp_path / "other" / "ants").rename(tmp_path / "other" / "wasps")
+    other = tellapart.train(tmp_path / "other", out=tmp_path / "run", method="majority").bundle
+    with pytest.raises(DataError, match=r"'ants', which the other bundle does not know"):
+        tellapart.evaluate(tiny_bundle, photos, against=other)

@@ -22,6 +22,7 @@ __all__ = ["evaluate"]
 OPTIONS = ("path_column", "label_column", "split_column", "skip_missing", "nested", "unlabelled", "threads")
 LARGEST_CONFUSION = 12
 _REPORT = "Write a page with all of it, as train does."
+_AGAINST = "Compare with another bundle on the same pictures."
 _ROBUSTNESS = "Measure on corrupted pictures too: blur, noise, JPEG, brightness, rotation."
 
 
@@ -36,6 +37,9 @@ def _evaluate(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE.html", help=_REPORT, show_default=False)
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="BUNDLE", help=_AGAINST, show_default=False)
+    ] = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **options: Any,
@@ -45,7 +49,8 @@ def _evaluate(
 
     with results_only() as out:
         with following() as watch:
-            result = api.evaluate(bundle, data, robustness=robustness, report=report, watch=watch, **options)
+            given: dict[str, Any] = {"robustness": robustness, "report": report, "against": against, **options}
+            result = api.evaluate(bundle, data, watch=watch, **given)
         if as_json:
             out.write(json_line(result.as_json()))
         else:
@@ -128,6 +133,9 @@ def _show(result: EvaluateResult, console: Console) -> None:
             markup=False,
             highlight=False,
         )
+    if result.against is not None:
+        console.print()
+        console.print(printable(result.against.words), markup=False, highlight=False)
     for note in result.notes:
         console.print()
         console.print(printable(note), markup=False, highlight=False)

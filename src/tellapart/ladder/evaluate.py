@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 
 from tellapart.cache import cache_root
 from tellapart.data.audit.gather import facts_of
-from tellapart.data.manifest import Manifest, Row
+from tellapart.data.manifest import Manifest
 from tellapart.data.scan import scan
 from tellapart.data.thumbnails import measures
-from tellapart.errors import DataError, did_you_mean
-from tellapart.events import Note, Progress, Steps
+from tellapart.events import Note, Steps
 from tellapart.images import default_threads
-from tellapart.judge import RiskPoint, Robustness, Slices
+from tellapart.judge import Paired, RiskPoint, Robustness, Slices
+from tellapart.ladder.against import against, refuse_unknown, seen
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.evaluated import refuse_page, write_page
 from tellapart.ladder.robustness import robustness
 from tellapart.ladder.run import stage
 from tellapart.ladder.show import Answered, answer_shares, answered, measured, risk, split_report
 from tellapart.ladder.slices import sliced
-from tellapart.learn.rungs import FloatArray, Pictures
+from tellapart.learn.rungs import Pictures
 from tellapart.recipe import Recipe
 from tellapart.report import AnswerShare, SplitReport
 from tellapart.runtime.bundle import Bundle
-from tellapart.runtime.predictor import Failure, Predictor
+from tellapart.runtime.predictor import Predictor
 
 __all__ = ["Evaluation", "as_trained", "cache_or_temporary", "evaluate"]
 
@@ -48,15 +48,21 @@ class Evaluation:
     risk: tuple[RiskPoint, ...]
     slices: Slices
     robustness: tuple[Robustness, ...] = ()
+    against: Paired | None = None
 
 
 def evaluate(
-    path: Path, data: Path, recipe: Recipe, corrupted: bool = False, page: Path | None = None
+    path: Path,
+    data: Path,
+    recipe: Recipe,
+    corrupted: bool = False,
+    page: Path | None = None,
+    against: Path | None = None,
 ) -> Steps[Evaluation]:
     """Measure the bundle at `path` on the test split of `data` where it has one, else on all of its pictures.
 
     With `corrupted` also on blurred, noisy, compressed, brighter and turned ones (`ladder.robustness`). `page` is the
-    file of a page to write.
+    file of a page to write, `against` another bundle to compare with on the same pictures.
 
     Raises BundleError, DataError; DataError (`unknown_class`) when `data` has a class that the bundle does not know,
     InputError (`report_refused`) where the page may not be written.
@@ -64,11 +70,11 @@ def evaluate(
     clock = Clock(math.inf)
     if page is not None:
         refuse_page(page, data)
-    bundle = Bundle(path)
+    bundle, other = Bundle(path), None if against is None else Bundle(against)
     with cache_or_temporary() as cache:  # an archive is unpacked there, and read a second time
         manifest = yield from scan(data, as_trained(recipe, bundle), cache, purpose="evaluate")
         facts = yield from facts_of(manifest, bundle.preprocess.decode, cache, recipe.fit.threads or default_threads())
-        found, told = yield from _measured(bundle, manifest, measures(facts), data, recipe, corrupted)
+        found, told = yield from _measured(bundle, other, manifest, measures(facts), data, recipe, corrupted)
         if page is not None:
             threads, parts = recipe.fit.threads or default_threads(), (found.slices, found.robustness, found.notes)
             yield from stage("report", write_page(page, bundle, manifest, data, told, *parts, cache, threads, clock))
@@ -89,7 +95,13 @@ def as_trained(recipe: Recipe, bundle: Bundle) -> Recipe:
 
 
 def _measured(
-    bundle: Bundle, manifest: Manifest, seen: NDArray[np.void], data: Path, recipe: Recipe, corrupted: bool
+    bundle: Bundle,
+    other: Bundle | None,
+    manifest: Manifest,
+    facts: NDArray[np.void],
+    data: Path,
+    recipe: Recipe,
+    corrupted: bool,
 ) -> Steps[tuple[Evaluation, Answered]]:
     rows = manifest.where(split="test") or manifest.rows
     notes = list(manifest.notes)
@@ -100,19 +112,14 @@ def _measured(
         yield Note("warning", notes[-1])
     if len(rows) < len(manifest.rows):
         notes.append(f"Only the test split of {data} was used: {len(rows):,} of {len(manifest.rows):,} pictures.")
-    unknown = sorted({row.label for row in rows} - set(bundle.classes))
-    if unknown:
-        raise DataError(
-            "unknown_class",
-            f"{data} has the class {unknown[0]!r}, which the bundle does not know."
-            f"{did_you_mean(unknown[0], bundle.classes)}",
-            f"Its classes are {', '.join(bundle.classes[:20])}.",
-        )
+    refuse_unknown(bundle, rows, str(data), "the bundle")
+    if other is not None:
+        refuse_unknown(other, rows, str(data), "the other bundle")
     absent = sorted(set(bundle.classes) - {row.label for row in rows})
     if absent:
         notes.append(f"No pictures of {', '.join(absent[:10])}: nothing is said about these classes.")
     predictor = Predictor(bundle, recipe.fit.threads or default_threads())
-    kept, embeddings = yield from stage("evaluate", _seen(predictor, manifest, rows))
+    kept, embeddings = yield from stage("evaluate", seen(predictor, manifest, rows))
     if len(kept) < len(rows):
         notes.append(f"{len(rows) - len(kept):,} pictures could not be read a second time and were left out.")
     index = {label: number for number, label in enumerate(bundle.classes)}
@@ -129,14 +136,18 @@ def _measured(
     robust: tuple[Robustness, ...] = ()
     if corrupted:
         robust = yield from stage("evaluate", robustness(predictor, pictures))
+    compared: Paired | None = None
+    if other is not None and kept:
+        compared = yield from stage("evaluate", against(other, manifest, kept, found.right, predictor.threads))
     evaluation = Evaluation(
         split_report(found, bundle.classes, bundle.card.temperature),
         bundle.classes,
         tuple(notes),
         answer_shares(told, {}),
         curve,
-        sliced(kept, manifest.columns, seen[np.array([place[row.path] for row in kept], dtype=np.int64)], found.right),
+        sliced(kept, manifest.columns, facts[np.array([place[row.path] for row in kept], dtype=np.int64)], found.right),
         robust,
+        compared,
     )
     return evaluation, told
 
@@ -151,15 +162,3 @@ def cache_or_temporary() -> Iterator[Path]:
             yield Path(folder)
     else:
         yield usual
-
-
-def _seen(predictor: Predictor, manifest: Manifest, rows: tuple[Row, ...]) -> Steps[tuple[list[Row], FloatArray]]:
-    """Return the rows that could be read, with their embeddings float32 [n, D]."""
-    kept, embeddings = [], []
-    for done, (row, outputs) in enumerate(zip(rows, predictor.outputs(map(manifest.file, rows)), strict=True), 1):
-        if not isinstance(outputs, Failure):
-            kept.append(row)
-            embeddings.append(outputs[1])
-        if done % 20 == 0 or done == len(rows):
-            yield Progress("evaluate", done, len(rows))
-    return kept, np.stack(embeddings) if embeddings else np.zeros((0, 1), dtype=np.float32)
