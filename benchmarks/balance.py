@@ -31,7 +31,7 @@ CASES = {
     "cifar10:20": ("cifar10", 20.0),
     "hymenoptera:10": ("hymenoptera", 10.0),
 }
-SIZES: dict[str, dict[str, int] | None] = {"cifar10": {"train": 1000, "test": 200}}
+SIZES: dict[str, dict[str, int] | None] = {"cifar10": {"train": 600, "test": 150}}
 WAYS = ("none", "weights", "logit", "auto")
 
 

@@ -15,9 +15,12 @@ from tellapart import judge
 from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Decision, Epoch, Event, Progress, RangeTest
 from tellapart.images import prepare
+from tellapart.learn.augmentation import preset
 from tellapart.learn.backbones_export import Graph
+from tellapart.learn.draws import picture_keys
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, GraphHead, Pictures
+from tellapart.learn.torch_activations import view_of
 from tellapart.learn.torch_finetune import finetune
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
@@ -179,3 +182,21 @@ def test_an_interruption_keeps_the_best_so_far(ground: Ground) -> None:
         fitted: Fitted = end.value
     assert fitted.details["interrupted"] is True
     assert fitted.out_of_fold.rows.size == 0
+
+
+@pytest.mark.parametrize("tune", ["last", "all"])
+def test_it_learns_from_strongly_varied_views_mixed_above_the_cut(ground: Ground, tune: str) -> None:
+    seen: list[Event] = []
+    fitted = ground.tuned(seen, tune=tune, augment="strong", balance="logit", epochs=3)
+    assert right(fitted, ground.val) >= right(ground.probe, ground.val) - 0.1
+    assert told(seen)["finetune.augment"].value == "strong"
+    assert told(seen)["finetune.balance"].value == "logit"
+    shown = fitted.variations
+    assert shown is not None
+    assert (shown.share is None) is (tune == "last"), "views of what is frozen are made once, not in each step"
+    square = prepare(ground.train.files[int(shown.rows[0])], fitted.preprocess)
+    assert np.array_equal(shown.pictures[0, 0], square)
+    key = picture_keys([ground.train.digests[int(shown.rows[0])]])
+    if tune == "last":
+        view = view_of(square, key, 1, preset("strong", square.shape[0], flip=False, erases=False))
+        assert np.array_equal(shown.pictures[0, 1], view)

@@ -240,3 +240,22 @@ def test_flips_are_left_out_where_handedness_tells_classes_apart() -> None:
     upright = np.swapaxes(pixels, 1, 2).clip(0, 255).astype(np.uint8)
     assert mirroring(upright, targets).helps
     assert not mirroring(upright[:8], targets[:8]).helps
+
+
+@pytest.mark.parametrize("balance", ["weights", "sampler", "logit"])
+def test_it_learns_from_strongly_varied_and_mixed_pictures_of_uneven_classes(tmp_path: Path, balance: str) -> None:
+    train, val = write(tmp_path / "train", 90, 1), write(tmp_path / "val", 20, 2)
+    train = train.take(np.flatnonzero((train.targets == 0) | (np.arange(90) % 8 == 1)))
+    fitted, events = run(begun(train, val, augment="strong", balance=balance, epochs=20))
+    assert (fitted.head.logits(fitted.embeddings["val"]).argmax(1) == val.targets).mean() >= 0.8
+    assert decisions(events)["scratch.augment"] == "strong"
+    assert decisions(events)["scratch.balance"] == balance
+    shown = fitted.variations
+    assert shown is not None
+    assert "TrivialAugment" in shown.words
+    assert shown.share is not None
+    assert 0 < shown.share < 1
+    assert shown.pictures.shape[:2] == (6, 7)
+    first = prepare(train.files[int(shown.rows[0])], fitted.preprocess)
+    assert np.array_equal(shown.pictures[0, 0], first), "the first of a row is the picture as it is"
+    assert not (shown.pictures[:, 1:] == shown.pictures[:, :1]).all(axis=(2, 3, 4)).any()

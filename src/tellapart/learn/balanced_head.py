@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart import judge
-from tellapart.events import Steps, decide
+from tellapart.events import Decision, Steps
 from tellapart.learn.balancing import Balancing, balancing
 from tellapart.learn.linear import LinearFit, fit_linear, stratified
 from tellapart.learn.linear_head import linear_head
@@ -41,9 +41,11 @@ def decided_balance(
     present = counts[counts > 0]
     words = f"the largest class has {present.max() / present.min():.1f} times the pictures of the smallest"
     if wish != "auto":
-        return (yield from decide(name, wish, f"{words}; asked for by --balance")), {}
+        yield Decision(name, wish, f"{words}; asked for by --balance")
+        return wish, {}
     if not judge.is_unbalanced(present):
-        return (yield from decide(name, "none", words)), {}
+        yield Decision(name, "none", words)
+        return "none", {}
     rows = stratified(targets, _COMPARED_ON, seed)
     few, truth, part = (X, targets, folds) if len(rows) == len(targets) else (X[rows], targets[rows], folds[rows])
     fits = {}
@@ -52,7 +54,8 @@ def decided_balance(
         fits[kind] = yield from fit_linear(few, truth, num_classes, part, way.weights, seed=seed)
     scored = fits["none"].rows
     if not len(scored):
-        return (yield from decide(name, "weights", f"{words}; too few pictures to compare on")), {}
+        yield Decision(name, "weights", f"{words}; too few pictures to compare on")
+        return "weights", {}
     adjusted = balancing("logit", truth, num_classes).applied(fits["none"])
     logits = {name: one.out_of_fold for name, one in {**fits, "logit": adjusted}.items()}
     right = {kind: one.argmax(axis=1) == truth[scored] for kind, one in logits.items()}
@@ -63,8 +66,8 @@ def decided_balance(
     names = {"weights": "with weights", "logit": "with adjusted logits", "none": "without"}
     told = ", ".join(f"{shares[kind]:.3f} {said}" for kind, said in names.items())
     words += f"; balanced accuracy of {len(scored):,} predictions out of fold: {told}"
-    found = yield from decide(name, best, words)
-    return found, fits if len(rows) == len(targets) else {}
+    yield Decision(name, best, words)
+    return best, fits if len(rows) == len(targets) else {}
 
 
 def balanced_head(

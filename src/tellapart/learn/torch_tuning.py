@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tellapart.errors import OutOfTimeError
-from tellapart.events import Decision, Progress, Recall, Steps
+from tellapart.events import Decision, Progress, Recall, Steps, decide
 from tellapart.images import Preprocess, map_ordered
 from tellapart.learn.augmentation import Augment, preset
 from tellapart.learn.balancing import balancing
@@ -155,10 +155,14 @@ def _augment(ground: Ground, left: Clock) -> Steps[Augment]:
     auto = preset(_AUTO, size, erases=False)
     keys = picture_keys(ground.train.digests)
     drawn = np.argsort(bits(ground.recipe.seed, 0, keys, purpose=100), kind="stable").astype(np.int64)
-    affordable = int(_SURVEY_SHARE * left() / (_SURVEY_LOOKS * ground.embed_seconds))
     look, side, count = None, _SAMPLE_PX, _SAMPLE
-    if wish.augment == "auto" and min(affordable, len(drawn)) >= _SURVEY_LEAST:
-        look, side, count = _eye(ground), size, min(affordable, _SAMPLE)
+    if wish.augment == "auto":
+        affordable = min(len(drawn), _SAMPLE, int(_SURVEY_SHARE * left() / (_SURVEY_LOOKS * ground.embed_seconds)))
+        enough = affordable >= _SURVEY_LEAST
+        words = f"{max(0.0, left()):.0f} s are left, enough to show the backbone {max(0, affordable):,} pictures"
+        words += "" if enough else ": too few, so small pictures are asked"
+        asked = yield from decide("finetune.survey", affordable if enough else 0, words)
+        look, side, count = (_eye(ground), size, asked) if asked else (look, side, count)
     few = ground.train.take(drawn[:count])
     seen = dataclasses.replace(ground.preprocess, image_size=side)
     held = yield from decode_all(few.files, seen, 3, ground.threads)
