@@ -1,12 +1,15 @@
-"""Telling that the machine had too little memory, by whatever library noticed it."""
+"""Memory: telling that the machine had too little of it, by whatever library noticed, and giving back what is free."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import sys
 
 from tellapart.errors import InputError
 
-__all__ = ["out_of_memory"]
+__all__ = ["give_back", "out_of_memory"]
 
 # What libraries raise, in words of theirs, where Python would raise MemoryError: torch on the processor and on a card,
 # onnxruntime, OpenBLAS through numpy.
@@ -37,6 +40,13 @@ def out_of_memory(error: BaseException, what: str) -> InputError | None:
         f"{what} needed more memory than this machine or a limit on it gives ({there}).",
         "End other programs, choose a smaller --image-size or --backbone, or give fewer --threads.",
     )
+
+
+def give_back() -> None:
+    """Return to the system what this process has freed but the GNU C library keeps for later; elsewhere do nothing."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _pages(name: str) -> int:

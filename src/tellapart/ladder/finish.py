@@ -32,6 +32,7 @@ from tellapart.ladder.slices import sliced
 from tellapart.ladder.suspects import found
 from tellapart.learn.embed import embed, missing
 from tellapart.learn.rungs import FloatArray, IntArray, Pictures
+from tellapart.memory import give_back
 from tellapart.report import Folds, Found, LadderRow, SplitReport, Strip, Summary, Variations, render
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
@@ -185,10 +186,12 @@ def _report(
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
     held_out = climbed.looked_at("val") if len(climbed.looked_at("val")) else climbed.looked_at("train")
     looks, cards = yield from attention(bundle, held_out, headline.pictures, shown.mistakes, cards, threads, run.clock)
+    give_back()
     audited = yield from _audited(run, climbed, seen, policy)
     learned_from = {row.path for row in manifest.where(split="train")}
     wrong = (row.path for finding in audited if finding.check == "label_suspect" for row in finding.rows)
     suspects = sum(path in learned_from for path in wrong)
+    give_back()
     coached = yield from _coached(run, climbed, suspects)
     unlearned = seen.get("test", seen["val"]).pictures
     robust = yield from robustness_in_time(run, predictor, unlearned, _REPORT_SECONDS)

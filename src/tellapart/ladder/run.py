@@ -16,6 +16,7 @@ from tellapart.errors import OutOfTimeError
 from tellapart.events import Decision, Event, Note, RangeTest, StageBegan, StageEnded, Steps
 from tellapart.ladder.clock import Clock
 from tellapart.learn.rungs import Pictures
+from tellapart.memory import give_back
 from tellapart.recipe import Recipe
 
 __all__ = ["Heard", "Run", "count_files", "out_of_time", "pictures_of", "stage"]
@@ -71,10 +72,11 @@ class Heard:
 
 
 def stage(name: str, steps: Steps[T]) -> Steps[T]:
-    """Run `steps` as a named stage whose seconds are kept."""
+    """Run `steps` as a named stage whose seconds are kept; what it freed is not kept for the next."""
     yield StageBegan(name)
     began = time.monotonic()
     result = yield from steps
+    give_back()
     yield StageEnded(name, time.monotonic() - began)
     return result
 

@@ -117,16 +117,14 @@ class Design:
         """Return the design of features that are few enough to be copied."""
         share = (weights / weights.sum()).astype(np.float32)
         centre = np.asarray(share @ X, dtype=np.float32)
-        scaled = X - centre
-        spread = np.sqrt(sum(share[part] @ np.square(scaled[part]) for part in _parts(len(X))))
+        spread = np.sqrt(sum(share[part] @ np.square(X[part] - centre) for part in _parts(len(X))))
         # A feature that never moves says nothing; dividing by its rounding noise would make it say a lot.
         moves = spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-30)
         mean_spread = float(spread[moves].mean()) if moves.any() else 1.0
         scale = np.where(moves, np.sqrt(spread * mean_spread), np.inf).astype(np.float32)
-        scaled /= scale
         root = np.sqrt(share)[:, None]
         if len(X) < X.shape[1]:
-            half = scaled * root
+            half = (X - centre) / scale * root
             values, left = np.linalg.eigh((half @ half.T).astype(np.float64))
             kept = values > 1e-7 * values[-1]
             vectors = (half.T @ left[:, kept].astype(np.float32)) / np.sqrt(values[kept]).astype(np.float32)
@@ -134,12 +132,15 @@ class Design:
         else:
             covariance = np.zeros((X.shape[1], X.shape[1]), dtype=np.float32)
             for part in _parts(len(X)):
-                half = scaled[part] * root[part]
+                half = (X[part] - centre) / scale * root[part]
                 covariance += half.T @ half
             values, full = np.linalg.eigh(covariance)
             vectors = full.astype(np.float32)
         curvature = np.append(np.maximum(values, 0.0), 1.0)
-        return cls(X, scaled @ vectors, centre, scale, np.ascontiguousarray(vectors), curvature)
+        rotated = np.empty((len(X), vectors.shape[1]), dtype=np.float32)
+        for part in _parts(len(X)):
+            rotated[part] = (X[part] - centre) / scale @ vectors
+        return cls(X, rotated, centre, scale, np.ascontiguousarray(vectors), curvature)
 
     def over(self, X: FloatArray, weights: DoubleArray) -> Design:
         """Return the design of many features, in the basis of these few and without a copy."""

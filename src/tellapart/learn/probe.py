@@ -21,6 +21,7 @@ from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import fit_linear
 from tellapart.learn.linear_head import mirrored_views_help
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures
+from tellapart.memory import give_back
 from tellapart.recipe import Recipe
 
 __all__ = ["probe"]
@@ -59,6 +60,7 @@ def probe(
     both = np.empty((2 * len(train), graph.width), dtype=np.float32)
     views = yield from source.embed(train, into=both[: len(train)])
     of_val = yield from source.embed(val)
+    give_back()
     folds = make_folds(train.targets, train.groups, seed=recipe.seed)
     began = time.monotonic()
     fitted, way = yield from balanced_head(views, train.targets, num_classes, folds, recipe.fit.balance, recipe.seed)

@@ -37,7 +37,7 @@ _CLASSES_TOLD = 0.8  # accuracy: what does not tell the classes apart without le
 _ROUNDS = 5
 _NEAREST, _UNKNOWN, _WEIGHT = 10, 5.0, 0.5  # neighbours; votes that all classes share; exponent of the votes
 _MOST_COMPARED = 5_000  # pictures that may be neighbours
-_AT_ONCE = 1_000
+_AT_ONCE = 128  # rows of likenesses, of which a few copies are made
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ __all__ = ["distances", "outlier"]
 _NEIGHBOURS = 5
 _DEVIATIONS = 4.5
 _FEWEST = 30
-_BLOCK = 1_000
+_BLOCK = 128  # rows of cosines, of which a few copies are made
 _MOST_REFERENCES = 5_000
 
 
