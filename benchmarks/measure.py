@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
 import subprocess
@@ -70,6 +71,19 @@ def subset(source: Path, folder: Path, each: Mapping[str, int]) -> Path:
                 target.mkdir(parents=True)
                 for picture in sorted(label.iterdir())[:number]:
                     os.link(picture, target / picture.name)
+    return folder
+
+
+def drawn(source: Path, folder: Path, each: int, seed: int) -> Path:
+    """Return `folder` with links to `each` training pictures of every class of `source`, drawn by `seed`, and its test."""
+    if not folder.is_dir():
+        for split in ("train", "test"):
+            for label in sorted(path for path in (source / split).iterdir() if path.is_dir()):
+                target = folder / split / label.name
+                target.mkdir(parents=True)
+                names = sorted(path.name for path in label.iterdir())
+                for name in random.Random(seed).sample(names, each) if split == "train" else names:
+                    os.link(label / name, target / name)
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.svm import SVC
@@ -10,6 +12,8 @@ from tellapart import judge
 from tellapart.learn.balancing import Balancing
 from tellapart.learn.folds import make_folds
 from tellapart.learn.kernel_machine import fit_kernel_machine, fit_machine
+from tellapart.learn.learners import best_learner
+from tellapart.learn.linear import fit_linear
 
 
 def run(steps):
@@ -92,3 +96,30 @@ def test_without_pictures_or_time_there_is_none():
     X, targets = rings(400)
     folds = make_folds(targets, [f"{row}" for row in range(400)])
     assert run(fit_kernel_machine(X, targets, 3, folds, Balancing("none"), lambda: 1e-6)) is None
+
+
+def test_the_mean_of_both_learners_ships_as_one_graph():
+    X, targets = rings(300)
+    folds = make_folds(targets, [f"{row:03d}" for row in range(300)])
+    machine = run(fit_kernel_machine(X, targets, 3, folds, Balancing("none"), lambda: 600.0))
+    linear = run(fit_linear(X, targets, 3, folds))
+    best, words = best_learner(machine, linear, targets, Balancing("none"))
+    assert best.name == "mean_of_both", words
+    assert (best.head.logits(X).argmax(axis=1) == targets).mean() > 0.95, "a line that parts no rings does no harm"
+    tempered = [
+        one.head.logits(X) / judge.fit_temperature(one.out_of_fold, targets[one.rows]) for one in (machine, linear)
+    ]
+    np.testing.assert_allclose(best.head.logits(X), (tempered[0] + tempered[1]) / 2, atol=1e-3)
+
+
+def test_a_learner_that_is_better_than_the_mean_beyond_doubt_ships_alone():
+    X, targets = rings(300)
+    folds = make_folds(targets, [f"{row:03d}" for row in range(300)])
+    machine = run(fit_kernel_machine(X, targets, 3, folds, Balancing("none"), lambda: 600.0))
+    linear = run(fit_linear(X, targets, 3, folds))
+    hit, noise = np.eye(3)[targets], np.random.default_rng(0).normal(size=(300, 3))
+    rows = np.arange(300)
+    good = dataclasses.replace(linear, rows=rows, out_of_fold=(3 * hit + noise).astype(np.float32))
+    worse = dataclasses.replace(machine, rows=rows, out_of_fold=(hit + noise).astype(np.float32))
+    best, words = best_learner(worse, good, targets, Balancing("none"))
+    assert (best.name, best.head) == ("linear", linear.head), words

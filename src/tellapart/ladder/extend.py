@@ -23,6 +23,7 @@ from tellapart.ladder.known import Known
 from tellapart.ladder.novel import blended
 from tellapart.ladder.run import Run
 from tellapart.learn.folds import make_folds
+from tellapart.learn.learners import MACHINES
 from tellapart.learn.refit import Refit, directions, of_directions, out_of_fold_as, refit
 from tellapart.learn.rungs import Fitted, FloatArray, Head, IntArray, OutOfFold, Pictures
 from tellapart.runtime.bundle import Bundle
@@ -120,7 +121,7 @@ def extend(both: Both, run: Run) -> Steps[Extended]:
     """
     bundle, old = both.bundle, both.old
     details = dict(bundle.card.recipe.get("details") or {})
-    machine = details.get("learner") == "support_vector_machine"
+    machine = details.get("learner") in MACHINES
     if machine and old.source == "references":
         raise BundleError(
             "no_references",

@@ -18,17 +18,18 @@ from tellapart.errors import MissingExtraError, OutOfTimeError
 from tellapart.events import Decision, Steps
 from tellapart.images import Preprocess, at_least_for, default_threads
 from tellapart.learn.balanced_head import balanced_head
-from tellapart.learn.balancing import Balancing, class_weights_of
+from tellapart.learn.balancing import class_weights_of
 from tellapart.learn.embed import embed
 from tellapart.learn.features import MOST_COMPONENTS, Family, Projection, features, features_side, project
 from tellapart.learn.folds import make_folds
 from tellapart.learn.kernel_machine import KernelFit, fit_kernel_machine
-from tellapart.learn.linear import LinearFit, fit_linear
+from tellapart.learn.learners import best_learner
+from tellapart.learn.linear import fit_linear
 from tellapart.learn.linear_head import mirrored_views_help
-from tellapart.learn.rungs import Fitted, FloatArray, GraphHead, Head, IntArray, OutOfFold, Pictures
+from tellapart.learn.rungs import Fitted, FloatArray, GraphHead, Head, OutOfFold, Pictures
 from tellapart.recipe import Recipe
 
-__all__ = ["better_machine", "classical", "hand_trunk", "seen_by_hand"]
+__all__ = ["classical", "hand_trunk", "seen_by_hand"]
 
 _PROJECTED_ON = 3_000  # pictures: so many are enough for the main components of some 3,000 features
 _COMPARED_ON = 1_000  # pictures: on so many it is seen whether colours of the whole help
@@ -54,9 +55,9 @@ def classical(
 
     Edges, textures and colours (`learn.features`) of a square of up to 128 px become at most 256 components, which are
     the embedding. A linear head and, where there are 40 pictures or more and `left()` seconds allow, a support vector
-    machine with a Gaussian kernel are fitted, and the better one out of fold is kept: the machine when it is better
-    beyond doubt. Trees were measured and left out: on 300 and 1,000 pictures of CIFAR-10 200 extremely randomised trees
-    were right on 0.28 and 0.39 where the machine was right on 0.47 and 0.55. `shorter_px` and `grey` are as in
+    machine with a Gaussian kernel are fitted; the mean of both is kept, or the one that is better beyond doubt. Trees
+    were measured and left out: on 300 and 1,000 pictures of CIFAR-10 200 extremely randomised trees were right on 0.28
+    and 0.39 where the machine was right on 0.47 and 0.55. `shorter_px` and `grey` are as in
     `scratch`. Raises MissingExtraError without scikit-learn and onnx.
     """
     if find_spec("sklearn") is None:
@@ -86,7 +87,7 @@ def classical(
             helps, words = True, "asked for by --flip"
             if recipe.augment.mirror == "auto":
                 helps, words = yield from mirrored_views_help(
-                    rows, turned, train.targets, folds, way, num_classes, recipe.seed
+                    rows, turned, train.targets, folds, way, num_classes, recipe.seed, worth=-1.0
                 )
             yield Decision("flip", helps, words)
             if helps:
@@ -99,14 +100,12 @@ def classical(
     except OutOfTimeError:
         yield Decision("classical.learner", "linear", "there was no time for a support vector machine after all")
     head: Head | GraphHead = linear.head
+    learner = "linear"
     out_of_fold = OutOfFold(linear.rows, linear.out_of_fold)
     if machine is not None:
-        better, words = better_machine(machine, linear, train.targets, way)
-        yield Decision("classical.learner", "support_vector_machine" if better else "linear", words)
-        if better:
-            head, out_of_fold = machine.head, OutOfFold(machine.rows, machine.out_of_fold)
-        else:
-            machine = None
+        best, words = best_learner(machine, linear, train.targets, way)
+        yield Decision("classical.learner", best.name, words)
+        head, learner, out_of_fold = best.head, best.name, OutOfFold(best.rows, best.out_of_fold)
     return Fitted(
         method="classical",
         trunk=trunk,
@@ -116,14 +115,14 @@ def classical(
         embeddings=seen,
         held_out=np.arange(len(train), dtype=np.int64),
         details={
-            "learner": "support_vector_machine" if machine is not None else "linear",
+            "learner": learner,
             "flip": mirrored is not None,
             "balance": way.kind,
             "components": projection.weight.shape[1],
             "variance_kept": projection.kept,
             "colours_of_whole": whole,
             **({"penalty": linear.penalty} if linear.penalty > 0 else {"head": "class_means"}),
-            **({} if machine is None else {"gamma": machine.gamma, "cost": machine.cost}),
+            **({} if machine is None or learner == "linear" else {"gamma": machine.gamma, "cost": machine.cost}),
         },
     )
 
@@ -220,21 +219,3 @@ def _unpacked(content: bytes, families: tuple[Family, ...]) -> Projection:
     kept, numbers = float(np.frombuffer(content[:8], np.float64)[0]), np.frombuffer(content[8:], np.float32)
     count = len(numbers) // (width + 1)
     return Projection(numbers[count:].reshape(width, count), numbers[:count], kept)
-
-
-def better_machine(machine: KernelFit, linear: LinearFit, targets: IntArray, way: Balancing) -> tuple[bool, str]:
-    """Compare both learners out of fold, each at its best temperature."""
-    shared, first, second = np.intersect1d(machine.rows, linear.rows, return_indices=True)
-
-    def probs(logits: FloatArray) -> NDArray[np.float64]:
-        return judge.softmax(logits / np.float32(judge.fit_temperature(logits, targets[shared])))
-
-    names = ("a support vector machine", "a linear head")
-    found = judge.compare(
-        targets[shared],
-        probs(machine.out_of_fold[first]),
-        probs(linear.out_of_fold[second]),
-        way.alike,
-        names=names,
-    )
-    return found.better, found.words

@@ -24,7 +24,7 @@ from tellapart.learn.draft import Draft
 from tellapart.learn.linear import fit_linear
 from tellapart.learn.rungs import FloatArray, GraphHead, IntArray
 
-__all__ = ["KernelFit", "Machine", "fit_kernel_machine", "fit_machine"]
+__all__ = ["KernelFit", "Machine", "drawn_scores", "fit_kernel_machine", "fit_machine"]
 
 FEWEST = 40  # pictures: with fewer there is nothing to tune by
 _TUNED_ON = 1_000
@@ -56,12 +56,20 @@ class Machine:
             found[start : start + 1024] = np.exp(-self.gamma * np.maximum(far, 0.0)) @ self.weight + self.bias
         return found
 
+    def tempered(self, temperature: float) -> Machine:
+        """Return the machine whose scores are divided by `temperature` (> 0)."""
+        return dataclasses.replace(self, weight=self.weight / temperature, bias=self.bias / temperature)
+
 
 @dataclasses.dataclass(frozen=True)
 class KernelFit:
-    """The head, what it was tuned to, and logits out of fold float32 [n, K] for the pictures `rows` int64 [n]."""
+    """The head, what it was tuned to, and logits out of fold float32 [n, K] for the pictures `rows` int64 [n].
+
+    The head's logits are the scores of `calibrated`.
+    """
 
     head: GraphHead
+    calibrated: Machine
     gamma: float
     cost: float
     num_vectors: int
@@ -120,8 +128,11 @@ def fit_kernel_machine(
     machine = yield from fit_machine(*_views(X, mirrored, targets, rows), num_classes, width, cost, weighted)
     weight = machine.weight @ calibration.head.weight.astype(np.float64)
     bias = machine.bias @ calibration.head.weight.astype(np.float64) + calibration.head.bias
-    head = GraphHead(_graph(machine, weight, bias), (X.shape[1], num_classes))
-    return KernelFit(head, width, cost, len(machine.vectors), scored[calibration.rows], calibration.out_of_fold)
+    calibrated = dataclasses.replace(machine, weight=weight, bias=bias)
+    head = GraphHead(_graph(calibrated), (X.shape[1], num_classes))
+    return KernelFit(
+        head, calibrated, width, cost, len(machine.vectors), scored[calibration.rows], calibration.out_of_fold
+    )
 
 
 def fit_machine(
@@ -215,16 +226,21 @@ def _part(targets: IntArray, rows: IntArray, most: int) -> IntArray:
     return np.sort(np.concatenate(kept))
 
 
-def _graph(machine: Machine, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> bytes:
+def _graph(machine: Machine) -> bytes:
     draft = Draft()
+    logits = drawn_scores(draft, machine)
+    given: tuple[str, str, list[int | str]] = ("embedding", "FLOAT", ["N", machine.vectors.shape[1]])
+    return draft.model(given, {"logits": (logits, ["N", machine.weight.shape[1]])}, "head")
+
+
+def drawn_scores(draft: Draft, machine: Machine) -> str:
+    """Add a machine to a graph; return the name of its scores [N, K] of `embedding` [N, D]."""
     lengths = np.square(machine.vectors.astype(np.float64)).sum(axis=1)
     own = draft.op("ReduceSumSquare", "embedding", axes=[1], keepdims=1)
     cross = draft.op("Gemm", "embedding", draft.floats(-2.0 * machine.vectors.T), draft.floats(lengths))
     far = draft.op("Relu", draft.op("Add", cross, own))
     kernel = draft.op("Exp", draft.op("Mul", far, draft.floats(-machine.gamma)))
-    logits = draft.op("Gemm", kernel, draft.floats(weight), draft.floats(bias))
-    given: tuple[str, str, list[int | str]] = ("embedding", "FLOAT", ["N", machine.vectors.shape[1]])
-    return draft.model(given, {"logits": (logits, ["N", weight.shape[1]])}, "head")
+    return draft.op("Gemm", kernel, draft.floats(machine.weight), draft.floats(machine.bias))
 
 
 def _in_a_thread(work: Callable[[], object]) -> Steps[None]:

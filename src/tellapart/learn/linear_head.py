@@ -93,10 +93,12 @@ def mirrored_views_help(
     way: Balancing,
     num_classes: int,
     seed: int,
+    worth: float = 1.0,
 ) -> Steps[tuple[bool, str]]:
     """Cross-validate with and without mirrored views on the same pictures and folds; compare log losses in pairs.
 
-    They help when the mean difference is more than a standard error below zero: twice the time for nothing is a loss.
+    They help when the mean difference is more than `worth` standard errors below zero: one where they take twice the
+    time for what may be nothing; at -1 they are added unless they are worse by a standard error.
     """
     without = yield from fit_linear(plain, targets, num_classes, folds, way.weights, seed=seed)
     both = np.concatenate([plain, mirrored])
@@ -112,6 +114,9 @@ def mirrored_views_help(
         names=("mirrored views added", "pictures as they are"),
     )
     standard_error = (comparison.high - comparison.low) / 4
-    helps = comparison.difference < -standard_error
-    verdict = "more than a standard error better: added" if helps else "less than a standard error better: left out"
+    helps = comparison.difference < -worth * standard_error
+    if worth < 0:
+        verdict = "not worse by a standard error: added" if helps else "worse by a standard error: left out"
+    else:
+        verdict = "more than a standard error better: added" if helps else "less than a standard error better: left out"
     return helps, f"{comparison.words} Mirrored views are {verdict}."

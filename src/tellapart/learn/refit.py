@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tellapart.events import Steps
 from tellapart.learn.balancing import Balancing
-from tellapart.learn.classical import better_machine
 from tellapart.learn.draft import Draft
 from tellapart.learn.kernel_machine import fit_kernel_machine
+from tellapart.learn.learners import MACHINES, best_learner
 from tellapart.learn.linear import cross_validate
 from tellapart.learn.linear_head import class_weights, linear_head
 from tellapart.learn.prototype import fit_prototypes
@@ -53,10 +53,11 @@ def refit(
     if machine:
         way = Balancing("none" if weights is None else "weights", weights)
         other = yield from fit_kernel_machine(X, targets, num_classes, folds, way, left)
-        if other is not None and better_machine(other, linear, targets, way)[0]:
-            tuned = {"learner": "support_vector_machine", "gamma": other.gamma, "cost": other.cost}
-            return Refit(other.head, other.rows, other.out_of_fold, linear.penalty, {**details, **tuned})
         details["learner"] = "linear"
+        best = None if other is None else best_learner(other, linear, targets, way)[0]
+        if other is not None and best is not None and best.name in MACHINES:
+            tuned = {"learner": best.name, "gamma": other.gamma, "cost": other.cost}
+            return Refit(best.head, best.rows, best.out_of_fold, linear.penalty, {**details, **tuned})
     return Refit(linear.head, linear.rows, linear.out_of_fold, linear.penalty, details)
 
 
