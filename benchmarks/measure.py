@@ -75,7 +75,7 @@ def subset(source: Path, folder: Path, each: Mapping[str, int]) -> Path:
 
 
 def drawn(source: Path, folder: Path, each: int, seed: int) -> Path:
-    """Return `folder` with links to `each` training pictures of every class of `source`, drawn by `seed`, and its test."""
+    """Return `folder` with links to `each` training pictures of every class, drawn by `seed`, and all test pictures."""
     if not folder.is_dir():
         for split in ("train", "test"):
             for label in sorted(path for path in (source / split).iterdir() if path.is_dir()):
