@@ -23,7 +23,7 @@ def test_a_budget_in_seconds_is_kept_exactly(seconds: float) -> None:
     assert Recipe.of(budget=seconds).budget_seconds == seconds
 
 
-def test_a_misspelt_option_is_refused_with_the_nearest_name() -> None:
+def test_case_105_a_misspelt_option_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(RecipeError, match=r"'bugdet' is not an option\. Did you mean 'budget'\?"):
         Recipe.of(bugdet="5m")
 
@@ -44,7 +44,7 @@ def test_a_misspelt_value_is_refused_with_the_nearest_choice() -> None:
         ({"background": (1, 2)}, "--background"),
     ],
 )
-def test_a_value_out_of_range_names_its_option(options: dict[str, object], named: str) -> None:
+def test_case_105_a_value_out_of_range_names_its_option(options: dict[str, object], named: str) -> None:
     with pytest.raises(RecipeError, match=named):
         Recipe.of(**options)
 
@@ -74,7 +74,7 @@ def test_a_fault_of_one_option_is_said_once() -> None:
     assert refused.value.message.count("'epoch' is not an option") == 1
 
 
-def test_an_unknown_key_of_a_recipe_file_is_refused() -> None:
+def test_case_105_an_unknown_key_of_a_recipe_file_is_refused() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'epochs'"):
         Recipe.parse({"fit": {"epoch": 3}})
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from typing import Any
 import pytest
 
 import tellapart
-from tellapart import cache, files
+from tellapart import cache, events, files
 from tellapart.errors import InputError, TellapartError
 from tellapart.events import Event, Note, Progress, RungEnded, StageBegan, StageEnded, Steps
 from tellapart.ladder import space
@@ -52,6 +56,19 @@ def test_case_91_a_rung_that_diverges_leaves_the_run_its_others(
     assert any(isinstance(event, Note) and "scratch gave no model" in event.text for event in seen)
     assert "scratch gave no model" in run.report.read_text()
     Bundle(run.bundle)
+
+
+def test_case_92_a_rung_that_calls_all_pictures_one_class_is_told(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dull(rungs: Rungs) -> Steps[Made]:
+        made = yield from rungs._majority(look=True)
+        return dataclasses.replace(made, fitted=dataclasses.replace(made.fitted, method="scratch"))
+
+    monkeypatch.setattr(Rungs, "_scratch", dull)
+    run = tellapart.train(photos, out=tmp_path / "run", method="scratch", budget="60s")
+    assert "scratch calls every validation picture" in run.report.read_text()
+    assert run.result["method"] == "majority"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +155,27 @@ def test_case_103_the_number_of_threads_changes_no_choice(photos: Path, tmp_path
     for one, other in zip(*told, strict=True):
         assert (one.path, one.label, one.answer) == (other.path, other.label, other.answer)
         assert one.prob == pytest.approx(other.prob, abs=1e-4)
+
+
+def test_case_101_a_clock_that_is_put_back_changes_neither_order_nor_durations(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = itertools.count(1_700_000_000, -3600)  # each look at the clock is an hour before the last
+
+    class Skewed(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Skewed:
+            return cls.fromtimestamp(next(late), tz)
+
+    monkeypatch.setattr(events, "datetime", Skewed)
+    monkeypatch.setattr(time, "time", lambda: float(next(late)))
+    run = tellapart.train(photos, out=tmp_path / "run", method="majority", budget="60s")
+    lines = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert all(line["time"].endswith("+00:00") for line in lines)
+    assert lines[0]["time"] > lines[-1]["time"], "the clock was put back"
+    assert all(0 <= line["seconds"] < 60 for line in lines if "seconds" in line)
+    assert run.exit_code == 0
 
 
 @pytest.mark.parametrize("room", [2 * MB, 30 * MB])

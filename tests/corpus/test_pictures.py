@@ -110,6 +110,16 @@ def test_case_25_no_place_goes_into_a_run(tmp_path: Path) -> None:
     assert shown, "the report does show pictures"
 
 
+def test_case_35_a_picture_within_limits_that_decodes_too_slowly_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "PICTURE_SECONDS", 0.1)
+    case = Case(35, "slow", lambda: saved(photo().resize((7000, 7000)), "PNG", compress_level=1), suffix=".png")
+    a_set(tmp_path / "set", case)
+    manifest = Manifest.scan(tmp_path / "set", Recipe.of(threads=1), tmp_path / "cache")
+    assert [(item.path, item.code) for item in manifest.excluded] == [("cat/odd.png", "decode_timeout")]
+
+
 def test_case_38_a_crash_costs_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fragile.py").write_text(
         "import ctypes, os\nfrom tellapart.images.examine import examined\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ from tellapart.data.walk import walk
 from tellapart.driving import finish
 from tellapart.errors import DataError
 from tellapart.events import Event, StageEnded
+from tellapart.recipe import Recipe
 
 from .conftest import LINUX_ROOT, Mount, like_a_user, state
 from .trees import CASES, Case, pets, picture
@@ -167,5 +169,45 @@ def test_case_65_data_and_home_may_be_read_only(
     code, _ = ran(capsys, "evaluate", told["bundle"], root)
     assert code == 0
     assert list((tmp_path / "home").iterdir()) == []
-    code, told = ran(capsys, "train", root, "--out", root / "run", "--budget", "9h")  # case 66
+
+
+def test_case_66_a_run_folder_is_never_inside_the_pictures_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pets(tmp_path / "set")
+    before = state(root)
+    code, told = ran(capsys, "train", root, "--out", root / "run", "--budget", "9h")
     assert (code, told["error"]["code"]) == (2, "out_inside_data")
+    monkeypatch.chdir(root / "cat")
+    code, told = ran(capsys, "train", root, "--method", "majority", "--budget", "9h")
+    assert code == 0
+    assert Path(told["bundle"]).resolve().relative_to(tmp_path).parts[0] != "set", "the default lies beside DATA"
+    assert state(root) == before
+
+
+def test_case_70_pictures_of_one_group_are_in_one_split(tmp_path: Path) -> None:
+    lines = ["path,label,animal"]
+    for number in range(60):
+        picture(tmp_path / f"{number}.png", number)
+        lines.append(f"{number}.png,{'cat' if number % 2 else 'dog'},{'cat' if number % 2 else 'dog'}{number // 6}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    manifest = Manifest.scan(tmp_path / "t.csv", Recipe.of(group_column="animal"))
+    splits: dict[str, set[str]] = {}
+    for row in manifest.rows:
+        number = int(row.path.split(".")[0])
+        splits.setdefault(f"{number % 2}/{number // 6}", set()).add(row.split)
+    assert {row.split for row in manifest.rows} == {"train", "val", "test"}
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_case_76_no_cell_of_an_exported_table_is_a_formula(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_bundle: Path
+) -> None:
+    for number, name in enumerate(("=cmd()|'x'!A1.png", "@x.png")):
+        picture(tmp_path / "set" / name, number)
+    with contextlib.chdir(tmp_path / "set"):
+        assert main(["predict", str(tiny_bundle), "--csv", str(tmp_path / "a.csv"), "--", *sorted(os.listdir())]) == 0
+    capsys.readouterr()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    assert [row[0] for row in rows] == ["'=cmd()|'x'!A1.png", "'@x.png"]

@@ -150,6 +150,13 @@ def _litter(folder: Path) -> Path:
     return root
 
 
+def _hidden(folder: Path) -> Path:
+    root = _set(folder)
+    for name in (".hidden/cat/1.png", "cat/.thumbnail.png", "__MACOSX/cat/._000.png"):
+        picture(root / name, 3)
+    return root
+
+
 def _nested(folder: Path) -> Path:
     return pets(folder / "set", classes=("animals/cat", "animals/dog", "plants/oak"))
 
@@ -295,6 +302,7 @@ def _cases() -> Iterator[Case]:
     yield Case(52, "reserved_names", _classes("CON", "nul.txt", "dot.", "space "), found=16, needs="posix")
     yield Case(53, "case_twins", _classes("Cat", "cat"), stop="class_twice", needs="linux")
     yield Case(54, "litter", _litter, found=8, words=("Ignored 8 hidden or system",))
+    yield Case(55, "hidden", _hidden, found=8, words=("Ignored 3 hidden or system",))
     yield Case(56, "nested", _nested, stop="nested_classes")
     yield Case(56, "nested_first", _nested, found=12, options=("--nested", "first"))
     yield Case(56, "nested_path", _nested, found=12, options=("--nested", "path"))

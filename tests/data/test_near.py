@@ -255,7 +255,7 @@ def again(content: bytes) -> bytes:
     return COPIES["half"](Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def test_copies_share_a_split_and_say_so(tmp_path: Path, scan_of: Scan) -> None:
+def test_case_69_copies_share_a_split_and_say_so(tmp_path: Path, scan_of: Scan) -> None:
     places = {f"{'ab'[n % 2]}/{n:02d}.png": scene(n) for n in range(60)}
     places |= {f"{'ab'[n % 2]}/{n:02d}_copy.jpg": again(scene(n)) for n in range(9)}
     for seed in range(5):
@@ -274,7 +274,7 @@ def test_copies_share_a_split_and_say_so(tmp_path: Path, scan_of: Scan) -> None:
     assert "near_duplicates" not in apart.facts
 
 
-def test_copies_across_given_splits_are_kept_and_told(tmp_path: Path, scan_of: Scan) -> None:
+def test_case_69_copies_across_given_splits_are_kept_and_told(tmp_path: Path, scan_of: Scan) -> None:
     places = {f"train/{'ab'[n % 2]}/{n:02d}.png": scene(n) for n in range(40)}
     places |= {f"test/{'ab'[n % 2]}/{n:02d}.png": scene(100 + n) for n in range(10)}
     places |= {f"test/{'ab'[n % 2]}/leak{n}.jpg": again(scene(n)) for n in range(5)}
@@ -289,7 +289,7 @@ def test_copies_across_given_splits_are_kept_and_told(tmp_path: Path, scan_of: S
     assert all(("leak" in one) != ("leak" in other) for one, other, _ in told["pairs"][:5])
 
 
-def test_nearly_the_same_in_two_classes_is_used_and_told(tmp_path: Path, scan_of: Scan) -> None:
+def test_case_42_nearly_the_same_in_two_classes_is_used_and_told(tmp_path: Path, scan_of: Scan) -> None:
     places = {f"{'ab'[n % 2]}/{n:02d}.png": scene(n) for n in range(40)} | {"a/odd.jpg": again(scene(1))}
     manifest = scan_of(write_set(tmp_path / "set", places))
     assert codes(manifest) == {}

@@ -54,7 +54,7 @@ def test_looks_that_are_alike_are_no_series_where_neither_names_nor_times_follow
     assert not find_series(neighbours(names, nothing_known(len(names))), film()).strong
 
 
-def test_a_burst_is_found_by_the_time_of_one_camera() -> None:
+def test_case_70_a_burst_is_found_by_the_time_of_one_camera() -> None:
     n = LONG * MANY
     names = [f"a/{chr(97 + number % 26)}{chr(97 + number // 26)}.jpg" for number in range(n)]
     taken = nothing_known(n)
@@ -77,7 +77,9 @@ def write_films(root: Path) -> Path:
 
 
 @pytest.mark.parametrize(("wish", "together"), [("auto", True), ("on", True), ("off", False)])
-def test_a_split_keeps_films_whole_unless_told_not_to(tmp_path: Path, scan_of: Scan, wish: str, together: bool) -> None:
+def test_case_70_a_split_keeps_films_whole_unless_told_not_to(
+    tmp_path: Path, scan_of: Scan, wish: str, together: bool
+) -> None:
     data = write_films(tmp_path / "films")
     manifest: Manifest = scan_of(data, group_series=wish, near_duplicates="off", val=0.25, test=0.25)
     split = {row.path: row.split for row in manifest.rows}

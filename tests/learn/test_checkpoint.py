@@ -66,7 +66,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("stops", [(1,), (7,), (8,), (9,), (31, 47), tuple(range(3, 60, 5))])
-def test_a_fit_that_was_cut_off_ends_with_the_same_bits(stops: tuple[int, ...], tmp_path: Path) -> None:
+def test_case_94_a_fit_that_was_cut_off_ends_with_the_same_bits(stops: tuple[int, ...], tmp_path: Path) -> None:
     whole, told = trained(None)
     store = Checkpoints(tmp_path / "checkpoints", {"pictures": "a"})
     for stop in stops:
@@ -102,7 +102,7 @@ def test_a_fit_that_ended_is_not_run_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
-def test_a_torn_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
+def test_case_98_a_torn_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
     whole, _ = trained(None)
     store = Checkpoints(tmp_path, {})
     with pytest.raises(CutOff):
@@ -119,7 +119,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp_pa
     assert same(learned.state, whole.state)
 
 
-def test_a_checkpoint_of_something_else_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_case_99_a_checkpoint_of_something_else_is_refused_with_what_differs(tmp_path: Path) -> None:
     with pytest.raises(CutOff):
         trained(Checkpoints(tmp_path, {"pictures": "a", "tellapart": "1"}), 5)
     with pytest.raises(DataError, match="pictures was a, is b") as caught:
@@ -129,7 +129,7 @@ def test_a_checkpoint_of_something_else_is_refused_with_what_differs(tmp_path: P
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, None])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_whatever_fails_while_one_is_written_another_can_be_read(
+def test_case_93_whatever_fails_while_one_is_written_another_can_be_read(
     call: str, fault: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every call in turn fails, or is the last that the process makes (None)."""

@@ -213,7 +213,7 @@ def test_overconfidence_does_not_choose_since_it_is_set_right_later() -> None:
 
 
 @pytest.mark.parametrize("bombs", [(1,), (20,), (9, 30)])
-def test_a_loss_that_is_no_number_is_left_behind_at_a_lower_rate(bombs: tuple[int, ...]) -> None:
+def test_case_91_a_loss_that_is_no_number_is_left_behind_at_a_lower_rate(bombs: tuple[int, ...]) -> None:
     learned, events = run(begun(Linear(bombs)))
     factors = [event for event in events if isinstance(event, Decision) and event.name == "fit.lr_factor"]
     assert [event.value for event in factors] == [3.0**-n for n in range(1, len(bombs) + 1)]
@@ -223,7 +223,7 @@ def test_a_loss_that_is_no_number_is_left_behind_at_a_lower_rate(bombs: tuple[in
     assert (learned.epochs[-1].val_accuracy or 0.0) > 0.8
 
 
-def test_weights_that_are_no_numbers_are_never_the_result_and_the_fit_goes_on_from_the_best() -> None:
+def test_case_91_weights_that_are_no_numbers_are_never_the_result_and_the_fit_goes_on_from_the_best() -> None:
     def spoil(event: Event) -> None:
         if event == Progress("fit", 30, 60, "steps"):
             network.layer.weight.data.fill_(math.nan)
@@ -381,7 +381,7 @@ def test_a_fit_that_was_put_away_between_two_steps_goes_on_to_the_same_bits() ->
     ]
 
 
-def test_a_loss_that_explodes_is_left_behind_like_one_that_is_no_number() -> None:
+def test_case_92_a_loss_that_explodes_is_left_behind_like_one_that_is_no_number() -> None:
     def blow_up(event: Event) -> None:
         if event == Progress("fit", 30, 60, "steps"):
             network.layer.weight.data.mul_(-1e3)

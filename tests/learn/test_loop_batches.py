@@ -133,7 +133,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_are_the_same_held_or_streamed_on_any_number_of_threads(
+def test_case_103_pictures_are_the_same_held_or_streamed_on_any_number_of_threads(
     files: tuple[Path, ...], channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preprocess = Preprocess(image_size=8)

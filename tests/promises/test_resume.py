@@ -70,7 +70,7 @@ def left_by(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp_path: Path) -> None:
+def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp_path: Path) -> None:
     options = METHODS[method]
     if "backbone" in options and not (SHARED / "weights" / options["backbone"]).is_dir():
         pytest.skip(f"shared/weights/{options['backbone']} is missing")

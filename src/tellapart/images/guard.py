@@ -67,7 +67,7 @@ class Guard:
         pictures: Sequence[bytes],
         options: Mapping[str, Any],
         memory_bytes: int,
-        seconds: float = PICTURE_SECONDS,
+        seconds: float | None = None,
     ) -> list[Answer]:
         """Return what `function` (`module:name`, from bytes and JSON-able options to bytes) makes of each picture.
 
@@ -80,7 +80,7 @@ class Guard:
             "function": function,
             "options": dict(options),
             "memory_bytes": memory_bytes,
-            "seconds": seconds,
+            "seconds": PICTURE_SECONDS if seconds is None else seconds,
         }
         answers: dict[int, Answer] = {}
         deaths: Counter[int] = Counter()

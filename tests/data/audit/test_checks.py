@@ -41,7 +41,7 @@ def noisy(n: int, share: float, seed: int, skill: float = 4.0) -> tuple[Evidence
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_most_wrong_labels_are_listed_and_few_right_ones(seed: int) -> None:
+def test_case_71_most_wrong_labels_are_listed_and_few_right_ones(seed: int) -> None:
     evidence, wrong = noisy(2000, 0.05, seed)
     finding = found("label_suspect", evidence)
     rows = {evidence.paths.index(row.path): row for row in finding.rows}
@@ -127,7 +127,7 @@ QUALITY = {
 
 
 @pytest.mark.parametrize("words", QUALITY)
-def test_what_is_odd_in_its_set_is_of_bad_quality(words: str) -> None:
+def test_case_41_what_is_odd_in_its_set_is_of_bad_quality(words: str) -> None:
     evidence = made(400, 4)
     measures = evidence.measures.copy()
     for name, value in QUALITY[words].items():
@@ -162,7 +162,7 @@ def test_a_picture_larger_than_the_others_is_no_worse_than_they_are() -> None:
     assert REGISTRY["quality"](dataclasses.replace(evidence, sizes=sizes)) is None
 
 
-def test_a_stand_in_that_is_there_many_times_is_a_placeholder() -> None:
+def test_case_42_a_stand_in_that_is_there_many_times_is_a_placeholder() -> None:
     evidence = made(400, 4)
     measures, same = evidence.measures.copy(), evidence.identities.copy()
     rows = [0, 4, 8, 12, 16]
@@ -213,7 +213,7 @@ def test_a_series_is_told_whether_or_not_it_is_kept_together() -> None:
 
 
 @pytest.mark.parametrize("fact", ["file size", "dimensions", "camera", "compression", "border colour"])
-def test_a_fact_that_tells_the_class_is_a_shortcut(fact: str) -> None:
+def test_case_79_a_fact_that_tells_the_class_is_a_shortcut(fact: str) -> None:
     evidence = made(400, 4)
     measures, sizes = evidence.measures.copy(), evidence.sizes.copy()
     one = evidence.targets == 2
