@@ -56,6 +56,11 @@ def test_many_pictures_or_tiny_ones_are_worth_a_network_of_their_own_beside_the_
     assert climbed(num_train=5_000, effort="quick") == ("majority", "probe")
 
 
+def test_a_quick_run_looks_at_small_pictures_by_hand_too_where_they_are_few() -> None:
+    assert climbed(median_side_px=8, effort="quick") == ("majority", "classical", "probe")
+    assert climbed(median_side_px=8, effort="quick", num_train=20_000) == ("majority", "probe")
+
+
 def test_what_cannot_end_in_time_is_not_begun() -> None:
     assert climbed(seconds_left=5.0) == ("majority",)
     assert climbed(seconds_left=5.0, graph_cached=True) == ("majority", "probe")

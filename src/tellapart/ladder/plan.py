@@ -109,10 +109,11 @@ def _classical(facts: Facts) -> Rung:
         return Rung("classical", True, "--method classical was asked for")
     if facts.weights is None:
         return Rung("classical", True, "there are no pretrained weights, and features made by hand need none")
-    if facts.effort == "quick":
-        return Rung("classical", False, "--effort quick ends with the probe where there are pretrained weights")
     if facts.median_side_px > _SMALL_SIDE_PX:
         why = "on photographs, pretrained features are better than those made by hand"
+        return Rung("classical", False, why)
+    if facts.effort == "quick" and facts.num_train > _MANY_PICTURES:
+        why = f"of {facts.num_train:,} pictures it would take the time of the probe, and --effort quick has little"
         return Rung("classical", False, why)
     return Rung("classical", True, f"pictures of {facts.median_side_px} px may suit features made by hand")
 
