@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tellapart.report import AnswerShare, ClassRow, SplitReport, Summary, verdict
+from tellapart.report import AnswerShare, ClassRow, LadderRow, SplitReport, Summary, verdict
 from tellapart.report.commands import next_commands
 from tellapart.report.verdict import Verdict, score
 from tellapart.report.words import plain
@@ -203,3 +203,18 @@ def test_a_number_of_two_pictures_is_not_knowable(make_summary: SummaryMaker) ->
     assert (few.knowable, many.knowable) == (False, True)
     said = verdict(make_summary(splits={"test": one_split(9, 10, 0.555, 0.997)}))
     assert said.headline == "It is better than guessing; how much better, 10 pictures cannot tell."
+
+
+def test_where_features_by_hand_are_kept_before_networks_the_verdict_says_so_and_by_how_much(
+    make_summary: SummaryMaker,
+) -> None:
+    by_hand = LadderRow("classical", seconds=5.0, accuracy=0.7, chosen=True)
+    words = "The log loss of scratch minus that of classical is +0.11 (95% interval +0.02 to +0.20): worse."
+    network = LadderRow("scratch", seconds=40.0, accuracy=0.6, words=words)
+    said = judged(make_summary, method="classical", ladder=(by_hand, network))
+    assert f"Features made by hand were kept before a network. {words}" in said.sure
+    left_out = LadderRow("scratch", seconds=0.0, skipped="60 pictures are too few")
+    said = judged(make_summary, method="classical", ladder=(by_hand, left_out))
+    assert any("without a network. Left out was scratch: 60 pictures are too few." in text for text in said.sure)
+    said = judged(make_summary, method="scratch", ladder=(by_hand, network))
+    assert not any("by hand" in text for text in said.sure)
