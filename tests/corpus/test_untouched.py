@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tellapart
-from tellapart.cli import main
+from tellapart.cli import main, verbs
 from tellapart.events import Event, Progress
 from tellapart.interrupts import Signalled
 
@@ -28,6 +28,10 @@ VERBS: dict[str, list[str]] = {
     "suggest": ["suggest", "{bundle}", "{data}", "--out", "{out}/a.csv"],
     "suggest archive": ["suggest", "{bundle}", "{archive}", "--out", "{out}/a.csv"],
     "add-class": ["add-class", "{bundle}", "wasps", "{data}", "--out", "{out}/new"],
+    "export": ["export", "{bundle}", "--precision", "fp32", "--data", "{data}", "--out", "{out}/small"],
+    "bench": ["bench", "{spare}", "--pictures", "{data}"],
+    "explain": ["explain", "{bundle}", "{data}/ants/00.png", "--out", "{out}/why"],
+    "tune": ["tune", "{data}", "--method", "majority", "--trials", "1", "--budget", "9h", "--out", "{out}/tune"],
     "demo": ["demo", "--method", "majority", "--budget", "9h", "--out", "{out}/demo"],
     "train in the data": ["train", "{data}", "--budget", "9h", "--out", "{data}/run"],
     "train on a part": ["train", "{data}/photos/ants", "--budget", "9h", "--out", "{out}/run"],
@@ -50,16 +54,24 @@ def place(photos: Path, tiny_bundle: Path, tmp_path: Path) -> dict[str, Path]:
     (kept / "data/photos/bees/link.png").symlink_to("00.png")
     shutil.make_archive(str(kept / "archive"), "zip", photos.parent)
     (tmp_path / "out").mkdir()
+    shutil.copytree(tiny_bundle, tmp_path / "spare/bundle")  # `bench` keeps beside it what it found fastest
     return {
         "kept": kept,
         "data": kept / "data",
         "archive": kept / "archive.zip",
         "bundle": kept / "bundle",
+        "spare": tmp_path / "spare/bundle",
         "out": tmp_path / "out",
     }
 
 
+def test_every_verb_is_asked() -> None:
+    assert {arguments[0] for arguments in VERBS.values()} == set(verbs.VERBS)
+
+
 def asked(verb: str, place: dict[str, Path]) -> list[str]:
+    if verb == "tune":
+        pytest.importorskip("optuna")
     data = (
         place["data"]
         if verb in FAIL or verb.startswith(("predict", "suggest", "add-class"))
