@@ -40,7 +40,7 @@ def novel(run: Run, winner: Candidate, train: Pictures, kept: Kept) -> Steps[Nov
     rows = both[some].astype(np.int64)
     seconds = min(_MOST_SECONDS, _SHARE_OF_TIME * run.clock.left())
     if len(rows) < _FEWEST_HELD_OUT or seconds < _FEWEST_SECONDS:
-        few = f"{len(rows):,} pictures that the network did not learn from are too few to leave classes out"
+        few = f"{len(rows):,} pictures that its features were not learned from are too few to leave classes out"
         yield Decision(
             "novelty", ["neighbours"], few if len(rows) < _FEWEST_HELD_OUT else "no time to leave classes out"
         )
