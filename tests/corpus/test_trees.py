@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,22 @@ def test_case_62_a_folder_of_very_many_files_is_walked_with_progress(tmp_path: P
     told: list[Event] = []
     assert len(finish(walk(tmp_path), told.append).files) == 20_000
     assert len(told) >= 20
+
+
+def test_case_62_a_file_that_is_no_picture_takes_few_bytes_of_memory(tmp_path: Path) -> None:
+    """So that millions of them fit: some 280 bytes each, names included."""
+    peaks = {}
+    for count in (2_000, 12_000):
+        root = tmp_path / f"{count}"
+        (root / "cat").mkdir(parents=True)
+        for number in range(count):
+            os.close(os.open(root / "cat" / f"{number:08d}.png", os.O_CREAT))
+        tracemalloc.start()
+        with pytest.raises(DataError, match=f"{count} empty_file"):
+            Manifest.scan(root, Recipe.of(threads=1), tmp_path / "cache")
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert (peaks[12_000] - peaks[2_000]) / 10_000 < 400
 
 
 def test_case_63_pictures_that_change_during_the_scan_stop_the_run_before_it_trains(tmp_path: Path) -> None:

@@ -44,14 +44,16 @@ def gather(
     key = space_key(policy)
     found: list[PictureFacts | Refusal] = []
     fresh: list[_Fresh] = []
+    shared: dict[Refusal, Refusal] = {}
     with Space(cache, "facts", key) as space, Space(cache, "thumbnails", key) as thumbnails:
         reader = _Reader(root, policy, space, thumbnails)
-        batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
+        batches = (paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH))
         kept = time.monotonic()
         results = map_ordered(reader.facts_of, batches, threads)
         try:
             for facts, entries in results:
-                found += facts
+                # Of thousands of files that are refused alike, one refusal is kept.
+                found += [shared.setdefault(fact, fact) if isinstance(fact, Refusal) else fact for fact in facts]
                 fresh += entries
                 if len(fresh) >= _KEPT_AT_ONCE or (fresh and time.monotonic() - kept > 1.0):
                     reader.keep(fresh)

@@ -42,7 +42,8 @@ def list_folder(tree: Tree, options: DataOptions) -> Listing:
     splits = _split_folders(tree, below)
     base = 1 if splits else 0
     whole = options.nested == "path"
-    entries = [_entry(path, base, splits, whole) for path in tree.files]
+    labels: dict[str, str] = {}
+    entries = [_entry(path, base, splits, whole, labels) for path in tree.files]
     if options.nested == "stop":
         _check_nesting(tree, [path for path in tree.files if path.count("/") > base + 1], entries, base)
     if options.unlabelled == "stop":
@@ -52,12 +53,14 @@ def list_folder(tree: Tree, options: DataOptions) -> Listing:
     return Listing(tree.root, tree.name, entries, tree.excluded, splits=bool(splits), notes=notes)
 
 
-def _entry(path: str, base: int, splits: dict[str, Split], whole: bool) -> Entry:
+def _entry(path: str, base: int, splits: dict[str, Split], whole: bool, labels: dict[str, str]) -> Entry:
+    """Return the entry of a path; `labels` holds each label once, however many files have it."""
     parts = path.split("/")
     split = splits.get(parts[0]) if base else None
     if len(parts) < base + 2 or (base and split is None):
         return Entry(path, None)
-    return Entry(path, class_key(_class_folder(parts, base, whole)), split)
+    label = class_key(_class_folder(parts, base, whole))
+    return Entry(path, labels.setdefault(label, label), split)
 
 
 def _class_folder(parts: Sequence[str], base: int, whole: bool) -> str:

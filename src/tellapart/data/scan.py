@@ -90,7 +90,7 @@ def scan_listing(
         else:
             used.entries.append(entry)
             used.facts.append(fact)
-            used.stamps.append(stamp)
+            used.stamps.append((int(stamp[0]), int(stamp[1])))
     names = yield from identities(
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from tellapart.data.disk import patiently
@@ -33,7 +34,7 @@ class Tree:
 
     root: Path
     name: str
-    files: tuple[str, ...]
+    files: Sequence[str]
     folders: tuple[str, ...]
     excluded: tuple[Excluded, ...]
     ignored: int
@@ -95,7 +96,8 @@ def walk(root: Path, name: str | None = None) -> Steps[Tree]:
             "Change their permissions, or move them out.",
         )
     excluded.sort(key=lambda item: item.path)
-    return Tree(root, name, tuple(sorted(files)), tuple(sorted(folders)), tuple(excluded), ignored)
+    files.sort()
+    return Tree(root, name, files, tuple(sorted(folders)), tuple(excluded), ignored)
 
 
 def is_ignored(name: str) -> bool:
