@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tellapart.data.listing import Entry, Listing, class_key, is_picture, quoted, shown, some, split_of
+from tellapart.data.listing import Entry, Listing, class_key, is_picture, is_unlabelled, quoted, shown, some, split_of
 from tellapart.data.manifest import Split
 from tellapart.data.walk import Tree
 from tellapart.errors import DataError
@@ -45,7 +45,8 @@ def list_folder(tree: Tree, options: DataOptions) -> Listing:
     labels: dict[str, str] = {}
     entries = [_entry(path, base, splits, whole, labels) for path in tree.files]
     if options.nested == "stop":
-        _check_nesting(tree, [path for path in tree.files if path.count("/") > base + 1], entries, base)
+        deep = [entry.path for entry in entries if entry.path.count("/") > base + 1 and not entry.unlabelled]
+        _check_nesting(tree, deep, entries, base)
     if options.unlabelled == "stop":
         _refuse_unlabelled(tree, entries)
     _check_names(entries, base, whole)
@@ -57,7 +58,9 @@ def _entry(path: str, base: int, splits: dict[str, Split], whole: bool, labels: 
     """Return the entry of a path; `labels` holds each label once, however many files have it."""
     parts = path.split("/")
     split = splits.get(parts[0]) if base else None
-    if len(parts) < base + 2 or (base and split is None):
+    if any(is_unlabelled(name) for name in parts[: base + 1][: len(parts) - 1]) and split in (None, "train"):
+        return Entry(path, None, unlabelled=True)
+    if len(parts) < base + 2 or (base and split is None) or is_unlabelled(parts[base]):
         return Entry(path, None)
     label = class_key(_class_folder(parts, base, whole))
     return Entry(path, labels.setdefault(label, label), split)
@@ -73,7 +76,7 @@ def _split_folders(tree: Tree, below: dict[str, list[str]]) -> dict[str, Split]:
     named = {top: split for top in below if (split := split_of(top)) is not None}
     if not named:
         return {}
-    others = [top for top in below if top not in named]
+    others = [top for top in below if top not in named and not is_unlabelled(top)]
     deep = any(_holds_picture(root, (path for path in below[top] if path.count("/") >= 2)) for top in named)
     if not deep:
         if others or not any(_holds_picture(root, below[top]) for top in named):
@@ -134,7 +137,11 @@ def _check_nesting(tree: Tree, deep: Sequence[str], entries: Sequence[Entry], ba
 
 
 def _refuse_unlabelled(tree: Tree, entries: Sequence[Entry]) -> None:
-    stray = [entry.path for entry in entries if entry.label is None and is_picture(tree.root / entry.path)]
+    stray = [
+        entry.path
+        for entry in entries
+        if entry.label is None and not entry.unlabelled and is_picture(tree.root / entry.path)
+    ]
     if stray:
         raise DataError(
             "unlabelled_pictures",
@@ -178,6 +185,9 @@ def _empty_classes(tree: Tree, base: int, splits: dict[str, Split], entries: Seq
     empty = [
         path
         for path in tree.folders
-        if path.count("/") == base and path not in full and (not base or path.split("/")[0] in splits)
+        if path.count("/") == base
+        and path not in full
+        and (not base or path.split("/")[0] in splits)
+        and not is_unlabelled(path.split("/")[base])
     ]
     return [("warning", f"Empty class folder(s), left out: {some(empty)}.")] if empty else []

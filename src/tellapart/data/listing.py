@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from tellapart.data.manifest import Excluded, Split
 from tellapart.images.sniff import HEAD_BYTES, sniff
 
-__all__ = ["Entry", "Listing", "class_key", "is_picture", "quoted", "shown", "some", "split_of"]
+__all__ = ["Entry", "Listing", "class_key", "is_picture", "is_unlabelled", "quoted", "shown", "some", "split_of"]
 
 _SPELLINGS: dict[str, Split] = {
     "train": "train",
@@ -26,12 +27,15 @@ _SPELLINGS: dict[str, Split] = {
     "eval": "test",
     "evaluation": "test",
 }
+_UNLABELLED = frozenset({"unlabelled", "unlabeled", "nolabel", "nolabels"})
 SPLIT_SPELLINGS = tuple(_SPELLINGS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """A file that may be a picture. `path` is relative to the root, with `/`; no label means that none was found.
+
+    `unlabelled` says that it lies in a folder for pictures without a label, which a model may learn from all the same.
 
     `columns` are what a table says of it besides: values for the listing's `columns`.
     """
@@ -41,6 +45,7 @@ class Entry:
     split: Split | None = None
     group: str | None = None
     columns: tuple[str, ...] = ()
+    unlabelled: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +70,11 @@ class Listing:
 def split_of(name: str) -> Split | None:
     """Return the split that a word such as `Validation` stands for, or None."""
     return _SPELLINGS.get(name.strip().casefold())
+
+
+def is_unlabelled(name: str) -> bool:
+    """Say whether a folder of this name is for pictures without a label, rather than a class."""
+    return re.sub(r"[\W_]", "", name.casefold()) in _UNLABELLED
 
 
 def class_key(name: str) -> str:

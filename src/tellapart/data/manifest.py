@@ -14,11 +14,13 @@ from tellapart.cache import cache_root
 from tellapart.errors import DataError
 from tellapart.recipe import Recipe
 
-__all__ = ["SPLITS", "Excluded", "Manifest", "Row", "Split"]
+__all__ = ["SPLITS", "UNLABELLED", "Excluded", "Manifest", "Row", "Split"]
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 VERSION = 1
+UNLABELLED = "unlabelled"
+"""The code of what lies in a folder for pictures without a label: no class, and yet of use."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from tellapart.data.facts import PictureFacts, Refusal, gather
 from tellapart.data.identity import identities
 from tellapart.data.layout import list_folder
 from tellapart.data.listing import Entry, Listing, is_picture, shown, some
-from tellapart.data.manifest import SPLITS, Excluded, Manifest, Row, Split
+from tellapart.data.manifest import SPLITS, UNLABELLED, Excluded, Manifest, Row, Split
 from tellapart.data.near import Near, near_duplicates
 from tellapart.data.near_groups import NearGroups, near_groups
 from tellapart.data.oddities import noted, oddity_notes
@@ -84,6 +84,9 @@ def scan_listing(
             excluded.append(Excluded(entry.path, "dropped", "It is dropped by --corrections.", entry.label))
         elif isinstance(fact, Refusal):
             excluded.append(Excluded(entry.path, fact.code, fact.note, entry.label))
+        elif entry.unlabelled:
+            words = "It lies in a folder for pictures without a label."
+            excluded.append(Excluded(entry.path, "unlabelled", words, None, fact.sha256))
         elif entry.label is None:
             why = "Its row in the table has no label." if listing.tabled else "It lies outside of any class folder."
             excluded.append(Excluded(entry.path, "no_label", why))
@@ -341,6 +344,9 @@ def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Exclu
     if unlabelled:
         stray = "without a label" if listing.tabled else "outside of any class folder"
         notes.append(("warning", f"{unlabelled} picture(s) {stray} were left out."))
+    if there := sum(item.code == UNLABELLED for item in excluded):
+        words = "lie in a folder for those without a label: it is no class, and nothing is measured on them"
+        notes.append(("info", f"{there:,} picture(s) {words}."))
     folded: dict[str, list[str]] = {}
     for label in sorted(counts):
         folded.setdefault(label.casefold(), []).append(label)

@@ -18,6 +18,7 @@ from tellapart.ladder.affordable import thinned
 from tellapart.ladder.finish import seconds_to_finish
 from tellapart.ladder.folder import CHECKPOINTS
 from tellapart.ladder.run import Run
+from tellapart.ladder.unlabelled import unlabelled_pictures
 from tellapart.learn.ahead import Ahead, Squares
 from tellapart.learn.backbones import find_weights
 from tellapart.learn.backbones_export import Export, Graph, start_export
@@ -167,6 +168,7 @@ class Rungs:
             self._left,
             self.threads,
             seen.ready,
+            unlabelled_pictures(self.manifest),
         )
         self.probes[backbone] = seen, fitted
         return Made(fitted, seen.rows, seen.seconds_per_picture)

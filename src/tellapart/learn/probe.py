@@ -20,6 +20,7 @@ from tellapart.learn.balancing import Balancing
 from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import fit_linear
 from tellapart.learn.linear_head import mirrored_views_help
+from tellapart.learn.propagate import MOST_TOGETHER, with_unlabelled
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures
 from tellapart.memory import give_back
 from tellapart.recipe import Recipe
@@ -29,6 +30,7 @@ __all__ = ["probe"]
 _FLIP_SAMPLE = 500
 _FLIP_LEAST_SECONDS = 10.0  # with less, and without the mirrored views in the cache, the question is not asked
 _FLIP_TIME = 0.7  # of the time that is left: more than that is not spent on mirrored views
+_FEW_OTHERS, _OTHERS_SHARE = 8, 0.5
 _WORTH_A_CARD = 5_000  # pictures: for fewer, loading torch takes longer than embedding them here
 _CARD_PARITY = 1e-3  # of the largest value: float32 sums in another order stay far below
 
@@ -44,6 +46,7 @@ def probe(
     seconds_left: Callable[[], float] | None = None,
     threads: int | None = None,
     prepared: Mapping[str, Pixels] | None = None,
+    unlabelled: Pictures | None = None,
 ) -> Steps[Fitted]:
     """Return the rung fitted on `train`; `val` is embedded and not looked at.
 
@@ -53,6 +56,7 @@ def probe(
     `seconds_left` tells the time that is left for all of it: the head is first fitted on the pictures as they are, and
     mirrored views are given up where they would not fit. `prepared` holds pictures that are ready, by digest.
     The out-of-fold logits are of the pictures as they are, by heads that saw neither view of them nor of their group.
+    `unlabelled` pictures are learned from where that is shown to be better, as many as there is time for.
     """
     source = _Source(graph, preprocess, cache, threads or recipe.fit.threads or default_threads(), prepared)
     source = yield from _on_a_card(source, train, val, recipe)
@@ -86,6 +90,17 @@ def probe(
     except ValueError:
         views = both[: len(train)].copy()
         del both
+    if unlabelled is not None and regression and len(train) < MOST_TOGETHER:
+        try:
+            others = yield from _others(
+                source, unlabelled, MOST_TOGETHER - len(train), seconds_left, time.monotonic() - began
+            )
+            if len(others):
+                fitted = yield from with_unlabelled(
+                    fitted, views, train.targets, others, num_classes, folds, way.weights, way.kind != "none"
+                )
+        except OutOfTimeError:
+            yield Decision("unlabelled", False, "there was no time to learn from unlabelled pictures after all")
     words = "too few pictures for folds: the middle of the range"
     if fitted.sweep:
         best = min(point.log_loss for point in fitted.sweep)
@@ -111,6 +126,29 @@ def probe(
             "exporter": graph.exporter,
         },
     )
+
+
+def _others(
+    source: _Source,
+    unlabelled: Pictures,
+    room: int,
+    seconds_left: Callable[[], float] | None,
+    fit_seconds: float,
+) -> Steps[FloatArray]:
+    """Return embeddings float32 [m, D] of unlabelled pictures: at most `room`, as many as half of the time pays for."""
+    unlabelled = unlabelled.take(np.arange(min(room, len(unlabelled)), dtype=np.int64))
+    most = len(unlabelled)
+    absent = embed.missing(source.graph.model, source.preprocess, unlabelled.digests, source.cache)
+    if absent and seconds_left is not None:
+        few = absent[:_FEW_OTHERS]
+        cost = yield from embed.measure_rate(
+            source.graph.model, source.preprocess, [unlabelled.files[row] for row in few], source.threads
+        )
+        left = _OTHERS_SHARE * (seconds_left() - 6 * fit_seconds)
+        most = min(most, len(unlabelled) - len(absent) + max(0, int(left / cost)))
+    words = f"{len(unlabelled):,} unlabelled pictures, as many of them as half of the time that is left pays for"
+    most = yield from decide("pictures_without_label", most, words)
+    return (yield from source.embed(unlabelled.take(np.arange(most, dtype=np.int64))))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -91,13 +91,12 @@ class TunePage(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Parallel:
-    """A line down the page for each option, a line across for each trial."""
+    """A line down the page for each option, a line across for each trial; names of choices may be `longest` letters."""
 
     height: float
     axes: tuple[tuple[float, str, tuple[Tick, ...]], ...]
     lines: tuple[Line, ...]
-    first: float
-    last: float
+    longest: int
 
 
 def history_plot(trials: Sequence[Trial]) -> Plot | None:
@@ -178,19 +177,19 @@ def parallel_plot(trials: Sequence[Trial], searched: Mapping[str, tuple[Any, ...
             points.append((last, points[0][1]))
         style = "ideal" if number < len(ended) - good else "best"
         lines.append(Line(style, tuple(points), f"trial {trial.number}: {trial.loss:.4f}"))
-    return _Parallel(height, tuple(axes), tuple(lines), first, last)
+    return _Parallel(height, tuple(axes), tuple(lines), max(8, 90 // len(names)))
 
 
 def _choice(trial: Trial, name: str) -> str:
     if name not in trial.values:
-        return "does not apply"
+        return "–"
     if name == "lr" and trial.values["lr"] is not None:
         return "given"
     return _said(trial.values[name])
 
 
 def _said(value: Any) -> str:
-    return "auto" if value is None else str(value)
+    return "auto" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def render_tuned(page: TunePage) -> str:

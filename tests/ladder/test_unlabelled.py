@@ -1,0 +1,41 @@
+"""A run on pictures of which some have no label: they are asked for, told of, and never counted as measured."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tellapart
+from tellapart.events import Decision, Event
+from tests.conftest import write_photos
+
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
+
+
+@pytest.mark.weights
+def test_a_run_says_whether_unlabelled_pictures_helped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (WEIGHTS / "mobilenetv2_035").is_dir():
+        pytest.skip(f"needs the backbones in {WEIGHTS}")
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(WEIGHTS))
+    write_photos(tmp_path / "photos", each=24)
+    (tmp_path / "photos" / "unlabelled").mkdir()
+    for number in range(4):
+        shutil.move(tmp_path / "photos" / "ants" / f"0{number}.png", tmp_path / "photos" / "unlabelled")
+    seen: list[Event] = []
+    run = tellapart.train(
+        tmp_path / "photos",
+        out=tmp_path / "run",
+        method="probe",
+        backbone="mobilenetv2_035",
+        image_size=64,
+        budget="3m",
+        watch=seen.append,
+    )
+    decided = [event for event in seen if isinstance(event, Decision) and event.name == "unlabelled"]
+    assert len(decided) == 1
+    assert "of 4 unlabelled pictures" in decided[0].evidence
+    assert run.result["classes"] == ["ants", "bees"]
+    assert run.result["counts"]["excluded"] == 4
+    assert sum(run.result["counts"][split] for split in ("train", "val", "test")) == 44
