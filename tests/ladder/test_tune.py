@@ -50,10 +50,15 @@ def test_a_search_ends_in_a_recipe_that_train_takes_and_opens_no_test_split(phot
     assert "<script" not in page
     assert json.loads(json.dumps(found.as_json()))["best"]["number"] == found.best.number
 
-    # It goes on where it was, and only with what it began with.
+    assert {path.name for path in out.iterdir()} == {"best.json", "events.jsonl", "search.json", "tune.db", "tune.html"}
+
+    # It goes on where it was, and only with what it began with. What a killed trial left is not for another one.
+    (out / "trial" / "checkpoints").mkdir(parents=True)
+    (out / "trial" / "checkpoints" / "0.pt").write_bytes(b"of another recipe")
     again = tellapart.tune(photos, trials=4, out=out, **QUICK)
     assert again.trials[:3] == found.trials
     assert len(again.trials) == 4
+    assert not (out / "trial").exists()
     with pytest.raises(RecipeError, match="other options"):
         tellapart.tune(photos, trials=4, out=out, method="majority")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -140,8 +142,9 @@ def _searched(data: Path, out: Path, base: Recipe, num_trials: int, clock: Clock
             asked = study.begin()
             try:
                 recipe = chosen(asked, searched, base, math.ceil(seconds + reserve))
-                run = Run(data, out, cache_root(out), recipe, Clock(min(seconds, left) + reserve))
-                climbed = yield from _tried(run, manifest, pictures, study, clock)
+                with _folder(out) as folder:
+                    run = Run(data, folder, cache_root(out), recipe, Clock(min(seconds, left) + reserve))
+                    climbed = yield from _tried(run, manifest, pictures, study, clock)
             except _Stopped as stop:
                 if stop.pruned:
                     study.prune()
@@ -156,6 +159,18 @@ def _searched(data: Path, out: Path, base: Recipe, num_trials: int, clock: Clock
             study.end(loss, n, where, climbed.winner.name, recipe)
             yield Decision("tune_trial", loss, f"trial {study.number} by {climbed.winner.name}: {study.told}")
         return (yield from _told(study, out, clock, {knob.name: knob.choices for knob in searched}, balanced))
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """Give a trial a folder of its own: what it would go on from, were it cut off, is not for another trial."""
+    folder = out / "trial"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tried(
