@@ -32,8 +32,9 @@ def looking(make_summary: SummaryMaker, borders: Borders) -> Summary:
         for card in summary.mistakes[:3]
     ]
     differences = np.full((7, 7), 1 / 49)
+    shown = tuple(dataclasses.replace(one, examples=tuple(cards)) for one in summary.answers)
     found = Attention("class_activation", SHOWN, borders, differences, 3)
-    return dataclasses.replace(summary, mistakes=(*cards, *summary.mistakes[3:]), attention=found)
+    return dataclasses.replace(summary, mistakes=(*cards, *summary.mistakes[3:]), answers=shown, attention=found)
 
 
 def test_a_shortcut_is_the_first_thing_to_mind(make_summary: SummaryMaker) -> None:
@@ -64,6 +65,9 @@ def test_maps_lie_over_mistakes_and_can_be_taken_off(
     assert maps.first.is_visible()
     photo = page.locator("#mistakes-cards .mapped .photo").first
     assert photo.bounding_box() == maps.first.bounding_box()
+    small = page.locator(".thumb .map")
+    assert small.count() >= 3
+    assert not any(small.nth(at).is_visible() for at in range(small.count())), "small pictures are as they were"
     page.locator("#maps").uncheck()
     assert not maps.first.is_visible()
     assert photo.is_visible()
