@@ -48,9 +48,9 @@ def speeds(wish: Any) -> dict[str, float]:
 
     from tellapart.learn.memory import keep_large_blocks
     from tellapart.learn.torch_export import import_timm, load_trunk
-    from tellapart.learn.torch_loop import Choices, one_step
     from tellapart.learn.torch_shards import Shards
     from tellapart.learn.torch_stages import Below
+    from tellapart.learn.torch_step import Choices, one_step
     from tellapart.learn.torch_tuned import Tuned, optimizer_for
 
     folder = wish.weights / wish.backbone

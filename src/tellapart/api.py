@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tellapart.ladder.bench import Benched
     from tellapart.ladder.explain import Explanation
     from tellapart.ladder.suggest import Suggested
+    from tellapart.learn.torch_world import World
     from tellapart.runtime.predictor import Failure, Prediction
 
 __all__ = [
@@ -45,9 +46,7 @@ __all__ = [
 ]
 
 Watch = Callable[[Event], None]
-
-# The demo is to be over within a minute of its first word.
-_DEMO_SECONDS = 50.0
+_DEMO_SECONDS = 50.0  # it is to be over within a minute of its first word
 
 
 def train(
@@ -64,8 +63,8 @@ def train(
 
     `data` is a folder per class, the same under train/val/test, a table, or an archive of one; `out` the run folder
     (default: a fresh one beside `data`); `options` are those of the recipe, over `recipe`; `watch` is called with each
-    event; `spent_already` seconds of the budget are gone. The pictures are never changed. Raises InputError
-    (RecipeError, DataError) for what cannot be used, InterruptedRunError when stopped before there was a model.
+    event; `spent_already` seconds of the budget are gone. Pictures are never changed. Of several processes (torchrun)
+    that of rank 0 writes. Raises InputError for what cannot be used, InterruptedRunError when stopped too early.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -80,21 +79,24 @@ def train(
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.folder import prepare
     from tellapart.ladder.space import needed_bytes
-    from tellapart.training import trained
+    from tellapart.training import by_all, trained
 
     by_exception()
-    data = Path(data)
-    chosen = Recipe.of(recipe, **options)
-    with Signals() as signals:
-        folder = prepare(data, None if out is None else Path(out), chosen, resume)
+    chosen, place = Recipe.of(recipe, **options), None if out is None else Path(out)
+
+    def led(world: World | None) -> TrainResult:
+        folder = prepare(Path(data), place, chosen, resume)
         try:
             if folder.finished is not None:
                 return TrainResult(folder.path, folder.finished)
             clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
             with room_told(folder.path, needed_bytes(0)):
-                return trained(folder, chosen, clock, watch, signals)
+                return trained(folder, chosen, clock, watch, signals, world)
         finally:
             folder.release()
+
+    with Signals() as signals:
+        return by_all(chosen, signals, led)
 
 
 def predict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -21,6 +22,8 @@ __all__ = ["Signals", "drive", "finish"]
 T = TypeVar("T")
 
 _STOP_LOOKED_FOR_EVERY_SECONDS = 0.5
+# A launcher of several processes passes on the signal that a terminal has sent to all of them: that is one wish.
+_SAME_WISH_SECONDS = 2.0
 
 
 def finish(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
@@ -81,11 +84,16 @@ def drive(
 
 
 class Signals:
-    """Remembers the first SIGINT or SIGTERM; the second raises Signalled. Only in the main thread."""
+    """Remembers the first SIGINT or SIGTERM; the second raises Signalled. Only in the main thread.
+
+    Of several processes (`WORLD_SIZE`), each gets a signal from the terminal and from their launcher: those within two
+    seconds count as one.
+    """
 
     def __init__(self) -> None:
         self._pending: int | None = None
-        self._seen = False
+        self._seen_at: float | None = None
+        self._one_wish = _SAME_WISH_SECONDS if os.environ.get("WORLD_SIZE", "1") != "1" else 0.0
         self._before: dict[int, Any] = {}
 
     def take(self) -> int | None:
@@ -94,10 +102,10 @@ class Signals:
         return pending
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._seen:
+        if self._seen_at is None:
+            self._seen_at, self._pending = time.monotonic(), number
+        elif time.monotonic() - self._seen_at >= self._one_wish:
             raise Signalled(number)
-        self._seen = True
-        self._pending = number
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():

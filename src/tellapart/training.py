@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from tellapart import errors
 from tellapart.cache import cache_root
 from tellapart.driving import Signals, drive
-from tellapart.errors import InputError, InterruptedRunError
+from tellapart.errors import InputError, InterruptedRunError, MissingExtraError, TellapartError
 from tellapart.events import Event, recorded_decisions
 from tellapart.files import is_full
 from tellapart.ladder.climb import climb
@@ -20,16 +26,26 @@ from tellapart.ladder.run import Run
 from tellapart.recipe import Recipe
 from tellapart.results import TrainResult
 
-__all__ = ["trained"]
+if TYPE_CHECKING:
+    from tellapart.learn.torch_world import World
+
+__all__ = ["by_all", "trained"]
 
 # After a signal: what the end of a run may take.
 _SECONDS_TO_END_IN = 8.0
 
 
 def trained(
-    folder: RunFolder, chosen: Recipe, clock: Clock, watch: Callable[[Event], None] | None, signals: Signals
+    folder: RunFolder,
+    chosen: Recipe,
+    clock: Clock,
+    watch: Callable[[Event], None] | None,
+    signals: Signals,
+    world: World | None = None,
 ) -> TrainResult:
     """Climb the ladder for `folder`, or go on with it, and return what it gave; `watch` is called with each event.
+
+    The other processes of `world` take part where networks are trained.
 
     A run that ends without anything to keep leaves no folder. What is raised passes through.
     """
@@ -37,7 +53,7 @@ def trained(
         folder.remember(finished=False)
         if folder.previous is not None and chosen.data.previous is None:
             chosen = Recipe.of(chosen, previous=str(folder.previous))
-        run = Run(folder.data, folder.path, cache_root(folder.path), chosen, clock)
+        run = Run(folder.data, folder.path, cache_root(folder.path), chosen, clock, world)
         interrupt = functools.partial(clock.interrupt, _SECONDS_TO_END_IN)
         recorded = recorded_decisions(folder.path / "events.jsonl") if folder.goes_on else None
         summary, exit_code = drive(climb(run), folder.path, watch, interrupt, signals, recorded)
@@ -54,3 +70,56 @@ def trained(
         stored: dict[str, Any] = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
         return TrainResult(folder.path, stored, None, exit_code)
     return TrainResult(folder.path, contract(summary), summary, exit_code)
+
+
+def by_all(chosen: Recipe, signals: Signals, lead: Callable[[World | None], TrainResult]) -> TrainResult:
+    """Return what `lead` returns, in this process; of several, in that of rank 0 while the others take part.
+
+    They return the same, and raise what it raised. A signal that only they get is told where the next step is taken.
+    """
+    world = _world_of(chosen)
+    if world is None:
+        return lead(None)
+    if world.rank:
+        from tellapart.learn.torch_crew import follow
+
+        world.signalled = signals.take
+        return _read(follow(world))
+    try:
+        result = lead(world)
+    except BaseException as error:
+        with contextlib.suppress(TellapartError):
+            world.say(_written(error))
+        raise
+    with contextlib.suppress(TellapartError):  # another process is gone, and has no use for it
+        world.say({"run": str(result.run), "result": result.result, "exit_code": result.exit_code})
+    return result
+
+
+def _world_of(chosen: Recipe) -> World | None:
+    """Return the processes that this one is among, or None where it is alone."""
+    live = sys.modules.get("torch.distributed")
+    if os.environ.get("WORLD_SIZE", "1") == "1" and not (live and live.is_available() and live.is_initialized()):
+        return None
+    if find_spec("torch") is None:
+        raise MissingExtraError("train", "Training by several processes")
+    from tellapart.learn.torch_world import detect
+
+    world = detect(chosen.fit.device)
+    return world if world.size > 1 else None
+
+
+def _written(error: BaseException) -> dict[str, Any]:
+    if not isinstance(error, TellapartError):
+        error = TellapartError("internal_error", f"The process of rank 0 failed ({type(error).__name__}: {error}).")
+    return {"kind": type(error).__name__, "exit_code": error.exit_code, "told": error.as_json()}
+
+
+def _read(word: dict[str, Any]) -> TrainResult:
+    if "kind" not in word:
+        return TrainResult(Path(word["run"]), word["result"], None, word["exit_code"])
+    kind = getattr(errors, word["kind"], TellapartError)
+    error: TellapartError = kind.__new__(kind)
+    TellapartError.__init__(error, **word["told"])
+    error.exit_code = word["exit_code"]
+    raise error

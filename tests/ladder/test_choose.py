@@ -11,7 +11,7 @@ import pytest
 from tellapart import judge
 from tellapart.images import Preprocess
 from tellapart.ladder.affordable import thinned
-from tellapart.ladder.choose import ENOUGH_TO_COMPARE, Candidate, Ground, beats, candidate
+from tellapart.ladder.choose import ENOUGH_TO_COMPARE, Candidate, Ground, always_one_class, beats, candidate
 from tellapart.learn.rungs import Fitted, Head, OutOfFold, Pictures
 
 CLASSES = 3
@@ -113,3 +113,15 @@ def test_fewer_pictures_keep_the_shares_of_the_classes_and_a_longer_budget_only_
         assert set(little[split]) < set(more[split])  # type: ignore[index]
     everything = thinned(splits, 10**6)  # type: ignore[arg-type]
     assert [len(rows) for rows in everything.values()] == [903, 90]
+
+
+def test_a_rung_that_calls_all_pictures_one_class_is_noticed() -> None:
+    """As after an explosion (case 92); `majority` does so by its nature, and where all are of one class it is right."""
+    where = ground(60, 30)
+    stuck = made("scratch", where, 2.0)
+    stuck = dataclasses.replace(stuck, val_probs=np.tile(np.float32([0.2, 0.7, 0.1]), (30, 1)))
+    assert always_one_class(stuck, where) == 1
+    assert always_one_class(made("scratch", where, 2.0), where) is None
+    majority = dataclasses.replace(stuck, fitted=dataclasses.replace(stuck.fitted, method="majority"))
+    assert always_one_class(majority, where) is None
+    assert always_one_class(stuck, dataclasses.replace(where, val_targets=np.ones(30, np.int64))) is None

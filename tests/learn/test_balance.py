@@ -16,7 +16,7 @@ from tellapart.learn.linear import fit_path
 from tellapart.learn.rungs import IntArray
 from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Held, Samples, Varied
-from tellapart.learn.torch_loop import Choices
+from tellapart.learn.torch_step import Choices
 
 
 def clouds(counts: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, IntArray]:

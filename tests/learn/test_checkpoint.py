@@ -18,7 +18,8 @@ from torch import Tensor
 from tellapart.errors import DataError
 from tellapart.events import Decision, Event, Note, Progress, Recall
 from tellapart.learn.torch_checkpoint import Checkpoints
-from tellapart.learn.torch_loop import Choices, Learned, State, fit
+from tellapart.learn.torch_loop import Learned, State, fit
+from tellapart.learn.torch_step import Choices
 
 from .test_loop import PLAIN, Linear, SlowMachine, fresh, samples
 

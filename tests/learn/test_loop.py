@@ -22,10 +22,11 @@ from tellapart.learn.draws import picture_keys
 from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_augment import augmented
 from tellapart.learn.torch_batches import Held, Samples, Varied, epoch_batches
-from tellapart.learn.torch_loop import Choices, Learned, State, fit, logits_of, one_step
+from tellapart.learn.torch_loop import Learned, State, fit, logits_of
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_optimizers import AdamW, Group
 from tellapart.learn.torch_shards import Shards
+from tellapart.learn.torch_step import Choices, one_step
 
 FILL = torch.zeros(3, dtype=torch.uint8)
 AUGMENT = Augment(True, 1, 0)

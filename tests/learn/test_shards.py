@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tellapart.learn.torch_loop import Choices, one_step
 from tellapart.learn.torch_optimizers import AdamW, Group
 from tellapart.learn.torch_shards import Draws, Shards
+from tellapart.learn.torch_step import Choices, one_step
 
 
 class Net(nn.Module):

@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from tellapart.cli.output import json_line, printable
+from tellapart.cli.start import follows
 from tellapart.cli.verbs import VERBS
 from tellapart.errors import InputError, InterruptedRunError, TellapartError, did_you_mean
 from tellapart.interrupts import Signalled
@@ -35,6 +36,8 @@ def failed(error: BaseException, arguments: Sequence[str]) -> int:
     told = _told(error, arguments)
     if "--debug" in options:
         traceback.print_exception(error)
+    if follows():
+        return told.exit_code  # the process of rank 0 says it
     if "--json" in options:
         sys.stdout.write(json_line({"error": told.as_json()}))
         sys.stdout.flush()

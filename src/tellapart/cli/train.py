@@ -11,6 +11,7 @@ import typer
 from tellapart.cli.display import following
 from tellapart.cli.options import DebugFlag, JsonFlag, read_recipe, with_recipe_options
 from tellapart.cli.output import json_line, printable, results_only
+from tellapart.cli.start import follows
 from tellapart.events import Event
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ def train(
 
 
 def show_run(run: Callable[[Callable[[Event], None]], TrainResult], as_json: bool) -> int:
-    """Follow a run on standard error, print its result on standard output, return its exit code."""
+    """Follow a run on standard error, print its result on standard output, return its exit code.
+
+    Of several processes that run it together, that of rank 0 alone does so.
+    """
+    if follows():
+        return run(lambda _: None).exit_code
     with results_only() as out:
         with following() as watch:
             result = run(watch)

@@ -130,11 +130,15 @@ def _folds(manifest: Manifest) -> Steps[int]:
 
 
 def _check_device(run: Run) -> None:
-    """Refuse a device that nothing here can use, rather than quietly use another."""
-    device, method = run.recipe.fit.device, run.recipe.model.method
-    if device == "mps" or (device == "cuda" and method in ("scratch", "majority")):
-        what = "networks run on the processor, and backbones on it or on cuda"
-        raise RecipeError("device_unavailable", f"--device {device} cannot be used here: {what}.", "Leave it out.")
+    """Refuse a device that is not there, before the pictures are read, rather than quietly use another."""
+    device = run.recipe.fit.device
+    if device in ("auto", "cpu"):
+        return
+    if find_spec("torch") is None:
+        raise MissingExtraError("train", f"--device {device}")
+    from tellapart.learn.torch_devices import device_of
+
+    device_of(device)
 
 
 def _scanned(run: Run) -> Steps[Manifest]:
@@ -247,7 +251,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             told = out_of_memory(error, rung.method) or error
             if not isinstance(told, TellapartError):
                 raise
-            if told.code not in ("diverged", "out_of_memory") or champion is None:
+            if told.code not in ("diverged", "out_of_memory", "rank_lost") or champion is None:
                 raise told from (None if told is error else error)
             rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=told.message))
             yield Note("warning", f"{rung.method} gave no model: {told.message}")

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from tellapart.learn.rungs import Pictures
 from tellapart.memory import give_back
 from tellapart.recipe import Recipe
 
+if TYPE_CHECKING:
+    from tellapart.learn.torch_world import World
+
 __all__ = ["Heard", "Run", "count_files", "out_of_time", "pictures_of", "stage"]
 
 T = TypeVar("T")
@@ -26,13 +29,17 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run: `data` as the user named it, the run `folder`, the `cache` folder, the wish, the time."""
+    """One run: `data` as the user named it, the run `folder`, the `cache` folder, the wish, the time.
+
+    The other processes of `world` take part where networks are trained.
+    """
 
     data: Path
     folder: Path
     cache: Path
     recipe: Recipe
     clock: Clock
+    world: World | None = None
 
 
 class Heard:

@@ -192,6 +192,7 @@ class Rungs:
             self.threads,
             num_later=len(seen.rows["test"]),
             checkpoints=self._checkpoints(),
+            world=self.run.world,
         )
         return Made(fitted, seen.rows, seen.seconds_per_picture)
 
@@ -317,5 +318,6 @@ class Rungs:
             grey=bool(self.manifest.facts.get("all_grey")),
             num_later=len(self.pictures["test"]),
             checkpoints=self._checkpoints(),
+            world=self.run.world,
         )
         return Made(fitted, self._all())

@@ -160,7 +160,7 @@ class _Source:
     cache: Path
     threads: int
     prepared: Mapping[str, Pixels] | None = None
-    card: bool = False
+    card: str = ""  # cuda or mps
 
     def embed(self, pictures: Pictures, flip: bool = False, into: FloatArray | None = None) -> Steps[FloatArray]:
         """Return float32 [N, D]."""
@@ -169,7 +169,15 @@ class _Source:
             from tellapart.learn import torch_embed
 
             return torch_embed.embed(
-                self.graph, self.preprocess, files, digests, self.cache, flip=flip, threads=self.threads, into=into
+                self.graph,
+                self.preprocess,
+                files,
+                digests,
+                self.cache,
+                device=self.card,
+                flip=flip,
+                threads=self.threads,
+                into=into,
             )
         return embed.embed(
             self.graph.model,
@@ -191,7 +199,7 @@ class _Source:
 def _on_a_card(source: _Source, train: Pictures, val: Pictures, recipe: Recipe) -> Steps[_Source]:
     """Return the source to use: a card where it was asked for, or is there and worth it, and gives the same numbers."""
     wish = recipe.fit.device
-    if wish not in ("auto", "cuda") or (wish == "auto" and not _seems_to_have_a_card()):
+    if wish == "cpu" or (wish == "auto" and not _seems_to_have_a_card()):
         return source
     if wish == "auto" and source.missing(train) + source.missing(val) < _WORTH_A_CARD:
         return source
@@ -199,7 +207,8 @@ def _on_a_card(source: _Source, train: Pictures, val: Pictures, recipe: Recipe) 
 
     if wish == "auto" and not torch_embed.has_card():
         return source
-    card = dataclasses.replace(source, card=True)
+    device = "cuda" if wish == "auto" else wish
+    card = dataclasses.replace(source, card=device)
     few = train.take(np.arange(min(8, len(train)), dtype=np.int64))
     here = yield from source.embed(few)
     there = yield from card.embed(few)
@@ -207,7 +216,7 @@ def _on_a_card(source: _Source, train: Pictures, val: Pictures, recipe: Recipe) 
     if error > _CARD_PARITY:
         yield Note("warning", f"The graphics card gives other embeddings than the model that ships ({error:.1e}).")
         return source
-    yield Decision("embed_device", "cuda", f"the same embeddings as the model that ships, within {error:.1e}")
+    yield Decision("embed_device", device, f"the same embeddings as the model that ships, within {error:.1e}")
     return card
 
 

@@ -46,6 +46,11 @@ class Activations:
 
     values: NDArray[np.float16]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process of this run open the file, rather than be sent what is in it."""
+        file = self.values.filename if isinstance(self.values, np.memmap) else None
+        return (Activations, (self.values,)) if file is None else (_opened, (file,))
+
     @property
     def num_views(self) -> int:
         """How many views there are of a picture."""
@@ -119,6 +124,10 @@ def activations(
         _mark(values, done, waiting)
     yield Progress("activations", len(pictures), len(pictures))
     return Activations(values)
+
+
+def _opened(file: str) -> Activations:
+    return Activations(np.lib.format.open_memmap(file, mode="r"))
 
 
 def view_of(square: NDArray[np.uint8], key: Bits, view: int, augment: Augment) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import torch
 from tellapart.learn.balancing import class_weights_of, log_priors_of
 from tellapart.learn.rungs import IntArray
 from tellapart.learn.torch_batches import Samples
-from tellapart.learn.torch_loop import Choices
+from tellapart.learn.torch_step import Choices
 
 __all__ = ["balanced"]
 

@@ -37,6 +37,8 @@ __all__ = [
 
 HELD_BYTES = 1_500_000_000  # decoded pictures are kept in memory up to this many bytes, else decoded for each batch
 
+_WHOLE = slice(None)
+
 
 @dataclasses.dataclass(frozen=True)
 class Held:
@@ -140,19 +142,26 @@ class Samples:
         for part, inputs in zip(parts, self.source.batches(parts), strict=True):
             yield inputs, torch.from_numpy(self.targets[part])
 
-    def epoch(self, size: int, seed: int, number: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, size: int, seed: int, number: int, skip: int = 0, mine: slice = _WHOLE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, targets int64 [n]) of an epoch, varied, from its batch `skip` on.
 
-        Where pictures are mixed, targets are float32 [n, K], the share of each class.
+        Inputs are those at `mine` of each batch, targets are all. Where pictures are mixed, targets are float32 [n, K],
+        the share of each class.
         """
         drawn = epoch_batches(self, size, seed, number)[skip:]
-        parts, keys = [part for part, _ in drawn], [names for _, names in drawn]
-        for part, names, inputs in zip(parts, keys, self.source.varied(parts, keys, seed, number), strict=True):
+        mixes = self.mix is not None and not self.mix.nothing
+        looked_at = _WHOLE if mixes else mine  # a picture is mixed with one of the whole batch
+        parts, keys = [part[looked_at] for part, _ in drawn], [names[looked_at] for _, names in drawn]
+        inputs_of = self.source.varied(parts, keys, seed, number)
+        for (part, names), inputs in zip(drawn, inputs_of, strict=True):
             targets = torch.from_numpy(self.targets[part])
-            if self.mix is None or self.mix.nothing:
+            if self.mix is None or not mixes:
                 yield inputs, targets
             else:
-                yield mixed(inputs, targets, names, seed, number, self.mix)
+                whole, shares = mixed(inputs, targets, names, seed, number, self.mix)
+                yield whole[mine], shares
 
 
 def epoch_batches(samples: Samples, size: int, seed: int, epoch: int) -> list[tuple[IntArray, Bits]]:

@@ -26,7 +26,7 @@ from tellapart.learn.torch_loop import State
 
 __all__ = ["Checkpoints"]
 
-_MAGIC = b"tellapart checkpoint 1\n"
+_MAGIC = b"tellapart checkpoint 2\n"
 _DIGEST = 32
 _PARTS = ("network", "average", "best", "optimizer")
 # The fields of State that are plain values.
@@ -41,6 +41,7 @@ _PLAIN = (
     "seen",
     "lr",
     "seconds",
+    "micro_batch",
     "best_step",
     "best_loss",
 )

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from tellapart.cache import digest_of
-from tellapart.errors import RecipeError
 from tellapart.events import Steps
 from tellapart.images import Preprocess, default_threads, map_ordered
 from tellapart.learn.backbones_export import Graph
 from tellapart.learn.embed import checked_picture, gathered
 from tellapart.learn.rungs import FloatArray
+from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_export import load_trunk
 
 __all__ = ["embed", "has_card"]
@@ -45,9 +45,7 @@ def embed(
     """
 
     def computed(wanted: Sequence[int]) -> Iterator[FloatArray]:
-        if device == "cuda" and not has_card():
-            raise RecipeError("no_device", "--device got 'cuda', and torch finds no CUDA device.", "Use --device cpu.")
-        trunk = load_trunk(graph.folder, preprocess.image_size).to(device)
+        trunk = load_trunk(graph.folder, preprocess.image_size).to(device_of(device))
         trunk.has_map = False
 
         def one(index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

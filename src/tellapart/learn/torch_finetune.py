@@ -20,6 +20,7 @@ from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictu
 from tellapart.learn.torch_activations import VIEWS
 from tellapart.learn.torch_batches import Samples, Varied
 from tellapart.learn.torch_checkpoint import Checkpoints
+from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_export import export
 from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
@@ -29,6 +30,7 @@ from tellapart.learn.torch_task import Clock, Task, less, trained
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, loaded, prepared
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
+from tellapart.learn.torch_world import World
 from tellapart.recipe import Recipe
 
 __all__ = ["finetune"]
@@ -52,12 +54,14 @@ def finetune(
     threads: int,
     num_later: int = 0,
     checkpoints: Checkpoints | None = None,
+    world: World | None = None,
 ) -> Steps[Fitted]:
     """Tune the backbone of `probe`, whose weights lie in `folder`, on `train`, within `left()` seconds of wall time.
 
     `train` and `val` are the pictures that the probe saw, in the same order. The stages below a cut stay as they are:
     they run once for each picture and a few views of it, and what they give is cached. The head starts as the probe's,
-    fitted anew where pictures are left out. `num_later` pictures will be embedded afterwards, which takes time too.
+    fitted anew where pictures are left out. `num_later` pictures will be embedded afterwards, which takes time too. The
+    other processes of `world` take each step as well.
 
     Out-of-fold logits are as `scratch` has them: from a slice that is held out where there are 500 validation pictures
     or more, else from models of three folds, as many as there is time for.
@@ -80,6 +84,7 @@ def finetune(
             cache,
             threads,
             cost,
+            world or World(device=device_of(recipe.fit.device)),
         )
         reserve = _EXPORT_SECONDS + _MARGIN * cost * (len(train) + len(val) + num_later)
         task, cut = yield from prepared(ground, less(left, reserve))
@@ -119,7 +124,7 @@ def _mix(
     blended(network, start, end, share)
     if share > 0.0:
         batches = task.train.at(rows).epoch(task.choices.batch_size, task.choices.seed, 0)
-        reestimated(network, (inputs for inputs, _ in itertools.islice(batches, _REESTIMATE)))
+        reestimated(network, (inputs.to(task.choices.device) for inputs, _ in itertools.islice(batches, _REESTIMATE)))
     network.eval()
 
 
@@ -158,6 +163,7 @@ def _climbed(ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: 
         found = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
         found, interrupted = yield from _out_of_fold(task, learned, blend, less(left, reserve))
+    network = network.cpu()
     graph, exporter = export(joined(ground.trunk, network), task.preprocess.image_size)
     embeddings: dict[str, FloatArray] = {}
     for split, pictures in (("train", ground.train), ("val", ground.val)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import math
@@ -10,64 +9,31 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tellapart.errors import InterruptedRunError, TellapartError
-from tellapart.events import Decision, Epoch, Progress, Recall, Steps
+from tellapart.events import Decision, Epoch, Note, Progress, Recall, Steps
 from tellapart.judge.calibrate import fit_temperature
-from tellapart.learn.draws import bits
-from tellapart.learn.schedule import Decay, Horizon, learning_rate
+from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_crew import go_back, led, tell_step
+from tellapart.learn.torch_devices import let_go
 from tellapart.learn.torch_optimizers import Optimizer
-from tellapart.learn.torch_shards import Draws, Shards
+from tellapart.learn.torch_shards import Shards
+from tellapart.learn.torch_step import Choices, computing, is_sound, one_step
+from tellapart.learn.torch_world import ALONE, World
+from tellapart.memory import out_of_memory
 
-__all__ = ["Choices", "Learned", "State", "Validation", "copied", "fit", "logits_of", "one_step", "validated"]
+__all__ = ["Learned", "State", "Validation", "copied", "fit", "logits_of", "validated"]
 
 _FALLS = 2  # how often a fit may fall back to its best weights before it is given up
 _EXPLODED = 4.0  # times the loss of the first batch, or one nat where that is less: what is above has exploded
 _EVALUATE = 256  # pictures at a time
 _CHECKS = 20  # how often in a fit the horizon is held against the clock
 _CHECK_SECONDS = 0.5  # and not more often than that
-_NOISE = 200  # what a draw is for: dropout and the like
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Choices:
-    """All that shapes a fit besides network, optimizer and pictures. Everything is a value: there are no switches.
-
-    `warmup`, `stable` and `decay` are as `schedule.learning_rate` has them. `average` in [0, 1) weighs the past in the
-    running mean of the weights (0: none); `clip` bounds the norm of the gradient (infinity: none); `micro_batch` is how
-    many pictures go through the network at a time, the gradients of a batch being added up; `shards` is how many parts
-    of a batch go through it side by side (see `Shards`); `dtype` is what the network computes in, float32 or bfloat16,
-    on `device`; `class_weights`, float32 [K], weigh the losses; `log_priors`, float32 [K], are added to the logits in
-    the loss, so that the network itself holds classes for equally frequent (Menon and others, "Long-tail learning via
-    logit adjustment", ICLR 2021); `val_weights`, float32 [K], weigh the losses of validation, which `class_weights` do
-    where these are None; `patience` is the share of the horizon that may pass without a better validation loss (1: all
-    of it). The horizon is moved, up to its `most` steps, so that the rate is back at zero when the time is up; and once
-    `enough`, a share, of an epoch's pictures were told right, so that half as many steps again are the last (above 1:
-    never).
-    """
-
-    seed: int
-    batch_size: int
-    label_smoothing: float = 0.1
-    warmup: float = 0.15
-    stable: float = 0.0
-    decay: Decay = "linear"
-    average: float = 0.99
-    clip: float = math.inf
-    micro_batch: int = 1 << 30
-    shards: int = 1
-    dtype: torch.dtype = torch.float32
-    device: str = "cpu"
-    class_weights: Tensor | None = None
-    log_priors: Tensor | None = None
-    val_weights: Tensor | None = None
-    patience: float = 0.35
-    enough: float = 0.99
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 @dataclasses.dataclass
@@ -75,7 +41,8 @@ class State:
     """All that a fit changes. Between two steps it is whole: saved then and put back, the fit goes on to the same bits.
 
     `most` is how many steps the horizon may have at the most. A loss above `ceiling` has exploded. `batch` batches of
-    the present epoch are done, with `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far.
+    the present epoch are done, with `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far;
+    `micro_batch` pictures go through at a time (0: as was chosen).
     `best` holds the best weights, of `best_step`, with the validation loss `best_loss`; `falls` counts how often the
     fit fell back to them. `told` are the epochs and the decisions of the fit, in order. `ended` says why it ended:
     `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is empty.
@@ -96,6 +63,7 @@ class State:
     seen: int = 0
     lr: float = 0.0
     seconds: float = 0.0
+    micro_batch: int = 0
     best_step: int = 0
     best_loss: float = math.inf
     epochs: tuple[Epoch, ...] = ()
@@ -142,72 +110,60 @@ def fit(
     left: Callable[[], float],
     stage: str = "fit",
     keep: Callable[[State], None] | None = None,
+    world: World = ALONE,
 ) -> Steps[Learned]:
     """Train the network of `state` (inputs -> logits) along its horizon, until its end or until `left()` runs out.
 
     The rates of the optimizer are the highest; each step takes a share of them. After each epoch the averaged weights
     are validated; the best by validation loss (at the temperature that suits them, since what ships is calibrated) are
     returned, the last where `val` is empty. A loss that is not finite, or has exploded, takes the fit back to its best
-    weights at a third of the rate. Yields Progress at each step, Epoch, Decision. InterruptedRunError ends the fit once
-    there are weights worth having; before, it passes. Raises TellapartError (`diverged`) where that does not help.
+    weights at a third of the rate; where memory is too little, half as many pictures go through at a time. Yields
+    Progress at each step, Epoch, Decision. InterruptedRunError ends the fit once there are weights worth having;
+    before, it passes. Raises TellapartError: `diverged` where that does not help, `rank_lost` where a process is gone.
 
     A `state` that has come some way goes on from there, telling first what it told by then. `keep` is called between
     two steps, and may save it. What the clock had decided in an attempt that was cut off is decided again, at its step.
+    The other processes of `world` take each step too, on their share of its batch.
     """
     yield from state.told
-    moves = {one.value["at"]: one for one in (yield from _recalled(f"{stage}.horizon"))}
-    last_step = next((one.value for one in (yield from _recalled(f"{stage}.time_up"))), None)
+    before = yield from _decided_before(stage)
     pace = deque([(left(), state.step)], maxlen=5)
+    state.micro_batch = state.micro_batch or choices.micro_batch
     shards = Shards(state.network, choices.shards)
     try:
-        while not state.ended:
-            began, sound, number = time.perf_counter() - state.seconds, True, len(state.epochs) + state.falls
-            state.network.train()
-            for inputs, targets in train.epoch(choices.batch_size, choices.seed, number, state.batch):
-                rate = learning_rate(
-                    state.horizon.progress(state.step), choices.warmup, choices.stable, choices.decay
-                ) / (3**state.falls)
-                loss, hits = one_step(
-                    shards, state.optimizer, inputs, targets, rate, state.step, choices, state.ceiling
-                )
-                state.loss += loss * len(targets)
-                sound = math.isfinite(loss)
-                if not sound:
-                    break
-                if math.isinf(state.ceiling):
-                    state.ceiling = _EXPLODED * max(1.0, loss)
-                state.step, state.batch, state.lr = state.step + 1, state.batch + 1, rate
-                _blend(state.average, state.network, min(choices.average, state.step / (state.step + 10)))
-                state.hits, state.seen = state.hits + hits, state.seen + len(targets)
-                state.seconds = time.perf_counter() - began
-                yield Progress(stage, state.step, state.horizon.total, "steps")
-                seconds_left = left()
-                if state.step in moves:
-                    state.horizon = state.horizon.moved(state.step, moves[state.step].value["total"])
-                    yield from _told(state, moves[state.step])
-                elif (
-                    last_step is None
-                    and state.step > max(moves, default=-1)
-                    and pace[-1][0] - seconds_left > max(_CHECK_SECONDS, seconds_left / _CHECKS)
-                ):
-                    pace.append((seconds_left, state.step))
-                    yield from _hold_to_the_clock(state, pace, stage)
-                up = seconds_left <= 0 if last_step is None else state.step >= last_step
-                state.ended = "done" if state.step >= state.horizon.total else "time" if up else ""
-                if state.ended:
-                    break
-                if keep is not None:
-                    keep(state)
+        with led(world, state.network, state.optimizer, train, choices):
+            while not state.ended:
+                began, loss, number = time.perf_counter() - state.seconds, 0.0, len(state.epochs) + state.falls
+                state.network.train()
+                for inputs, targets in train.epoch(choices.batch_size, choices.seed, number, state.batch, world.mine()):
+                    progress = state.horizon.progress(state.step)
+                    rate = learning_rate(progress, choices.warmup, choices.stable, choices.decay) / (3**state.falls)
+                    batch = shards, inputs, targets, rate, number
+                    loss, hits = yield from _stepped(state, batch, choices, world, before, stage)
+                    if not is_sound(loss, state.ceiling):
+                        break
+                    if math.isinf(state.ceiling):
+                        state.ceiling = _EXPLODED * max(1.0, loss)
+                    state.step, state.batch, state.lr = state.step + 1, state.batch + 1, rate
+                    _blend(state.average, state.network, min(choices.average, state.step / (state.step + 10)))
+                    state.loss, state.hits = state.loss + loss * len(targets), state.hits + hits
+                    state.seen, state.seconds = state.seen + len(targets), time.perf_counter() - began
+                    yield Progress(stage, state.step, state.horizon.total, "steps")
+                    state.ended = yield from _hold_to_the_clock(state, pace, left(), before, stage)
+                    if state.ended:
+                        break
+                    if keep is not None:
+                        keep(state)
 
-            found = yield from validated(state.average, val, choices, stage)
-            if not sound or (found and not math.isfinite(found.loss)):
-                yield from _fall_back(state, stage)
-                continue
-            yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
-            _keep_the_best(state, found, choices.patience)
-            if state.hits >= choices.enough * state.seen:
-                yield from _end_early(state, stage)
-            state.next_epoch()
+                found = yield from validated(state.average, val, choices, stage)
+                if not is_sound(loss, state.ceiling) or (found and not math.isfinite(found.loss)):
+                    yield from _fall_back(state, loss, world, stage)
+                    continue
+                yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
+                _keep_the_best(state, found, choices.patience)
+                if state.hits >= choices.enough * state.seen:
+                    yield from _end_early(state, stage)
+                state.next_epoch()
         if state.ended == "time":
             why = f"the time was up at this step of {state.horizon.total}"
             yield from _told(state, Decision(f"{stage}.time_up", state.step, why))
@@ -220,71 +176,27 @@ def fit(
     return Learned(state.best, state.epochs, state.best_step, state.ended)
 
 
-def one_step(
-    shards: Shards,
-    optimizer: Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    rate: float,
-    step: int,
-    choices: Choices,
-    ceiling: float = math.inf,
-) -> tuple[float, int]:
-    """Take one step on a batch; return its mean loss in nats (without smoothing or weights) and the number right.
-
-    `targets` are classes int64 [n] or the share of each, float32 [n, K], of which the largest counts as right.
-    The loss comes back infinite, and nothing is stepped, where it is not finite or is above `ceiling`. What the network
-    draws (dropout) is a function of (seed, step).
-    """
-    optimizer.zero_grad()
-    pairs = list(zip(*(part.chunk(shards.count) for part in (inputs, targets)), strict=True))
-    each = np.arange(1, len(pairs) + 1, dtype=np.uint64)
-    draws = [int(value) >> 1 for value in bits(choices.seed, step, each, _NOISE)]
-
-    def through(network: nn.Module, number: int) -> tuple[float, int]:
-        loss, hits = 0.0, 0
-        if number >= len(pairs):
-            return loss, hits
-        with Draws(torch.Generator().manual_seed(draws[number])) if shards.count > 1 else contextlib.nullcontext():
-            for x, y in zip(*(torch.split(part, choices.micro_batch) for part in pairs[number]), strict=True):
-                x, y = x.to(choices.device), y.to(choices.device)
-                with torch.autocast(choices.device, torch.bfloat16, enabled=choices.dtype == torch.bfloat16):
-                    logits = network(x).float()
-                adjusted = logits if choices.log_priors is None else logits + choices.log_priors
-                weights, smoothing = choices.class_weights, choices.label_smoothing
-                part = functional.cross_entropy(adjusted, y, weights, label_smoothing=smoothing)
-                plain = functional.cross_entropy(logits.detach(), y, reduction="sum")
-                loss += float(plain) / len(targets)
-                if not (math.isfinite(loss) and loss <= ceiling):
-                    return math.inf, 0
-                (part * (len(y) / len(targets))).backward()  # type: ignore[no-untyped-call]
-                hits += int((logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())
-        return loss, hits
-
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(draws[0])
-        found = shards.each(through)
-    loss, hits = sum(one for one, _ in found), sum(two for _, two in found)
-    if not loss <= ceiling or math.isinf(loss):
-        return math.inf, 0
-    if math.isfinite(choices.clip):
-        nn.utils.clip_grad_norm_(shards.network.parameters(), choices.clip)
-    optimizer.step(rate)
-    return loss, hits
-
-
 def logits_of(network: nn.Module, samples: Samples, choices: Choices, stage: str) -> Steps[Tensor]:
     """Return float32 [n, K] for the pictures as they are, in their order. `network` is left in evaluation mode."""
     network.eval()
     logits: list[Tensor] = []
     for inputs, _ in samples.in_order(_EVALUATE):
-        with (
-            torch.inference_mode(),
-            torch.autocast(choices.device, torch.bfloat16, enabled=choices.dtype == torch.bfloat16),
-        ):
-            logits.append(network(inputs.to(choices.device)).float().cpu())
+        logits.append(_answers(network, inputs, choices).cpu())
         yield Progress(stage, min(len(logits) * _EVALUATE, len(samples)), len(samples))
     return torch.cat(logits)
+
+
+def _answers(network: nn.Module, inputs: Tensor, choices: Choices) -> Tensor:
+    """Return the logits of some pictures, computed half of them at a time where memory does not suffice."""
+    try:
+        with torch.inference_mode(), computing(choices):
+            found: Tensor = network(inputs.to(choices.device)).float()
+            return found
+    except (RuntimeError, MemoryError) as error:
+        if len(inputs) < 2 or out_of_memory(error, "") is None:
+            raise
+    let_go(choices.device)
+    return torch.cat([_answers(network, half, choices) for half in torch.tensor_split(inputs, 2)])
 
 
 def validated(network: nn.Module, val: Samples, choices: Choices, stage: str) -> Steps[Validation | None]:
@@ -308,19 +220,81 @@ def copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def _fall_back(state: State, stage: str) -> Steps[None]:
+@dataclasses.dataclass(frozen=True)
+class _Before:
+    """What an attempt at a fit that was cut off had decided: where the horizon was moved, where memory was too little,
+    at which step the time was up.
+    """
+
+    moves: dict[int, Decision]
+    halves: dict[int, Decision]
+    last_step: int | None
+
+
+def _decided_before(stage: str) -> Steps[_Before]:
+    moves = yield from _recalled(f"{stage}.horizon")
+    halves = yield from _recalled(f"{stage}.micro_batch")
+    ends = yield from _recalled(f"{stage}.time_up")
+    moved, halved = ({one.value["at"]: one for one in told} for told in (moves, halves))
+    return _Before(moved, halved, ends[0].value if ends else None)
+
+
+def _stepped(
+    state: State,
+    batch: tuple[Shards, Tensor, Tensor, float, int],
+    choices: Choices,
+    world: World,
+    before: _Before,
+    stage: str,
+) -> Steps[tuple[float, int]]:
+    """Take a step, in all processes at once; where memory is too little, again with fewer pictures at a time."""
+    shards, inputs, targets, rate, epoch = batch
+    side_by_side = -(-len(targets) // choices.shards)
+    if state.step in before.halves and before.halves[state.step].value["pictures"] < state.micro_batch:
+        state.micro_batch = before.halves[state.step].value["pictures"]
+        yield from _told(state, before.halves[state.step])
+    while True:
+        now = dataclasses.replace(choices, micro_batch=state.micro_batch)
+        tell_step(world, state.step, rate, epoch, state.batch, state.ceiling, state.micro_batch)
+        try:
+            return one_step(shards, state.optimizer, inputs, targets, rate, state.step, now, state.ceiling, world)
+        except (RuntimeError, MemoryError) as error:
+            told = out_of_memory(error, stage)
+            if told is None or min(state.micro_batch, side_by_side) < 2 or world.lost:
+                raise
+        state.optimizer.zero_grad()
+        let_go(choices.device)
+        state.micro_batch = -(-min(state.micro_batch, side_by_side) // 2)
+        norms = any(isinstance(part, _NORMS) and part.training for part in state.network.modules())
+        other = "batch norm sees fewer pictures at a time now, so that the result is not that of more memory"
+        why = f"{told.message} Batches and gradients are as before{'; but ' + other if norms else ''}."
+        value = {"at": state.step, "pictures": state.micro_batch}
+        yield from _told(state, Decision(f"{stage}.micro_batch", value, why))
+        if norms:
+            yield Note("warning", f"Memory was too little for {stage}: {other}.")
+
+
+def _fall_back(state: State, loss: float, world: World, stage: str) -> Steps[None]:
     """Go back to the best weights at a third of the rate, or end where that was done often enough."""
+    where = f"at step {state.step} (batch {state.batch + 1} of pass {len(state.epochs) + 1})"
+    if is_sound(loss, state.ceiling):
+        what = f"the validation loss after step {state.step} was not a number"
+    elif math.isfinite(loss):
+        what = f"the loss {where} was {loss:.3g}, above {state.ceiling:.3g}"
+    else:
+        what = f"the loss {where} was not a number"
     state.falls += 1
     state.next_epoch()
     if state.falls > _FALLS:
         state.ended = "diverged"
-        why = f"not finite {state.falls} times over; the best weights, of step {state.best_step}, are kept"
-        yield from _told(state, Decision(f"{stage}.ended", "diverged", f"the loss at step {state.step} was {why}"))
+        kept = f"{state.falls} times over; the best weights, of step {state.best_step}, are kept"
+        yield from _told(state, Decision(f"{stage}.ended", "diverged", f"{what}, and so {kept}"))
         return
     state.network.load_state_dict(state.best)
     state.average.load_state_dict(state.best)
     state.optimizer.forget()
-    why = f"the loss at step {state.step} was not finite"
+    go_back(world, state.best)
+    why = f"{what}: back to the best weights, of step {state.best_step}, at a third of the rate"
     yield from _told(state, Decision(f"{stage}.lr_factor", 3.0**-state.falls, why))
 
 
@@ -350,8 +324,26 @@ def _end_early(state: State, stage: str) -> Steps[None]:
         yield from _told(state, Decision(f"{stage}.last_step", last, f"{why}, at step {state.step}"))
 
 
-def _hold_to_the_clock(state: State, pace: deque[tuple[float, int]], stage: str) -> Steps[None]:
-    """Let the horizon end when the time does, but for a tenth of the rest; `pace` holds (seconds left, step)."""
+def _hold_to_the_clock(
+    state: State, pace: deque[tuple[float, int]], seconds: float, before: _Before, stage: str
+) -> Steps[str]:
+    """Let the horizon end when the time does, and return why the fit ends, if so; `pace` holds (seconds left, step)."""
+    if state.step in before.moves:
+        state.horizon = state.horizon.moved(state.step, before.moves[state.step].value["total"])
+        yield from _told(state, before.moves[state.step])
+    elif (
+        before.last_step is None
+        and state.step > max(before.moves, default=-1)
+        and pace[-1][0] - seconds > max(_CHECK_SECONDS, seconds / _CHECKS)
+    ):
+        pace.append((seconds, state.step))
+        yield from _move_the_horizon(state, pace, stage)
+    up = seconds <= 0 if before.last_step is None else state.step >= before.last_step
+    return "done" if state.step >= state.horizon.total else "time" if up else ""
+
+
+def _move_the_horizon(state: State, pace: deque[tuple[float, int]], stage: str) -> Steps[None]:
+    """Let the horizon end when the time does, but for a tenth of the rest."""
     (then, before), (seconds, step) = pace[0], pace[-1]
     rate, horizon = (step - before) / (then - seconds), state.horizon
     total = min(state.most, step + max(1, int(rate * seconds)))

@@ -66,7 +66,7 @@ class Muon:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state_dict` returned."""
         places = [p for group in self._groups for p in group.params]
-        self._past = {places[int(place)]: value.clone() for place, value in state.items()}
+        self._past = {places[int(at)]: value.to(places[int(at)].device, copy=True) for at, value in state.items()}
 
     def forget(self) -> None:
         """Drop all momentum."""

@@ -85,6 +85,7 @@ class Network(nn.Module):
         """Take `mean` and `std`, float [C], of the training pictures as `pixels / 255`."""
         super().__init__()
         self.shape = shape
+        self.layout = torch.channels_last  # of maps in memory
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", -mean / std)
         patch = 2 * shape.stride
@@ -96,8 +97,9 @@ class Network(nn.Module):
         self.head = nn.Linear(shape.widths[-1], shape.num_classes)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Return float [N, C, S, S], in channels-last memory, of mean 0 and deviation 1."""
-        return (pixels.float() * self.scale + self.shift).permute(0, 3, 1, 2)
+        """Return float [N, C, S, S], laid out as `layout` says, of mean 0 and deviation 1."""
+        x = (pixels.float() * self.scale + self.shift).permute(0, 3, 1, 2)
+        return x.contiguous(memory_format=self.layout)
 
     def feature_map(self, pixels: Tensor) -> Tensor:
         """Return [N, C, h, w] before the pooling that leaves an embedding."""

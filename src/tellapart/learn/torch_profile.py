@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tellapart.learn.cuts import EMBEDDING, Place
+from tellapart.learn.torch_devices import synchronize
 from tellapart.learn.torch_export import Trunk
 from tellapart.learn.torch_shards import Shards
 from tellapart.learn.torch_stages import units
@@ -21,7 +22,7 @@ _STEPS = 3  # of which the fastest counts: the first warms up, and other program
 _HALF_BYTES = 2
 
 
-def profiled(trunk: Trunk, image_size: int, threads: int = 1) -> tuple[list[Place], float]:
+def profiled(trunk: Trunk, image_size: int, threads: int = 1, device: str = "cpu") -> tuple[list[Place], float]:
     """Return the places where the network may be cut, from the input on, and the seconds to train on one picture.
 
     Both on one thread, which other programs disturb least; the seconds are fewer where parts of a batch go faster side
@@ -31,7 +32,7 @@ def profiled(trunk: Trunk, image_size: int, threads: int = 1) -> tuple[list[Plac
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        places, seconds = _profiled(trunk, image_size)
+        places, seconds = _profiled(trunk, image_size, device)
         return places, min(seconds, _side_by_side(trunk, image_size, threads) if threads > 1 else seconds)
     finally:
         torch.set_num_threads(before)
@@ -51,14 +52,15 @@ def _side_by_side(trunk: Trunk, image_size: int, threads: int) -> float:
     return min(took)
 
 
-def _profiled(trunk: Trunk, image_size: int) -> tuple[list[Place], float]:
-    network = Tuned(trunk, None, nn.Identity(), "train").to(memory_format=torch.channels_last)
-    image = torch.zeros(_PICTURES, image_size, image_size, 3, dtype=torch.uint8)
+def _profiled(trunk: Trunk, image_size: int, device: str) -> tuple[list[Place], float]:
+    network = Tuned(trunk, None, nn.Identity(), "train").to(device).to(memory_format=torch.channels_last)
+    image = torch.zeros(_PICTURES, image_size, image_size, 3, dtype=torch.uint8, device=device)
     reached: dict[str, tuple[float, int]] = {}
 
     def watch(name: str) -> Any:
         def see(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             if inputs and isinstance(inputs[0], torch.Tensor):
+                synchronize(device)
                 reached.setdefault(name, (time.perf_counter(), inputs[0][0].numel()))
 
         return see
@@ -69,8 +71,10 @@ def _profiled(trunk: Trunk, image_size: int) -> tuple[list[Place], float]:
         reached.clear()
         began = time.perf_counter()
         embedding = network(image)
+        synchronize(device)
         forward = time.perf_counter() - began
         embedding.sum().backward()
+        synchronize(device)
         seconds = (time.perf_counter() - began) / _PICTURES
         network.zero_grad()
         seen = [(name, at - began, numbers) for name, (at, numbers) in reached.items()]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from tellapart.events import Decision, Progress, RangeTest, Steps, decide
 from tellapart.learn.range_test import rate_at, rate_from
-from tellapart.learn.torch_loop import one_step
 from tellapart.learn.torch_shards import Shards
-from tellapart.learn.torch_task import Task
+from tellapart.learn.torch_step import one_step
+from tellapart.learn.torch_task import Task, laid_out
 
 __all__ = ["peak_rate"]
 
@@ -37,7 +37,7 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
     if total < _FEWEST_STEPS:
         usual: float = yield from decide(name, _USUAL, "what is usual: there is no time for a range test")
         return usual
-    network = task.start(task.learned_from.rows)
+    network = laid_out(task.start(task.learned_from.rows), task.choices.layout).to(task.choices.device)
     optimizer = task.optimizer(network)
     network.train()
     shards = Shards(network, task.choices.shards)

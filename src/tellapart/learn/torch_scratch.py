@@ -26,14 +26,17 @@ from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
 from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_checkpoint import Checkpoints
+from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_folds import deaf, out_of_fold, parts
-from tellapart.learn.torch_loop import Choices, Learned, logits_of
+from tellapart.learn.torch_loop import Learned, logits_of
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network, export, shape_for
+from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import chosen
 from tellapart.learn.torch_task import Clock, Task, less, measured, seconds_to_finish, trained
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
+from tellapart.learn.torch_world import World
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -57,12 +60,14 @@ def scratch(
     grey: bool = False,
     num_later: int = 0,
     checkpoints: Checkpoints | None = None,
+    world: World | None = None,
 ) -> Steps[Fitted]:
     """Train a network on `train`, stopped early on `val`, within `left()` seconds of wall time.
 
     `preprocess` says how pictures are decoded and made square; size, mean and deviation are set here. `shorter_px` is
     the median of the pictures' shorter sides; `grey` says that all pictures are grey, so that one channel is enough;
-    `num_later` pictures will be embedded afterwards, which takes some of the time too.
+    `num_later` pictures will be embedded afterwards, which takes some of the time too. The other processes of `world`
+    take each step as well.
 
     Out-of-fold logits: with 500 validation pictures or more, a tenth of the training pictures (at most 1,000) is held
     out of the fit, and these are `held_out`. With fewer, models of three folds predict what they did not see, as many
@@ -74,7 +79,8 @@ def scratch(
     before = torch.get_num_threads()
     torch.set_num_threads(recipe.fit.threads or default_threads())
     try:
-        task = yield from _prepared(train, val, num_classes, preprocess, recipe, left, shorter_px, grey)
+        world = world or World(device=device_of(recipe.fit.device))
+        task = yield from _prepared(train, val, num_classes, preprocess, recipe, left, shorter_px, grey, world)
         task = dataclasses.replace(task, checkpoints=checkpoints)
         return (yield from _climbed(task, train, left, num_later))
     finally:
@@ -90,6 +96,7 @@ def _prepared(
     left: Clock,
     shorter_px: int,
     grey: bool,
+    world: World,
 ) -> Steps[Task[Network]]:
     size = recipe.model.image_size or image_size_for(shorter_px, len(train), left())
     why = "--image-size" if recipe.model.image_size else f"the median of the pictures' shorter sides is {shorter_px} px"
@@ -133,10 +140,11 @@ def _prepared(
         start=lambda _: copy.deepcopy(network),
         optimizer=lambda made: Muon(made, filter_lr=0.12 * scale, lr=0.1 * scale),
         max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
-        choices=Choices(seed=recipe.seed, batch_size=batch_size),
+        choices=Choices(seed=recipe.seed, batch_size=batch_size, device=world.device),
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
         threads=threads,
         augment=augment,
+        world=world,
     )
     mix = Mix(num_classes, augment.mixup, augment.cutmix)
     task = dataclasses.replace(task, train=dataclasses.replace(task.train, mix=mix))
@@ -183,6 +191,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
     else:
         out_of_fold, interrupted = yield from _out_of_fold(task, learned, less(left, reserve))
 
+    network = network.cpu()
     trunk = export(network)
     width = network.head.in_features
     embeddings = {
@@ -199,6 +208,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
         embeddings=embeddings,
         held_out=task.held_out,
         epochs=learned.epochs,
+        notes=tuple(filter(None, [judge.curve_words(learned.epochs)])),
         details={
             "interrupted": interrupted,
             "ended": learned.ended,

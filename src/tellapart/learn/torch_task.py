@@ -20,10 +20,12 @@ from tellapart.learn.rungs import IntArray
 from tellapart.learn.schedule import Horizon
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_checkpoint import Checkpoints
-from tellapart.learn.torch_loop import Choices, Learned, State, fit
+from tellapart.learn.torch_loop import Learned, State, fit
 from tellapart.learn.torch_optimizers import Optimizer
+from tellapart.learn.torch_step import Choices
+from tellapart.learn.torch_world import ALONE, World
 
-__all__ = ["Clock", "Task", "less", "measured", "seconds_to_finish", "trained"]
+__all__ = ["Clock", "Task", "laid_out", "less", "measured", "seconds_to_finish", "trained"]
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -31,6 +33,7 @@ _SHORT_SECONDS = 10.0  # a fit that one thread ends in this time is not worth me
 _TRIAL_STEPS = 4
 _TRIAL_SECONDS = 1.2
 _SHARD = 16  # pictures, at the least, that a part of a batch has: batch norm works within it
+_WORTH_ROUNDING, _WORTH_TURNING = 1.1, 1.1  # times as fast: less is no reason to compute in another way
 
 
 N = TypeVar("N", bound=nn.Module)
@@ -61,6 +64,7 @@ class Task(Generic[N]):
     augment: Augment = NOTHING
     steps_a_second: float = 0.0
     checkpoints: Checkpoints | None = None
+    world: World = ALONE
 
     @property
     def learned_from(self) -> Samples:
@@ -92,15 +96,15 @@ def trained(
 
     It has its best weights then. Where a checkpoint of this fit is at hand, it goes on from there.
     """
-    network = task.start(train.rows)
     choices = dataclasses.replace(task.choices, **changed)
+    network = laid_out(task.start(train.rows), choices.layout).to(choices.device)
     state = State.of(network, task.optimizer(network), Horizon.of(total), most or total)
     keep, checkpoints = None, task.checkpoints
     if checkpoints is not None:
         checkpoints = checkpoints.about(fit=_digest(choices, total, most, train, val))
         yield from checkpoints.restore(stage, state)
         keep = functools.partial(checkpoints.save_now_and_then, stage)
-    learned = yield from fit(state, train, val, choices, left, stage, keep)
+    learned = yield from fit(state, train, val, choices, left, stage, keep, task.world)
     if checkpoints is not None and learned.ended != "interrupted":
         checkpoints.save(stage, state)
     network.load_state_dict(learned.state)
@@ -113,54 +117,62 @@ def _digest(choices: Choices, total: int, most: int | None, train: Samples, val:
     held = {name: getattr(choices, name) for name in ("class_weights", "log_priors", "val_weights")}
     weights = {name: None if value is None else value.tolist() for name, value in held.items()}
     plain = dataclasses.asdict(dataclasses.replace(choices, class_weights=None, log_priors=None, val_weights=None))
-    plain["dtype"] = str(choices.dtype)
+    plain["dtype"], plain["layout"] = str(choices.dtype), str(choices.layout)
     rows = [[part.keys[part.rows].tolist(), part.targets[part.rows].tolist()] for part in (train, val)]
     return digest_of([plain, weights, total, most, rows, train.evenly, repr(train.mix)])[:16]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Way:
+    """How a step is taken: the precision, how many parts of a batch side by side, on how many threads each, the layout."""
+
+    dtype: torch.dtype = torch.float32
+    shards: int = 1
+    threads: int = 1
+    layout: torch.memory_format = torch.channels_last
+
+    def __str__(self) -> str:
+        layout = "" if self.layout == torch.channels_last else ", channels first"
+        return f"{str(self.dtype)[6:]}{layout}, {self.shards} x {self.threads} threads"
+
+
 def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
-    """Return the task with the precision, shards of a batch and threads that train fastest, found by a few steps.
+    """Return the task with the precision, layout, shards of a batch and threads that train fastest, by a few steps.
 
     A small network may be slower on many threads than on one, above all where other programs want them too. Where one
     thread is fast enough in full precision (`seconds` are left), it is taken, so that the result is the same each time.
     """
-    one = _Way(torch.float32, 1, 1)
-    rates = {one: (yield from _steps_a_second(task, one))}
-    if task.max_steps / rates[one] > min(_SHORT_SECONDS, seconds / 4.0):
-        half = dataclasses.replace(one, dtype=torch.bfloat16)
-        rates[half] = yield from _steps_a_second(task, half)
-        better = half if rates[half] > 1.1 * rates[one] else one
-        shards = max(1, min(task.threads, task.choices.batch_size // _SHARD))
-        for count, threads in sorted({(shards, 1), (shards, task.threads // shards)} - {(1, 1)}):
-            way = _Way(better.dtype, count, threads)
-            rates[way] = yield from _steps_a_second(task, way)
-        better = max((way for way in rates if way.dtype == better.dtype), key=lambda way: rates[way])
-    else:
-        better = one
-    said = ", ".join(f"{way}: {task.choices.batch_size * rate:,.0f} pictures/s" for way, rate in rates.items())
-    named = yield from decide(f"{task.name}.precision", str(better.dtype)[6:], said)
-    shards = yield from decide(
-        f"{task.name}.shards", better.shards, "parts of a batch side by side; the same measurement"
-    )
-    threads = yield from decide(
-        f"{task.name}.threads", better.threads, f"a part, of {task.threads}; the same measurement"
-    )
-    way = _Way(getattr(torch, named), shards, threads)
+    way = _Way()
+    rates = {way: (yield from _steps_a_second(task, way))}
+    if task.max_steps / rates[way] > min(_SHORT_SECONDS, seconds / 4.0):
+        halves, turned = {"dtype": torch.bfloat16}, {"layout": torch.contiguous_format}
+        for other, gain in ((halves, _WORTH_ROUNDING), (turned, _WORTH_TURNING)):
+            tried = dataclasses.replace(way, **other)
+            rates[tried] = yield from _steps_a_second(task, tried)
+            way = tried if rates[tried] > gain * rates[way] else way
+        several = task.world.size > 1 or task.world.device != "cpu"  # each process is one part of a batch
+        parts = 1 if several else max(1, min(task.threads, task.choices.batch_size // _SHARD))
+        ways = [way]
+        for count, threads in sorted({(parts, 1), (parts, task.threads // parts)} - {(1, 1)}):
+            ways.append(dataclasses.replace(way, shards=count, threads=threads))
+            rates[ways[-1]] = yield from _steps_a_second(task, ways[-1])
+        way = max(ways, key=lambda one: rates[one])
+    same, name = "by the same measurement", task.name
+    said = ", ".join(f"{one}: {task.choices.batch_size * rate:,.0f} pictures/s" for one, rate in rates.items())
+    dtype = yield from decide(f"{name}.precision", str(way.dtype)[6:], said)
+    layout = yield from decide(f"{name}.layout", str(way.layout)[6:], f"how maps lie in memory, {same}")
+    shards = yield from decide(f"{name}.shards", way.shards, f"parts of a batch side by side, {same}")
+    threads = yield from decide(f"{name}.threads", way.threads, f"a part, of {task.threads}, {same}")
+    way = _Way(getattr(torch, dtype), shards, threads, getattr(torch, layout))
     torch.set_num_threads(threads)
-    choices = dataclasses.replace(task.choices, dtype=way.dtype, shards=shards)
+    choices = dataclasses.replace(task.choices, dtype=way.dtype, layout=way.layout, shards=shards)
     return dataclasses.replace(task, choices=choices, steps_a_second=rates.get(way, max(rates.values())))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Way:
-    """How a step is taken: the precision, how many parts of a batch side by side, on how many threads each."""
-
-    dtype: torch.dtype
-    shards: int
-    threads: int
-
-    def __str__(self) -> str:
-        return f"{str(self.dtype)[6:]}, {self.shards} x {self.threads} threads"
+def laid_out(network: N, layout: torch.memory_format) -> N:
+    """Return the network with its filters, and what it makes of pictures, laid out in memory as `layout` says."""
+    network.layout = layout  # type: ignore[assignment]
+    return network.to(memory_format=layout)
 
 
 def _steps_a_second(task: Task[N], way: _Way) -> Steps[float]:
@@ -169,7 +181,7 @@ def _steps_a_second(task: Task[N], way: _Way) -> Steps[float]:
     name = f"{task.name}.measure"
     task = dataclasses.replace(task, checkpoints=None)
     steps = task.learned_from, task.nothing, 1000, lambda: 1e9
-    trial = trained(task, *steps, name, dtype=way.dtype, shards=way.shards)
+    trial = trained(task, *steps, name, dtype=way.dtype, layout=way.layout, shards=way.shards)
     for event in trial:
         if not isinstance(event, Progress):
             continue  # an epoch's end, where there are few pictures

@@ -36,6 +36,7 @@ class Tuned(nn.Module):
     def __init__(self, trunk: Trunk, cut: str | None, head: nn.Module, bn: BnPolicy, gem: bool = False) -> None:
         super().__init__()
         self.cut, self.bn = cut, bn
+        self.layout = torch.channels_last  # of maps in memory
         self.names = [unit.name for unit in units(trunk.model)]  # of the units, from the input on
         self.model = nn.Identity() if cut == EMBEDDING else above(trunk.model, cut)
         if gem:
@@ -64,7 +65,9 @@ class Tuned(nn.Module):
         if self.cut == EMBEDDING:
             return x
         if self.cut is None:
-            x = ((x.permute(0, 3, 1, 2).float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            x = (x.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=self.layout)
         features = self.model.forward_features(x)  # type: ignore[operator]
         found: Tensor = self.model.forward_head(features, pre_logits=True).flatten(1)  # type: ignore[operator]
         return found
@@ -105,7 +108,7 @@ def blended(network: nn.Module, start: dict[str, Tensor], end: dict[str, Tensor]
     Wortsman and others, "Robust fine-tuning of zero-shot models" (arXiv 2109.01903).
     """
     mixed = {
-        name: torch.lerp(start[name], value, share) if value.dtype.is_floating_point else value
+        name: torch.lerp(start[name].to(value.device), value, share) if value.dtype.is_floating_point else value
         for name, value in end.items()
     }
     network.load_state_dict(mixed)

@@ -25,13 +25,14 @@ from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_export import Trunk, load_trunk
 from tellapart.learn.torch_folds import parts
 from tellapart.learn.torch_heads import begun_from
-from tellapart.learn.torch_loop import Choices
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import exported_below, is_sound
+from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
 from tellapart.learn.torch_tuned import BnPolicy, Tuned, optimizer_for
+from tellapart.learn.torch_world import ALONE, World
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -64,6 +65,7 @@ class Ground:
     cache: Path
     threads: int
     embed_seconds: float
+    world: World = ALONE
 
     @property
     def preprocess(self) -> Preprocess:
@@ -138,10 +140,12 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
             average=_AVERAGE,
             clip=_CLIP,
             micro_batch=micro_batch,
+            device=ground.world.device,
         ),
         preprocess=preprocess,
         threads=ground.threads,
         augment=augment,
+        world=ground.world,
     )
     kind = _balance(ground)
     choices, train = balanced(task.choices, task.train, kind, ground.train.targets, ground.num_classes)
@@ -188,7 +192,10 @@ def _eye(ground: Ground) -> Eye:
 def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     """Choose where to cut, and return the graph of what is below; no graph for the whole network."""
     image_size, wish = ground.preprocess.image_size, ground.recipe.model.tune
-    places, train_seconds = profiled(ground.trunk, image_size, ground.threads)
+    world = ground.world  # of several processes, each is one thread that sees its share
+    threads = ground.threads if world.size == 1 and world.device == "cpu" else 1
+    places, seconds = profiled(ground.trunk, image_size, threads, world.device)
+    train_seconds = seconds / world.size
     if wish == "head":
         places = places[-1:]
     elif wish == "all":

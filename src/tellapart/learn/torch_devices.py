@@ -1,0 +1,71 @@
+"""Where networks run: which devices this machine has, and what differs between them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from tellapart.errors import RecipeError
+
+__all__ = ["device_of", "let_go", "seeded", "synchronize"]
+
+
+def device_of(wish: str) -> str:
+    """Return the device to use: the one asked for or, for `auto`, a CUDA device where there is one, else the processor.
+
+    Raises RecipeError (`no_device`) where torch finds none of the kind that is asked for.
+    """
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there.append("cuda")
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if wish == "auto":
+        return "cuda" if "cuda" in there else "cpu"
+    if wish not in there:
+        raise RecipeError(
+            "no_device",
+            f"--device got {wish!r}, and torch {torch.__version__} finds no such device here: there is "
+            f"{', '.join(there)}.",
+            f"Use --device {there[-1]}, or leave it out.",
+        )
+    return wish
+
+
+def _backend(device: str) -> Any:
+    """Return the part of torch that speaks with a device's generator and memory; None for the processor."""
+    kind = torch.device(device).type
+    return None if kind in ("cpu", "meta") else getattr(torch, kind)
+
+
+@contextlib.contextmanager
+def seeded(device: str, seed: int) -> Iterator[None]:
+    """Let what is drawn in here, on the processor and on `device`, be a function of `seed`; all else is as before."""
+    backend = _backend(device)
+    before, there = torch.default_generator.get_state(), None if backend is None else backend.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        if backend is not None:
+            backend.manual_seed(seed)
+        yield
+    finally:
+        torch.default_generator.set_state(before)
+        if backend is not None:
+            backend.set_rng_state(there)
+
+
+def synchronize(device: str) -> None:
+    """Wait until a device has done what it was given: for measurements."""
+    backend = _backend(device)
+    if backend is not None:
+        backend.synchronize()
+
+
+def let_go(device: str) -> None:
+    """Give back the memory that torch keeps on a device for later."""
+    backend = _backend(device)
+    if backend is not None:
+        backend.empty_cache()

@@ -1,0 +1,106 @@
+"""What a fit does when something goes wrong in it: a loss that explodes, memory that is too little."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tellapart.events import Decision, Event, Note, Recall
+from tellapart.learn.torch_loop import fit
+
+from .test_loop import PLAIN, Linear, begun, fresh, of_kind, run, samples
+
+MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+
+
+class Exploding(Linear):
+    """Its logits are those of other classes, and a thousand times too large, at one call."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = super().forward(pixels)
+        return logits.roll(1, 1) * 1e3 if self.training and self.calls == 20 else logits
+
+
+class Large(Linear):
+    """It needs more memory than there is for more than `most` pictures at a time; batch norm where `norm` says so."""
+
+    def __init__(self, most: int, norm: bool = False, error: Callable[[], Exception] = MemoryError) -> None:
+        super().__init__()
+        self.most, self.error = most, error
+        self.norm = nn.BatchNorm1d(3) if norm else nn.Identity()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if len(pixels) > self.most:
+            raise self.error()
+        logits: Tensor = self.norm(super().forward(pixels))
+        return logits
+
+
+def decisions(events: list[Event], name: str) -> list[Decision]:
+    return [event for event in events if isinstance(event, Decision) and event.name == name]
+
+
+def test_a_loss_that_explodes_is_left_behind_and_its_batch_is_named() -> None:
+    learned, events = run(begun(Exploding()))
+    [fall] = decisions(events, "fit.lr_factor")
+    assert fall.value == pytest.approx(1 / 3)
+    assert "the loss at step 19 (batch 4 of pass 3) was " in fall.evidence
+    assert "above 4.39" in fall.evidence
+    assert "back to the best weights, of step 16" in fall.evidence
+    assert learned.ended == "done"
+    assert all(epoch.train_loss < 4 for epoch in learned.epochs)
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_batch() -> None:
+    _, events = run(begun(Linear((20,))))
+    [fall] = decisions(events, "fit.lr_factor")
+    assert "the loss at step 19 (batch 4 of pass 3) was not a number" in fall.evidence
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError, lambda: RuntimeError(MEMORY), lambda: torch.OutOfMemoryError("CUDA out of memory")]
+)
+def test_where_memory_is_too_little_fewer_pictures_go_through_and_the_batch_stays(
+    error: Callable[[], Exception],
+) -> None:
+    """In validation too, whose pictures are 30."""
+    whole, _ = run(begun(Linear(), 24))
+    learned, events = run(begun(Large(3, error=error), 24))
+    halves = decisions(events, "fit.micro_batch")
+    assert [decision.value for decision in halves] == [{"at": 0, "pictures": 4}, {"at": 0, "pictures": 2}]
+    assert "fit needed more memory" in halves[0].evidence
+    assert not of_kind(events, Note)
+    for name, value in whole.state.items():
+        assert torch.allclose(learned.state[name], value, atol=1e-6)
+    assert [epoch.val_loss for epoch in learned.epochs] == pytest.approx([epoch.val_loss for epoch in whole.epochs])
+
+
+def test_where_that_makes_batch_norm_unequal_it_is_said() -> None:
+    _, events = run(begun(Large(4, norm=True), 8))
+    [half] = decisions(events, "fit.micro_batch")
+    assert "batch norm sees fewer pictures" in half.evidence
+    assert [event.level for event in events if isinstance(event, Note)] == ["warning"]
+
+
+def test_one_picture_that_is_too_much_passes() -> None:
+    with pytest.raises(MemoryError):
+        run(begun(Large(0)))
+
+
+def test_a_run_that_goes_on_halves_where_it_did_before() -> None:
+    """Memory suffices the second time: the sums are to be those of the first all the same."""
+    first, told = run(begun(Large(4), 24))
+    network = Linear()
+
+    def see(event: Event) -> None:
+        if isinstance(event, Recall) and event.name == "fit.micro_batch":
+            event.decided.extend(decisions(told, "fit.micro_batch"))
+
+    choices = dataclasses.replace(PLAIN)
+    again, events = run(fit(fresh(network, 24), samples(64), samples(30, seed=1), choices, lambda: 1e9, "fit"), see)
+    assert [decision.value for decision in decisions(events, "fit.micro_batch")] == [{"at": 0, "pictures": 4}]
+    assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
