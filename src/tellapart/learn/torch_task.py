@@ -124,7 +124,7 @@ def _digest(choices: Choices, total: int, most: int | None, train: Samples, val:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Way:
-    """How a step is taken: the precision, how many parts of a batch side by side, on how many threads each, the layout."""
+    """How a step is taken: precision, how many parts of a batch side by side, on how many threads each, layout."""
 
     dtype: torch.dtype = torch.float32
     shards: int = 1
