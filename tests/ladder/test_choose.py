@@ -119,7 +119,7 @@ def test_a_rung_that_calls_all_pictures_one_class_is_noticed() -> None:
     """As after an explosion (case 92); `majority` does so by its nature, and where all are of one class it is right."""
     where = ground(60, 30)
     stuck = made("scratch", where, 2.0)
-    stuck = dataclasses.replace(stuck, val_probs=np.tile(np.float32([0.2, 0.7, 0.1]), (30, 1)))
+    stuck = dataclasses.replace(stuck, val_probs=np.tile(np.array([0.2, 0.7, 0.1]), (30, 1)))
     assert always_one_class(stuck, where) == 1
     assert always_one_class(made("scratch", where, 2.0), where) is None
     majority = dataclasses.replace(stuck, fitted=dataclasses.replace(stuck.fitted, method="majority"))
