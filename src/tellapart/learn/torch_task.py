@@ -32,6 +32,7 @@ Clock: TypeAlias = Callable[[], float]
 _SHORT_SECONDS = 10.0  # a fit that one thread ends in this time is not worth measuring
 _TRIAL_STEPS = 4
 _TRIAL_SECONDS = 1.2
+_LONG_SECONDS = 60.0  # with less time, maps lie as they usually are fastest, unasked
 _SHARD = 16  # pictures, at the least, that a part of a batch has: batch norm works within it
 _WORTH_ROUNDING, _WORTH_TURNING = 1.1, 1.1  # times as fast: less is no reason to compute in another way
 
@@ -146,7 +147,9 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
     rates = {way: (yield from _steps_a_second(task, way))}
     if task.max_steps / rates[way] > min(_SHORT_SECONDS, seconds / 4.0):
         halves, turned = {"dtype": torch.bfloat16}, {"layout": torch.contiguous_format}
-        for other, gain in ((halves, _WORTH_ROUNDING), (turned, _WORTH_TURNING)):
+        for other, gain, least in ((halves, _WORTH_ROUNDING, 0.0), (turned, _WORTH_TURNING, _LONG_SECONDS)):
+            if seconds < least:
+                continue
             tried = dataclasses.replace(way, **other)
             rates[tried] = yield from _steps_a_second(task, tried)
             way = tried if rates[tried] > gain * rates[way] else way
