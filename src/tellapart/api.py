@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tellapart.ladder.bench import Benched
     from tellapart.ladder.explain import Explanation
     from tellapart.ladder.suggest import Suggested
-    from tellapart.learn.torch_world import World
     from tellapart.runtime.predictor import Failure, Prediction
 
 __all__ = [
@@ -84,7 +83,7 @@ def train(
     by_exception()
     chosen, place = Recipe.of(recipe, **options), None if out is None else Path(out)
 
-    def led(world: World | None) -> TrainResult:
+    def led(world: Any) -> TrainResult:
         folder = prepare(Path(data), place, chosen, resume)
         try:
             if folder.finished is not None:
