@@ -28,13 +28,15 @@ def _rounds(**means: float) -> list[dict[tuple[NoveltyMethod, ...], float]]:
 
 
 def test_what_separates_clearly_better_is_chosen_whatever_the_rounds_have_in_common() -> None:
-    choice = choose_methods(_rounds(neighbours=0.70, energy_mahalanobis=0.74))
-    assert choice.methods == ("energy", "mahalanobis")
-    assert "energy + mahalanobis 0.7" in choice.words
+    choice = choose_methods(_rounds(neighbours=0.70, energy_neighbours=0.74))
+    assert choice.methods == ("energy", "neighbours")
+    assert "energy + neighbours 0.7" in choice.words
 
 
 def test_what_is_simpler_is_chosen_within_noise_but_not_for_more_than_a_hundredth() -> None:
-    close = _rounds(neighbours=0.7395, energy_mahalanobis=0.74)
+    close: list[dict[tuple[NoveltyMethod, ...], float]] = [
+        {("neighbours",): 0.74, ("energy", "neighbours"): 0.741 + sign * 0.01} for sign in (-1, 1) * 4
+    ]
     assert choose_methods(close).methods == ("neighbours",)
     rng = np.random.default_rng(1)
     noisy: list[dict[tuple[NoveltyMethod, ...], float]] = [

@@ -90,7 +90,7 @@ def test_a_bundle_scores_as_it_was_fitted(
     head, near = Head(np.eye(3, 2, dtype=np.float32), np.zeros(2, np.float32)), Novelty.fit(X, X)
     logits, gaussian = head.logits(X), fit_gaussian(X, targets)
     scores = Scores.of(near.distances(X), gaussian.distances(X), logits)
-    blend = blend_of(("energy", "mahalanobis"), scores, 2, gaussian)
+    blend = blend_of(("energy", "mahalanobis", "residual"), scores, 2, gaussian)
     novelty = near.blended(blend, scores.blended(blend))
     changes = {"novelty": novelty.arrays(), "reference_labels": targets, "thumbnails": None}
     scorer = Bundle(write_tiny_bundle(tmp_path / "bundle", **changes).path).reference.novelty()

@@ -38,11 +38,31 @@ def test_mahalanobis_distances_are_those_of_pytorch_ood(monkeypatch: pytest.Monk
         np.testing.assert_allclose(got[:, place], expected, rtol=1e-3, atol=1e-2)
 
 
+def test_the_residual_is_the_share_of_length_that_no_mix_of_the_directions_explains() -> None:
+    rng = np.random.default_rng(4)
+    seen = (rng.normal(size=(80, 40)) * np.linspace(4, 0.2, 40)).astype(np.float32)
+    gaussian = fit_gaussian(seen, np.repeat([0, 1], 40))
+    assert gaussian.project.shape == (40, 20)
+    new = (rng.normal(size=(30, 40)) * 2.0).astype(np.float32)
+    centred = (new - gaussian.mean).astype(np.float64)
+    explained = gaussian.project @ np.linalg.lstsq(gaussian.project.astype(np.float64), centred.T, rcond=None)[0]
+    expected = np.linalg.norm(centred - explained.T, axis=1) / np.linalg.norm(centred, axis=1)
+    np.testing.assert_allclose(gaussian.distances(new)[:, 2], expected, rtol=1e-4)
+    assert gaussian.distances(gaussian.mean[None])[0, 2] == 0.0
+
+
+def test_where_directions_explain_everything_there_is_no_residual() -> None:
+    seen, targets = _classes(np.random.default_rng(5), 200)
+    gaussian = fit_gaussian(seen, targets)
+    assert gaussian.project.shape == (6, 6)
+    assert (gaussian.distances(seen)[:, 2] == 0.0).all()
+
+
 def test_energy_and_max_logit_are_those_of_pytorch_ood() -> None:
     torch = pytest.importorskip("torch")
     detectors = pytest.importorskip("pytorch_ood.detector")
     logits = (np.random.default_rng(1).normal(size=(40, 7)) * 10).astype(np.float32)
-    scores = Scores.of(np.zeros(40), np.zeros((40, 2)), logits)
+    scores = Scores.of(np.zeros(40), np.zeros((40, 3)), logits)
     np.testing.assert_allclose(scores.by["energy"], detectors.EnergyBased.score(torch.from_numpy(logits)), rtol=1e-5)
     np.testing.assert_allclose(scores.by["max_logit"], detectors.MaxLogit.score(torch.from_numpy(logits)), rtol=1e-5)
     assert np.isfinite(energy(np.array([1e4, -1e4]))).all()
@@ -76,7 +96,9 @@ def test_odd_embeddings_and_logits_are_novel_without_a_warning(value: float) -> 
     rng = np.random.default_rng(3)
     seen, targets = _classes(rng, 60)
     gaussian = fit_gaussian(seen, targets)
-    blend = Blend(("mahalanobis", "energy"), np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32), gaussian)
+    blend = Blend(
+        ("mahalanobis", "energy", "residual"), np.zeros((3, 3), np.float32), np.ones((3, 3), np.float32), gaussian
+    )
     scorer = NoveltyScorer(np.eye(6, dtype=np.float16), seen[0], np.linspace(0, 9, 5, dtype=np.float32), blend)
     assert scorer.score(np.full(6, value, np.float32), np.zeros(3, np.float32)) == 1.0
     if not np.isfinite(value):
@@ -96,5 +118,5 @@ def test_a_blend_measures_each_picture_by_what_its_class_shows() -> None:
 
 
 def test_stored_names_of_methods_never_change() -> None:
-    assert METHODS == ("neighbours", "mahalanobis", "relative_mahalanobis", "energy", "max_logit")
+    assert METHODS == ("neighbours", "mahalanobis", "relative_mahalanobis", "energy", "max_logit", "residual")
     assert {field.name for field in dataclasses.fields(Blend)} == {"methods", "centre", "weight", "gaussian"}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.judge.arrays import Floats
-from tellapart.runtime.novelty import Blend, Gaussian, NoveltyMethod, energy
+from tellapart.runtime.novelty import GAUSSIAN_METHODS, Blend, Gaussian, NoveltyMethod, energy
 
 __all__ = ["CANDIDATES", "Choice", "Scores", "auroc", "blend_of", "choose_methods"]
 
@@ -20,12 +20,10 @@ CANDIDATES: tuple[tuple[NoveltyMethod, ...], ...] = (
     ("mahalanobis",),
     ("relative_mahalanobis",),
     ("energy", "neighbours"),
-    ("energy", "mahalanobis"),
-    ("energy", "relative_mahalanobis"),
+    ("energy", "mahalanobis", "relative_mahalanobis", "residual"),
 )
 """What may be chosen, the simplest first."""
 
-_WEIGHT: Mapping[NoveltyMethod, float] = {"energy": 2.0}  # in a blend; any other counts once
 _HALF = 0.5  # of the way from the mean of all to that of a class
 _AS_SURE_AS = 20.0  # pictures of a class at which the class's own statistics count for half of that
 _WORTH = 0.01  # of AUROC: more than this is not given up for something simpler
@@ -40,11 +38,10 @@ class Scores:
 
     @classmethod
     def of(cls, neighbours: Floats, distances: Floats, logits: Floats | None) -> Scores:
-        """Return those of distances [N] to neighbours, `Gaussian.distances` [N, 2] and logits [N, K], where given."""
+        """Return those of distances [N] to neighbours, `Gaussian.distances` [N, 3] and logits [N, K], where given."""
         by: dict[NoveltyMethod, NDArray[np.float64]] = {
             "neighbours": np.asarray(neighbours, dtype=np.float64),
-            "mahalanobis": np.asarray(distances, dtype=np.float64)[:, 0],
-            "relative_mahalanobis": np.asarray(distances, dtype=np.float64)[:, 1],
+            **dict(zip(GAUSSIAN_METHODS, np.asarray(distances, dtype=np.float64).T, strict=True)),
         }
         if logits is None:
             return cls(by, np.zeros(len(neighbours), dtype=np.int64))
@@ -81,22 +78,24 @@ def blend_of(
     A single method stays as its source has it. Of several, each is measured in standard deviations of the held-out
     pictures with the same likeliest class, from a mean half-way between theirs and that of all; a class with few of
     them is judged like all. Half-way is ours: by the class alone, classes held out of CIFAR-10 in pairs of a kind were
-    told apart better and classes left out at random worse, by all pictures alone it was the other way round.
+    told apart better and classes left out at random worse, by all pictures alone it was the other way round. Energy
+    counts once more than all others together.
     """
-    kept = gaussian if any("mahalanobis" in method for method in methods) else None
+    kept = gaussian if any(method in GAUSSIAN_METHODS for method in methods) else None
     if len(methods) == 1:
         return Blend(methods, np.zeros((1, num_classes), np.float32), np.ones((1, num_classes), np.float32), kept)
     centre = np.empty((len(methods), num_classes), dtype=np.float32)
     weight = np.empty_like(centre)
     for place, method in enumerate(methods):
         score = held_out.by[method]
+        counts = float(len(methods)) if method == "energy" else 1.0
         mean, deviation = score.mean(), score.std()
         for label in range(num_classes):
             own = score[held_out.classes == label]
             sure = len(own) / (len(own) + _AS_SURE_AS)
             centre[place, label] = mean + (_HALF * sure * (own.mean() - mean) if len(own) else 0.0)
             spread = deviation + (sure * (own.std() - deviation) if len(own) else 0.0)
-            weight[place, label] = _WEIGHT.get(method, 1.0) / spread if spread > 1e-9 * abs(mean) + 1e-30 else 0.0
+            weight[place, label] = counts / spread if spread > 1e-9 * abs(mean) + 1e-30 else 0.0
     return Blend(methods, centre, weight, kept)
 
 

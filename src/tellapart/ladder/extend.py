@@ -28,7 +28,7 @@ from tellapart.learn.refit import Refit, directions, of_directions, out_of_fold_
 from tellapart.learn.rungs import Fitted, FloatArray, Head, IntArray, OutOfFold, Pictures
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.card import CARD
-from tellapart.runtime.novelty import METHODS
+from tellapart.runtime.novelty import GAUSSIAN_METHODS, METHODS
 from tellapart.ship import write_bundle
 from tellapart.ship.gallery import gallery, selftest_pictures
 
@@ -275,7 +275,7 @@ def _novelty(both: Both, winner: Candidate, kept: Kept) -> Steps[Novelty]:
     methods: Any = ("neighbours",) if places is None else tuple(METHODS[place] for place in places.tolist())
     rows = judge.spaced(np.arange(len(winner.fitted.out_of_fold.rows), dtype=np.int64), _MOST_NOVEL)
     words = "those of the bundle before"
-    if both.old.source == "references" and any("mahalanobis" in method for method in methods):
+    if both.old.source == "references" and any(method in GAUSSIAN_METHODS for method in methods):
         methods, words = (
             ("neighbours",),
             "of references only directions are known, and distances within classes need more",

@@ -17,7 +17,7 @@ from tellapart.learn.leave_classes_out import MOST_PICTURES, leave_classes_out
 from tellapart.learn.linear import GRID
 from tellapart.learn.linear_solver import one_blas_thread
 from tellapart.learn.rungs import FloatArray, Head, Pictures
-from tellapart.runtime.novelty import NoveltyMethod
+from tellapart.runtime.novelty import GAUSSIAN_METHODS, NoveltyMethod
 
 __all__ = ["blended", "novel"]
 
@@ -79,9 +79,9 @@ def blended(
     `embeddings` float32 [n, D] and calibrated out-of-fold `logits` float32 [n, K] are of `pictures`, some of `train`.
     """
     folds = make_folds(pictures.targets, pictures.groups, k=_FOLDS)
-    distances = np.zeros((len(embeddings), 2))
+    distances = np.zeros((len(embeddings), len(GAUSSIAN_METHODS)))
     gaussian = None
-    if any("mahalanobis" in method for method in methods):
+    if any(method in GAUSSIAN_METHODS for method in methods):
         with one_blas_thread():
             for fold in range(folds.max() + 1):
                 away = folds == fold

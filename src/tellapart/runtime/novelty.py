@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METHODS", "Blend", "Gaussian", "Neighbours", "NoveltyMethod", "NoveltyScorer", "blend_arrays", "energy"]
+__all__ = [
+    "GAUSSIAN_METHODS",
+    "METHODS",
+    "Blend",
+    "Gaussian",
+    "Neighbours",
+    "NoveltyMethod",
+    "NoveltyScorer",
+    "blend_arrays",
+    "energy",
+]
 
 NEIGHBOURS = 3
 
-NoveltyMethod = Literal["neighbours", "mahalanobis", "relative_mahalanobis", "energy", "max_logit"]
+NoveltyMethod = Literal["neighbours", "mahalanobis", "relative_mahalanobis", "energy", "max_logit", "residual"]
 METHODS: tuple[NoveltyMethod, ...] = get_args(NoveltyMethod)
 """In a bundle a method is named by its place here: new ones go to the end."""
+
+GAUSSIAN_METHODS: tuple[NoveltyMethod, ...] = ("mahalanobis", "relative_mahalanobis", "residual")
+"""Those that a `Gaussian` gives, in the order of `Gaussian.distances`."""
+
+_SMALLEST_RESIDUAL = 1e-4  # of the squared length: less is what float32 leaves
 
 
 def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -72,8 +88,11 @@ class Gaussian:
     variance: NDArray[np.float32]
 
     def distances(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return float64 [N, 2] of embeddings [N, D]: the squared distance to the nearest class, then the same less the
-        squared distance to the pictures as a whole.
+        """Return float64 [N, 3] of embeddings [N, D]: the squared distance to the nearest class; the same less the
+        squared distance to the pictures as a whole; the share, in [0, 1], of the length of an embedding less `mean`
+        that lies beyond the R directions.
+
+        Source of the last: Wang et al., "ViM: out-of-distribution with virtual-logit matching" (2022), there a length.
         """
         centred = np.asarray(embeddings, dtype=np.float32) - self.mean
         # As in `Neighbours`: no BLAS product for a single picture.
@@ -82,7 +101,16 @@ class Gaussian:
         within = within.astype(np.float64)
         nearest = np.min([np.square(within - centre).sum(axis=1) for centre in self.centres[1:]], axis=0)
         overall = (np.square(within - self.centres[0]) / self.variance).sum(axis=1)
-        return np.stack([nearest, nearest - overall], axis=1)
+        length = np.square(centred.astype(np.float64)).sum(axis=1)
+        inside = np.square(within @ self._straight).sum(axis=1)
+        left = 1.0 - inside / np.where(length > 0.0, length, np.inf)
+        beyond = np.sqrt(np.where((left > _SMALLEST_RESIDUAL) & (length > 0.0), left, 0.0))
+        return np.stack([nearest, nearest - overall, beyond], axis=1)
+
+    @functools.cached_property
+    def _straight(self) -> NDArray[np.float64]:
+        """What takes a place in the R directions [R] to lengths along orthonormal ones, float64 [R, R]."""
+        return np.linalg.pinv(np.linalg.qr(self.project.astype(np.float64), mode="r"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,10 +179,17 @@ class NoveltyScorer:
         if not (np.isfinite(embedding).all() and np.isfinite(logits).all()):
             return float(np.inf)
         with np.errstate(over="ignore", invalid="ignore"):
-            scores = [np.atleast_1d(self._score(method, embedding, logits)) for method in self._blend.methods]
+            far = None if self._blend.gaussian is None else self._blend.gaussian.distances(embedding[None])[0]
+            scores = [np.atleast_1d(self._score(method, embedding, logits, far)) for method in self._blend.methods]
             return float(self._blend.add_up(scores, np.atleast_1d(logits.argmax()))[0])
 
-    def _score(self, method: NoveltyMethod, embedding: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
+    def _score(
+        self,
+        method: NoveltyMethod,
+        embedding: NDArray[np.float32],
+        logits: NDArray[np.float32],
+        far: NDArray[np.float64] | None,
+    ) -> float:
         if method == "energy":
             return float(energy(logits))
         if method == "max_logit":
@@ -162,10 +197,8 @@ class NoveltyScorer:
         if method == "neighbours":
             assert self._neighbours is not None
             return self._neighbours.distance(embedding)
-        assert self._blend is not None
-        assert self._blend.gaussian is not None
-        nearest, relative = self._blend.gaussian.distances(embedding[None])[0]
-        return float(nearest if method == "mahalanobis" else relative)
+        assert far is not None
+        return float(far[GAUSSIAN_METHODS.index(method)])
 
     def score(self, embedding: NDArray[np.float32], logits: NDArray[np.float32] | None = None) -> float:
         """Return in [0, 1] the share of held-out pictures less novel than one embedding float32 [D] with its logits.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import BundleError
-from tellapart.runtime.novelty import METHODS, Blend, Gaussian, NoveltyScorer
+from tellapart.runtime.novelty import GAUSSIAN_METHODS, METHODS, Blend, Gaussian, NoveltyScorer
 
 __all__ = [
     "MAX_REFERENCES",
@@ -181,7 +181,7 @@ def _check_blend(arrays: Mapping[str, NDArray[Any]]) -> None:
     places = arrays["novelty_methods"].tolist() if blend else []
     if len(set(places)) != len(places) or not all(0 <= place < len(METHODS) for place in places):
         raise _refusal("novelty_methods name scores that this tellapart does not know")
-    if bool(gaussian) != any("mahalanobis" in METHODS[place] for place in places):
+    if bool(gaussian) != any(METHODS[place] in GAUSSIAN_METHODS for place in places):
         raise _refusal("novelty_methods and the novelty_gaussian arrays do not belong together")
     if gaussian and (
         len(arrays["novelty_gaussian_centres"]) < 2 or not (arrays["novelty_gaussian_variance"] > 0).all()
