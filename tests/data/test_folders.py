@@ -257,10 +257,10 @@ def test_a_folder_around_the_class_folders_is_named_as_what_to_give(tmp_path: Pa
 
 def test_split_folders_beside_unlabelled_pictures_are_refused(tmp_path: Path, scan_of: Scan) -> None:
     write_classes(tmp_path / "set/train", {"cat": 2, "dog": 2})
-    write_classes(tmp_path / "set", {"unlabelled": 2}, first=50)
+    write_classes(tmp_path / "set", {"more": 2}, first=50)
     error = refusal(scan_of, tmp_path / "set")
     assert error.code == "ambiguous_layout"
-    assert "unlabelled" in error.message
+    assert "unlabelled pictures (more)" in error.message
 
 
 def test_a_class_may_be_called_test_or_train(tmp_path: Path, scan_of: Scan) -> None:
