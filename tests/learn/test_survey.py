@@ -88,11 +88,23 @@ def test_what_labels_do_not_survive_is_turned_off_and_said(run: Any) -> None:
     found, decisions = decided(run, AugmentOptions())
     assert found == dataclasses.replace(HOW, flip=False)
     assert decisions["scratch.flip"].value is False
-    assert "mirrored: 100% right as they are, 0% changed: off" in decisions["scratch.flip"].evidence
-    assert decisions["scratch.augment"].value["off"] == ["flip"]
+    assert "mirrored: 100% right as they are, 0% changed: no longer" in decisions["scratch.flip"].evidence
+    assert decisions["scratch.augment"].value["labels_do_not_survive"] == ["flip"]
     found, decisions = decided(run, AugmentOptions(), RIPE)
     assert found == dataclasses.replace(HOW.less(["hue", "grey"]), turn=180.0), "a disc may be turned to any side"
     assert "in other hues" in decisions["scratch.augment"].evidence
+
+
+@pytest.mark.parametrize(
+    ("draw", "lost"), [(arrow, ["flip"]), (RIPE, ["hue", "grey"])], ids=["arrows", "two colours of one shape"]
+)
+def test_a_change_that_is_not_done_by_itself_is_asked_about_and_told(run: Any, draw: Any, lost: list[str]) -> None:
+    seen: list[Any] = []
+    light = preset("light", SIDE)
+    found = run(chosen(AugmentOptions(), light, SIDE, "scratch", *pictures(draw), None), seen)
+    told = next(event for event in seen if isinstance(event, Decision) and event.name == "scratch.augment")
+    assert told.value == {"labels_do_not_survive": lost}
+    assert found.less(["turn"]) == light.less(lost)
 
 
 def test_the_user_s_word_on_changes_is_final(run: Any) -> None:

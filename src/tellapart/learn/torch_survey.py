@@ -23,6 +23,9 @@ __all__ = ["Eye", "chosen", "surveyed"]
 Pixels = NDArray[np.uint8]
 Eye = Callable[[Pixels], Steps[NDArray[np.floating]]]
 
+_MOST = 400  # pictures that are asked
+_TOLD = (("flip", "on"), ("flip", "off"))  # what need not be asked: the user has said so
+_USUAL = Augment(turn=20.0, zoom=0.3, brightness=0.2, contrast=0.2, saturation=0.4, hue=0.05, grey=0.1, blur=0.01)
 _DOUBTED = ("flip", "turn", "hue", "grey")  # changes that need evidence; the others need evidence against them
 _CELLS = 6  # a side, of which the colours are taken
 _COLOURLESS = 0.02  # difference of channels, as a share of their sum
@@ -44,8 +47,9 @@ def chosen(
     """Return how training pictures of `side` px are varied.
 
     `auto` is what is done by itself, less what a survey of some pictures uint8 [n, s, s, C] finds that their labels
-    do not survive; presets are taken as they are asked for, but for mirroring, which has an option of its own. `look`
-    is the eye of the survey (None: small pictures and their edges). Decisions are named `name`.flip and `name`.augment.
+    do not survive; changes that it has not are asked about too, and told. Presets are taken as they are asked for, but
+    for mirroring, which has an option of its own. `look` is the eye of the survey (None: small pictures, their edges
+    and colours). Decisions are named `name`.flip and `name`.augment.
     """
     erases = auto.cut_px > 0
     if wish.augment != "auto":
@@ -57,32 +61,36 @@ def chosen(
         found = preset(wish.augment, side, flip=flip, erases=erases)
         yield Decision(f"{name}.augment", wish.augment, f"--augment: {found.words}")
         return found
-    asked = [change for change in _NAMES if change == "any_turn" or auto.has(change)]
-    if wish.flip != "auto":
-        asked.remove("flip")
-    seen = yield from surveyed(pixels, targets, asked, auto, f"{name}.survey", look)
+    pixels, targets = pixels[:_MOST], targets[:_MOST]
+    colours = () if pixels.shape[-1] > 1 else ("hue", "grey")
+    asked = [change for change in _NAMES if change not in colours and (change, wish.flip) not in _TOLD]
+    seen = yield from surveyed(pixels, targets, asked, _strengths(auto), f"{name}.survey", look)
     lost = [change for change, one in seen.items() if not one.survives and change != "any_turn"]
     if len(targets) < FEWEST:
         lost = [change for change in _DOUBTED if change in asked]
     flip = wish.flip == "on" if wish.flip != "auto" else "flip" not in lost
     words = "--flip" if wish.flip != "auto" else _told("flip", seen.get("flip"))
     yield Decision(f"{name}.flip", flip, words)
-    found = dataclasses.replace(auto, flip=True).less(lost)
-    found = dataclasses.replace(found, flip=flip)
+    found = dataclasses.replace(auto.less(lost), flip=flip and auto.flip)
     if "any_turn" in seen and seen["any_turn"].surely and "turn" not in lost:
         found = dataclasses.replace(found, turn=ANY_ANGLE)
     others = [_told(change, one) for change, one in seen.items() if change != "flip"]
     said = f"{found.words}. Of {len(targets):,} pictures out of fold: {'; '.join(others)}" if others else found.words
-    off = [change for change in lost if change != "flip"] or None
-    yield Decision(f"{name}.augment", {"off": lost, "turn": found.turn} if off or found.turn else {"off": lost}, said)
+    yield Decision(f"{name}.augment", {"labels_do_not_survive": lost}, said)
     return found
+
+
+def _strengths(auto: Augment) -> Augment:
+    """Return the strengths at which changes are asked about: those of `auto`, else usual ones."""
+    own = {field.name: getattr(auto, field.name) for field in dataclasses.fields(auto) if getattr(auto, field.name)}
+    return dataclasses.replace(_USUAL, **own)
 
 
 def _told(change: str, found: Survival | None) -> str:
     if found is None:
         return f"{_NAMES[change]}: too few pictures to tell"
     kept = found.surely if change == "any_turn" else found.survives
-    return f"{_NAMES[change]}: {found.words}: {'kept' if kept else 'off'}"
+    return f"{_NAMES[change]}: {found.words}: {'still of their class' if kept else 'no longer'}"
 
 
 def surveyed(

@@ -47,7 +47,7 @@ _BN_BATCH = 16  # pictures; the statistics of fewer are too noisy to train by
 _WHOLE_BATCH = 16  # pictures that go through a whole network at a time: more would not fit into caches and memory
 _PENALTY = 0.03
 _AUTO = "light"  # the preset that is the start of --augment auto
-_SURVEY_SHARE, _SURVEY_LOOKS, _SURVEY_LEAST = 0.05, 6, 100  # of the time; looks at a picture; pictures
+_SURVEY_SHARE, _SURVEY_LOOKS, _SURVEY_LEAST = 0.05, 9, 100  # of the time; looks at a picture; pictures
 _SAMPLE, _SAMPLE_PX = 500, 64  # pictures that are asked whether mirroring keeps their class, and their side
 
 
