@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def looked_at(
     cards = {
         row: PictureCard(thumbnail_jpeg(pictures[row], 224), files[row].name, "red", "green", 0.9) for row in range(3)
     }
-    return finish(attention(bundle, held_out, held_out, [0, 2], cards, 1, Clock(60.0)))
+    return finish(attention(bundle, held_out, held_out, [0, 2], cards, 1, Clock(60.0), tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("make", [framed, marked])
@@ -101,6 +102,28 @@ def test_mistakes_get_their_maps_and_other_cards_stay(tmp_path: Path) -> None:
     assert found.differences.sum() == pytest.approx(1.0)
 
 
+def test_a_trial_of_the_same_model_on_the_same_pictures_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = np.stack([in_the_middle(number % 2, 900 + number) for number in range(40)])
+    first = looked_at(tmp_path, pictures)
+    shutil.rmtree(tmp_path / "bundle")
+
+    def again(*_: object) -> None:
+        raise AssertionError("it was tried again")
+
+    monkeypatch.setattr("tellapart.ladder.attention.try_maps", again)
+    second = looked_at(tmp_path, pictures)
+    assert first[0] is not None
+    assert second[0] is not None
+    assert (first[0].sanity, first[0].borders, first[0].shown) == (
+        second[0].sanity,
+        second[0].borders,
+        second[0].shown,
+    )
+    assert first[1] == second[1]
+
+
 def test_a_picture_gets_the_border_of_each_other_one_in_turn() -> None:
     from tellapart.ladder.attention import _partners
 
@@ -118,7 +141,7 @@ def test_where_the_clock_is_nearly_up_nothing_is_looked_at(tmp_path: Path) -> No
     files = tuple(write_pictures(tmp_path / "pictures", pictures))
     names = tuple(map(str, range(len(files))))
     held_out = Pictures(files, names, names, np.arange(len(files)) % 2)
-    assert finish(attention(bundle, held_out, held_out, [], {}, 1, Clock(6.0))) == (None, {})
+    assert finish(attention(bundle, held_out, held_out, [], {}, 1, Clock(6.0), tmp_path)) == (None, {})
 
 
 def test_a_slow_model_is_not_looked_into_where_that_would_cost_more_than_it_may(
@@ -135,5 +158,5 @@ def test_a_slow_model_is_not_looked_into_where_that_would_cost_more_than_it_may(
     monkeypatch.setattr(clock, "left", lambda: 500.0)
     monkeypatch.setattr(clock, "spent", lambda: 100.0)
     decided: list[Event] = []
-    assert finish(attention(bundle, held_out, held_out, [], {}, 1, clock), decided.append) == (None, {})
+    assert finish(attention(bundle, held_out, held_out, [], {}, 1, clock, tmp_path), decided.append) == (None, {})
     assert [event.value for event in decided if isinstance(event, Decision)] == [False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tellapart import __version__
+from tellapart.cache import Space, digest_of
 from tellapart.errors import PictureError
 from tellapart.events import Decision, Progress, Steps
 from tellapart.images import map_ordered, prepare_guarded
 from tellapart.judge.borders import Borders, borders, difference_map
 from tellapart.judge.maps import RING, mass, place
-from tellapart.judge.sanity import orders_for, sane
+from tellapart.judge.sanity import Sanity, orders_for, sane
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.looking import Seen, seen, try_maps
 from tellapart.ladder.show import evenly
@@ -32,6 +35,7 @@ __all__ = ["attention"]
 
 _SAMPLE = 40  # pictures whose borders are exchanged
 _TRIED = 12
+_VERSION = 1  # part of the key of what a trial told
 # By occlusion a map takes some fifty runs of the model.
 _MOST_MAPPED = {"class_activation": 24, "occlusion": 8}
 _FEWEST = 2
@@ -52,6 +56,7 @@ def attention(
     cards: Mapping[int, PictureCard],
     threads: int,
     clock: Clock,
+    cache: Path,
 ) -> Steps[tuple[Attention | None, Cards]]:
     """Return where the model looks, and the cards of `mistakes` (rows of `pictures`) with their maps.
 
@@ -67,18 +72,25 @@ def attention(
         yield Decision("maps", False, f"{max(0.0, clock.left()):.0f} s are left, too little to see where it looks")
         return None, same
     saliency = Saliency(bundle)
-    tried = [held_out.files[row] for row in evenly(range(len(held_out)), _TRIED)]
+    chosen = evenly(range(len(held_out)), _TRIED)
+    tried = [held_out.files[row] for row in chosen]
+    same_trial = [saliency.method, bundle.card.digests["model.onnx"], [held_out.digests[row] for row in chosen]]
+    key = digest_of(["sanity", _VERSION, __version__, *same_trial])
+    sanity = _kept(cache, key)
     files = [pictures.files[row] for row in evenly(range(len(pictures)), _SAMPLE)]
     yield Progress("look", 0, len(tried) + len(files))
-    needed = _guessed_seconds(saliency, tried[0], len(tried), len(files), len(mistakes), threads)
+    num_tried = len(tried) if sanity is None else 0
+    needed = _guessed_seconds(saliency, tried[0], num_tried, len(files), len(mistakes), threads)
     most = min(clock.left() - _KEPT_SECONDS, _ALWAYS_SECONDS + _SHARE * clock.spent())
     if needed > most:
         yield Decision(
             "maps", False, f"to see where it looks takes about {needed:.0f} s, and {most:.0f} s are to spare"
         )
         return None, same
-    own = [one for one in seen(saliency, tried, threads) if one is not None]
-    sanity = sane(try_maps(saliency, own, threads))
+    if sanity is None:
+        own = [one for one in seen(saliency, tried, threads) if one is not None]
+        sanity = sane(try_maps(saliency, own, threads))
+        _keep(cache, key, sanity)
     yield Progress("look", len(tried), len(tried) + len(files))
     looked: list[Seen] = []
     if saliency.method == "class_activation":
@@ -99,6 +111,22 @@ def attention(
     return dataclasses.replace(told, shown=len(wanted)), same
 
 
+def _kept(cache: Path, key: str) -> Sanity | None:
+    """Return what the trial of this very model on these very pictures told before."""
+    with Space(cache, "maps", key) as space:
+        for _, record in space.get([key]):
+            try:
+                return Sanity(**json.loads(record))
+            except (ValueError, TypeError):
+                return None
+    return None
+
+
+def _keep(cache: Path, key: str, sanity: Sanity) -> None:
+    with Space(cache, "maps", key) as space:
+        space.put([(key, json.dumps(dataclasses.asdict(sanity)).encode())])
+
+
 def _guessed_seconds(
     saliency: Saliency, file: Path, num_tried: int, num_files: int, num_mistakes: int, threads: int
 ) -> float:
@@ -110,7 +138,7 @@ def _guessed_seconds(
         return 0.0
     whole = saliency.method == "class_activation"
     a_look = 1 if whole else one.map.size + 1
-    trials = num_tried * (a_look + (2 + orders_for(num_tried)) * (len(SHARES) - 2) + 1)
+    trials = num_tried and num_tried * (a_look + (2 + orders_for(num_tried)) * (len(SHARES) - 2) + 1)
     runs = trials + 3 * num_files + min(num_mistakes, _MOST_MAPPED[saliency.method]) * a_look
     return seconds / a_look * runs / threads
 

@@ -185,7 +185,9 @@ def _report(
     policy, threads = fitted.preprocess.decode, climbed.threads
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
     held_out = climbed.looked_at("val") if len(climbed.looked_at("val")) else climbed.looked_at("train")
-    looks, cards = yield from attention(bundle, held_out, headline.pictures, shown.mistakes, cards, threads, run.clock)
+    looks, cards = yield from attention(
+        bundle, held_out, headline.pictures, shown.mistakes, cards, threads, run.clock, run.cache
+    )
     give_back()
     audited = yield from _audited(run, climbed, seen, policy)
     learned_from = {row.path for row in manifest.where(split="train")}
