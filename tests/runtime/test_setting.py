@@ -28,7 +28,19 @@ def test_it_is_read_back_for_the_same_card_and_cores(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"threads": 0}, {"threads": 10**9}, {"threads": "2"}, {"threads": True}, {"version": 2}, {"card": ""}]
+    "change",
+    [
+        {"threads": 0},
+        {"threads": 10**9},
+        {"threads": "2"},
+        {"threads": True},
+        {"version": 1},
+        {"card": ""},
+        {"runtime": "torch"},
+        {"runtime": ["openvino"]},
+        {"precision": "int4"},
+        {"precision": "bf16"},
+    ],
 )
 def test_what_is_out_of_range_is_not_followed(bundle: Path, change: dict[str, object]) -> None:
     place = write_setting(bundle, Setting(3, 2))

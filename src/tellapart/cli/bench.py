@@ -51,23 +51,38 @@ def _show(result: Benched, console: Console) -> None:
     parts = Table("a picture on one thread", "ms", "share", box=None, pad_edge=False, header_style="bold")
     for name, spent in (("decode and resize", result.decode_ms), ("model", result.model_ms)):
         parts.add_row(name, f"{spent:.2f}", f"{100 * spent / alone:.0f}%")
-    parts.add_row("model, in batches of 8", f"{result.batch_ms:.2f}", "")
     console.print(parts)
     console.print(f"the bundle is loaded in {result.load_ms:.0f} ms; {result.n} pictures, the best of five rounds")
     console.print()
+    models = Table("the model by", "ms", "ms in batches of 8", box=None, pad_edge=False, header_style="bold")
+    for model in result.models:
+        models.add_row(_name(model.runtime, model.precision), f"{model.model_ms:.2f}", f"{model.batch_ms:.2f}")
+    console.print(models)
+    for model in result.models:
+        name = _name(model.runtime, model.precision)
+        if model.judged is not None:
+            words = f"{name}: {100 * model.judged.accuracy:.1f}% of {model.judged.n:,} pictures right"
+            console.print(f"{words}, {model.judged.change:+.2f} points", markup=False, highlight=False)
+        if model.refused is not None:
+            console.print(f"{name} is not taken: {model.refused}.", markup=False, highlight=False)
+    console.print()
     rates = Table(
-        "threads", "pictures a second", "of what they could do", box=None, pad_edge=False, header_style="bold"
+        "threads", "by", "pictures a second", "of what they could do", box=None, pad_edge=False, header_style="bold"
     )
+    setting = (result.threads, result.runtime, result.precision)
     for rate in result.rates:
-        mark = " *" if rate.threads == result.threads else ""
-        rates.add_row(f"{rate.threads}{mark}", f"{rate.per_second:,.0f}", f"{100 * rate.share_of_limit:.0f}%")
+        mark = " *" if (rate.threads, rate.runtime, rate.precision) == setting else ""
+        name = _name(rate.runtime, rate.precision)
+        rates.add_row(f"{rate.threads}{mark}", name, f"{rate.per_second:,.0f}", f"{100 * rate.share_of_limit:.0f}%")
     console.print(rates)
     console.print("the most: a picture decoded and run alone, on all threads at once, as far as there are cores")
     console.print(f"{result.cores} cores; every number of threads gave the same answers, bit for bit")
     console.print()
     if result.place is not None:
-        console.print(
-            f"predict takes {result.threads} threads from now on: {printable(str(result.place))}",
-            markup=False,
-            highlight=False,
-        )
+        taken = f"{result.threads} threads and {_name(result.runtime, result.precision)}"
+        words = f"predict takes {taken} from now on: {printable(str(result.place))}"
+        console.print(words, markup=False, highlight=False)
+
+
+def _name(runtime: str, precision: str) -> str:
+    return runtime if precision == "fp32" else f"{runtime}, {precision}"

@@ -1,33 +1,59 @@
-"""Where the time of a prediction goes on this machine, and on how many threads it is shortest."""
+"""Where the time of a prediction goes on this machine, and in which setting it is shortest."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tellapart.errors import DataError
+from tellapart.errors import BundleError, DataError
 from tellapart.events import Decision, Note, Progress, Steps
 from tellapart.files import finite
 from tellapart.images import default_threads, prepare_guarded
-from tellapart.ladder.export_sample import of_the_run
+from tellapart.ladder.export_gate import Judged, judged
+from tellapart.ladder.export_sample import of_the_run, sample
 from tellapart.ladder.run import stage
+from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.openvino_session import has_bf16, has_openvino
 from tellapart.runtime.predictor import Failure, Prediction, Predictor
-from tellapart.runtime.setting import Setting, write_setting
+from tellapart.runtime.session import Runs
+from tellapart.runtime.setting import CHOICES, Setting, write_setting
 from tellapart.runtime.sources import expand
+from tellapart.ship.observe import outputs_by
 from tellapart.ship.speed import BATCH
 
-__all__ = ["Benched", "Rate", "bench", "fastest"]
+__all__ = ["Benched", "Rate", "RunBy", "bench", "fastest"]
 
 _PICTURES = 48
 _ROUNDS = 5
 _WORTH = 1.05  # times as fast: less is noise
+_ALIKE = 1e-3  # how far a probability may be off in another runtime
+_MAX_DROP = 0.5  # points
+_OUTPUTS = ("logits", "embedding")
+_K = TypeVar("_K", bound=Hashable)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunBy:
+    """One way to run the graph: milliseconds a picture on one thread, alone and in batches of eight.
+
+    `refused` says why `predict` may not take it, None where it may; `judged` is there where numbers are others than the
+    graph's, and so accuracy was measured again.
+    """
+
+    runtime: str
+    precision: str
+    model_ms: float
+    batch_ms: float
+    judged: Judged | None = None
+    refused: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,14 +66,17 @@ class Rate:
     threads: int
     per_second: float
     share_of_limit: float
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
 
 
 @dataclasses.dataclass(frozen=True)
 class Benched:
     """Milliseconds a picture on one thread: decode and resize, the model, the model in batches of eight; to load it.
 
-    `rates` are of the whole path; `threads` is the setting that was chosen, and `place` where it was written, if it
-    could be. `n` pictures were used, and each rate gave the same answers, bit for bit.
+    `model_ms` and `batch_ms` are of onnxruntime; `models` has every way to run the graph. `rates` are of the whole
+    path; `threads`, `runtime` and `precision` are the setting that was chosen, and `place` where it was written, if it
+    could be. `n` pictures were used; numbers of threads that did not give the same answers, bit for bit, are left out.
     """
 
     n: int
@@ -56,8 +85,11 @@ class Benched:
     decode_ms: float
     model_ms: float
     batch_ms: float
+    models: tuple[RunBy, ...]
     rates: tuple[Rate, ...]
     threads: int
+    runtime: str
+    precision: str
     place: Path | None
 
     def as_json(self) -> dict[str, Any]:
@@ -65,6 +97,10 @@ class Benched:
         place = None if self.place is None else str(self.place)
         plain: dict[str, Any] = finite({"version": 1, **dataclasses.asdict(self), "place": place})
         return plain
+
+
+_Way = tuple[str, str]
+_Place = tuple[str, str, int]
 
 
 def bench(path: Path, pictures: Path | None) -> Steps[Benched]:
@@ -78,21 +114,62 @@ def bench(path: Path, pictures: Path | None) -> Steps[Benched]:
     load_ms = 1e3 * (time.perf_counter() - began)
     files = _files(bundle, pictures)
     cores = default_threads()
-    decode, model, batch = yield from stage("measure", _parts(bundle, files))
-    seconds = yield from stage("measure", _rounds(bundle, files, cores))
-    found = tuple(_rate(threads, min(times), len(files), cores, decode + model) for threads, times in seconds.items())
-    chosen, words = fastest(seconds, cores)
-    yield Decision("threads", chosen, words)
+    sessions = yield from _sessions(bundle)
+    decode, times = yield from stage("measure", _parts(bundle, files, sessions))
+    seconds, refused = yield from stage("measure", _rounds(bundle, files, cores, list(sessions)))
+    found = tuple(
+        _rate(place, min(each), len(files), cores, decode + times[place[:2]][0]) for place, each in seconds.items()
+    )
+    usual = (*CHOICES[0], cores)
+    chosen, words = fastest({place: each for place, each in seconds.items() if place[:2] not in refused}, usual)
+    told: dict[_Way, Judged | None] = {}
+    if chosen[1] != "fp32":
+        # Accuracy costs more than all the rest to measure: only for what would be taken.
+        told[chosen[:2]], why = yield from stage("judge", _accuracy(bundle, sessions[chosen[:2]]))
+        if why is not None:
+            refused[chosen[:2]] = why
+            sound = {place: each for place, each in seconds.items() if place[:2] not in refused}
+            chosen, words = fastest(sound, usual)
+    runtime, precision, threads = chosen
+    yield Decision("setting", {"threads": threads, "runtime": runtime, "precision": precision}, words)
     if (busy := _busy()) > cores:
         yield Note(
             "warning", f"The machine was busy ({busy:.1f} programs wanted its {cores} cores): measure again later."
         )
     place = None
     try:
-        place = write_setting(path, Setting(chosen, cores))
+        place = write_setting(path, Setting(threads, cores, runtime, precision))
     except OSError as error:
         yield Note("warning", f"The setting cannot be written beside the bundle ({error.strerror}).")
-    return Benched(len(files), cores, load_ms, decode, model, batch, found, chosen, place)
+    models = tuple(RunBy(*way, *each, told.get(way), refused.get(way)) for way, each in times.items())
+    first = models[0]
+    return Benched(
+        len(files),
+        cores,
+        load_ms,
+        decode,
+        first.model_ms,
+        first.batch_ms,
+        models,
+        found,
+        threads,
+        runtime,
+        precision,
+        place,
+    )
+
+
+def _sessions(bundle: Bundle) -> Steps[dict[_Way, Runs]]:
+    """Return what runs the graph on one thread, by runtime and precision: those that are here and take it."""
+    found: dict[_Way, Runs] = {}
+    for runtime, precision in CHOICES:
+        if runtime == "openvino" and (not has_openvino() or (precision == "bf16" and not has_bf16())):
+            continue
+        try:
+            found[runtime, precision] = Setting(1, 1, runtime, precision).session(bundle)
+        except BundleError as error:
+            yield Note("info", str(error))
+    return found
 
 
 def _files(bundle: Bundle, pictures: Path | None) -> list[Path]:
@@ -109,68 +186,117 @@ def _files(bundle: Bundle, pictures: Path | None) -> list[Path]:
     return good
 
 
-def _parts(bundle: Bundle, files: Sequence[Path]) -> Steps[tuple[float, float, float]]:
-    """Return milliseconds a picture on one thread, the best of five rounds: decode, model, model in batches."""
-    times: list[tuple[float, float, float]] = []
+def _parts(
+    bundle: Bundle, files: Sequence[Path], sessions: Mapping[_Way, Runs]
+) -> Steps[tuple[float, dict[_Way, tuple[float, float]]]]:
+    """Return milliseconds a picture on one thread, the best of five rounds: decode; the model, alone and in batches."""
+    decode: list[float] = []
+    alone: dict[_Way, list[float]] = {way: [] for way in sessions}
+    batched: dict[_Way, list[float]] = {way: [] for way in sessions}
     for done in range(_ROUNDS):
         start = time.perf_counter()
         squares = [prepare_guarded(file, bundle.preprocess) for file in files]
-        decoded = time.perf_counter()
-        for square in squares:
-            bundle.session.run(square[None], ("logits", "embedding"))
-        ran = time.perf_counter()
+        decode.append(time.perf_counter() - start)
         batches = [np.stack(squares[place : place + BATCH]) for place in range(0, len(squares), BATCH)]
-        stacked = time.perf_counter()
-        for batch in batches:
-            bundle.session.run(batch, ("logits", "embedding"))
-        ended = time.perf_counter()
-        times.append((decoded - start, ran - decoded, ended - stacked))
+        for way, session in sessions.items():
+            start = time.perf_counter()
+            for square in squares:
+                session.run(square[None], _OUTPUTS)
+            middle = time.perf_counter()
+            for batch in batches:
+                session.run(batch, _OUTPUTS)
+            alone[way].append(middle - start)
+            batched[way].append(time.perf_counter() - middle)
         yield Progress("measure", done + 1, _ROUNDS, "rounds")
-    decode, model, batch = (1e3 * min(part) / len(files) for part in zip(*times, strict=True))
-    return decode, model, batch
+    each = 1e3 / len(files)
+    return each * min(decode), {way: (each * min(alone[way]), each * min(batched[way])) for way in sessions}
 
 
-def _rounds(bundle: Bundle, files: Sequence[Path], cores: int) -> Steps[dict[int, list[float]]]:
-    """Return the seconds of the whole path by the number of threads, tried in turns, a number for each round.
+def _rounds(
+    bundle: Bundle, files: Sequence[Path], cores: int, ways: Sequence[_Way]
+) -> Steps[tuple[dict[_Place, list[float]], dict[_Way, str]]]:
+    """Return the seconds of the whole path by runtime, precision and number of threads, tried in turns, a number for
+    each round; and why some runtime may not be taken: it answers otherwise than onnxruntime, in the same numbers.
 
-    Those whose answers differ from those of one thread do not count.
+    A number of threads whose answers differ from those of one thread does not count.
     """
     counts = sorted({1, max(1, cores // 2), cores, cores + 1, 2 * cores})
-    expected = _answers(Predictor(bundle, 1), files)
-    seconds: dict[int, list[float]] = {threads: [] for threads in counts}
-    for done in range(_ROUNDS):
-        for threads in list(seconds):
-            start = time.perf_counter()
-            given = _answers(Predictor(bundle, threads), files)
-            seconds[threads].append(time.perf_counter() - start)
-            if given != expected:
-                del seconds[threads]
-        yield Progress("measure", done + 1, _ROUNDS, "rounds")
-    return seconds
-
-
-def fastest(seconds: Mapping[int, Sequence[float]], cores: int) -> tuple[int, str]:
-    """Return the number of threads to take, and why: all cores, unless another is faster by 5% in every round.
-
-    `seconds` are those of each round, by the number of threads; rounds were taken in turns.
-    """
-    usual = seconds.get(cores)
-    if usual is None:
-        return 1, "more threads gave other answers"
-    gains = {
-        threads: min(before / after for before, after in zip(usual, times, strict=True))
-        for threads, times in seconds.items()
-        if threads != cores
+    places = [(*way, threads) for way in ways for threads in counts]
+    predictors = {
+        (runtime, precision, threads): Predictor(
+            bundle, threads, Setting(threads, cores, runtime, precision).session(bundle)
+        )
+        for runtime, precision, threads in places
     }
-    best = max(gains, key=lambda threads: gains[threads], default=cores)
-    if best == cores or gains[best] < _WORTH:
-        return cores, "as many as there are cores; no other number was faster by 5% in every round"
-    return best, f"faster than one thread a core by {gains[best] - 1.0:.0%} or more in every round"
+    expected = {way: _answers(predictors[*way, 1], files) for way in ways}
+    refused = {}
+    for way in ways:
+        if way[1] == "fp32" and (words := _otherwise(expected[way], expected[CHOICES[0]])):
+            refused[way] = words
+    seconds: dict[_Place, list[float]] = {place: [] for place in places}
+    for done in range(_ROUNDS):
+        for place in list(seconds):
+            start = time.perf_counter()
+            given = _answers(predictors[place], files)
+            seconds[place].append(time.perf_counter() - start)
+            if given != expected[place[:2]]:
+                del seconds[place]
+        yield Progress("measure", done + 1, _ROUNDS, "rounds")
+    return seconds, refused
 
 
-def _rate(threads: int, seconds: float, count: int, cores: int, alone_ms: float) -> Rate:
+_Said = tuple[str, str, float, float]
+
+
+def _answers(predictor: Predictor, files: Sequence[Path]) -> list[_Said]:
+    found = predictor.predict(files)
+    return [(one.label, one.answer, one.prob, one.novelty) for one in found if isinstance(one, Prediction)]
+
+
+def _otherwise(given: Sequence[_Said], meant: Sequence[_Said]) -> str | None:
+    """Return in what way answers differ more than runtimes do that compute the same; None where they do not."""
+    names = sum(one[:2] != other[:2] for one, other in zip(given, meant, strict=True))
+    away = max(abs(one[2] - other[2]) for one, other in zip(given, meant, strict=True))
+    if names:
+        return f"it answers {names} of {len(meant)} pictures otherwise"
+    return f"a probability is off by {away:.2g}" if away > _ALIKE else None
+
+
+def _accuracy(bundle: Bundle, session: Runs) -> Steps[tuple[Judged | None, str | None]]:
+    """Return how right the bundle is by `session` on labelled pictures of its run, and why that is not enough."""
+    try:
+        labelled = yield from sample(bundle, None, Recipe())
+    except DataError as error:
+        return None, f"its accuracy cannot be measured: {error.message}"
+    before: NDArray[np.float32] = outputs_by(bundle.session, labelled.judge)[0]
+    after = outputs_by(session, labelled.judge)[0]
+    found = judged(before, after, labelled.targets, labelled.groups, bundle.classes, _MAX_DROP)
+    return found, found.refused
+
+
+def fastest(seconds: Mapping[_K, Sequence[float]], usual: _K) -> tuple[_K, str]:
+    """Return which to take, and why: the `usual` one, unless another is faster by 5% in every round.
+
+    `seconds` are those of each round; rounds were taken in turns.
+    """
+    before = seconds.get(usual)
+    if before is None:
+        return next(iter(seconds)), "a thread a core gave other answers"
+    gains = {
+        key: min(slow / fast for slow, fast in zip(before, times, strict=True))
+        for key, times in seconds.items()
+        if key != usual
+    }
+    best = max(gains, key=lambda key: gains[key], default=usual)
+    if best == usual or gains[best] < _WORTH:
+        return usual, "onnxruntime with a thread a core: nothing else was faster by 5% in every round"
+    return best, f"faster than onnxruntime with a thread a core by {gains[best] - 1.0:.0%} or more in every round"
+
+
+def _rate(place: _Place, seconds: float, count: int, cores: int, alone_ms: float) -> Rate:
+    runtime, precision, threads = place
     most = min(threads, cores) * 1e3 / alone_ms
-    return Rate(threads, count / seconds, count / seconds / most)
+    return Rate(threads, count / seconds, count / seconds / most, runtime, precision)
 
 
 def _busy() -> float:
@@ -179,8 +305,3 @@ def _busy() -> float:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
         return 0.0
-
-
-def _answers(predictor: Predictor, files: Sequence[Path]) -> list[tuple[str, float, float]]:
-    found = predictor.predict(files)
-    return [(one.answer, one.prob, one.novelty) for one in found if isinstance(one, Prediction)]

@@ -17,6 +17,7 @@ from tellapart.images import default_threads, map_in_runs, prepare_guarded
 from tellapart.images.decode import Pixels
 from tellapart.runtime.answers import Answer, answer, candidates, softmax
 from tellapart.runtime.bundle import Bundle
+from tellapart.runtime.session import Runs
 
 __all__ = ["Failure", "Prediction", "Predictor", "Source", "as_member"]
 
@@ -77,11 +78,12 @@ class Predictor:
 
     Each thread prepares a few pictures, then runs the model on one after the other alone, so that the bits of a
     picture depend neither on its neighbours nor on the number of threads. Sources are taken as they are needed: memory
-    does not grow with them.
+    does not grow with them. `session` runs the graph where another one than the bundle's own shall.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, session: Runs | None = None) -> None:
         self.bundle = bundle
+        self._session: Runs = session or bundle.session
         self.threads = threads or default_threads()
         self._novelty = bundle.reference.novelty()
 
@@ -109,7 +111,7 @@ class Predictor:
             return Failure(_name(source), error)
 
     def _output(self, image: Pixels) -> _Outputs:
-        values = self.bundle.session.run(image[None], ("logits", "embedding"))
+        values = self._session.run(image[None], ("logits", "embedding"))
         return values["logits"][0], values["embedding"][0]
 
     def _predict(self, sources: Sequence[Source | Failure]) -> list[Prediction | Failure]:

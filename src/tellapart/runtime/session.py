@@ -8,16 +8,24 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import BundleError
 
-__all__ = ["Session", "onnxruntime_module"]
+__all__ = ["Runs", "Session", "onnxruntime_module"]
 
 _FATAL = 4
 _import_lock = threading.Lock()
+
+
+class Runs(Protocol):
+    """What runs a graph of pictures: a `Session`, or one of another runtime."""
+
+    def run(self, image: NDArray[np.uint8], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the named outputs for uint8 [N, S, S, 3]."""
 
 
 class Session:

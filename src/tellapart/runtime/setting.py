@@ -11,21 +11,36 @@ import stat
 from pathlib import Path
 
 from tellapart import files
+from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.card import CARD
+from tellapart.runtime.openvino_session import OpenVinoSession, has_openvino
+from tellapart.runtime.session import Runs
 
-__all__ = ["Setting", "read_setting", "setting_file", "write_setting"]
+__all__ = ["CHOICES", "Setting", "read_setting", "setting_file", "write_setting"]
 
-VERSION = 1
+VERSION = 2  # 1 knew no runtimes
+CHOICES = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+"""By what a bundle may be run, and in what numbers where its graph leaves that open."""
 _MOST_BYTES = 1 << 16
 _MOST_THREADS = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """`threads` to answer pictures on, found best on a machine that lets this process use `cores`."""
+    """`threads` to answer pictures on, found best on a machine that lets this process use `cores`; what
+    computes, and in what numbers (`CHOICES`): `fp32` is as the bundle's graph says.
+    """
 
     threads: int
     cores: int
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
+
+    def session(self, bundle: Bundle) -> Runs:
+        """Return what runs the graph of a bundle in this setting."""
+        if self.runtime == "openvino":
+            return OpenVinoSession(bundle.model, streams=self.threads, precision=self.precision)
+        return bundle.session
 
 
 def setting_file(bundle: Path) -> Path:
@@ -42,15 +57,21 @@ def write_setting(bundle: Path, setting: Setting) -> Path:
 
 
 def read_setting(bundle: Path, cores: int) -> Setting | None:
-    """Return the setting of a bundle; None where there is none for this very bundle on a machine of so many cores."""
+    """Return the setting of a bundle; None where there is none for this very bundle on a machine of so many cores, or
+    where its runtime is not installed any more.
+    """
     try:
         value = json.loads(_content(setting_file(bundle), _MOST_BYTES))
         if value["version"] != VERSION or value["card"] != _digest(bundle) or value["cores"] != cores:
             return None
-        threads = value["threads"]
+        threads, runtime, precision = value["threads"], value["runtime"], value["precision"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return Setting(threads, cores) if type(threads) is int and 1 <= threads <= _MOST_THREADS else None
+    if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+        return None
+    if (runtime, precision) not in CHOICES or (runtime == "openvino" and not has_openvino()):
+        return None
+    return Setting(threads, cores, runtime, precision)
 
 
 def _digest(bundle: Path) -> str:
