@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ settings.register_profile("tellapart", deadline=None)
 settings.load_profile("tellapart")
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from tellapart.learn.rungs import Fitted
     from tellapart.runtime import Bundle
 
@@ -143,6 +146,24 @@ def hymenoptera() -> list[bytes]:
 def clothing() -> list[bytes]:
     """Give the files of every twentieth of 3,781 photos of clothes."""
     return _members("clothing_small_320.tar", every=20)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window, from the system."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no Chromium on the path")
+    quiet = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync "
+        "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
+    )
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=quiet.split())
+        yield opened
+        opened.close()
 
 
 def _members(archive: str, every: int) -> list[bytes]:

@@ -51,7 +51,7 @@ TORCH_FILES = {
     "learn/torch_world.py",
 }
 TORCH = {"torch", "torchvision", "timm", "huggingface_hub"}
-EXTRAS = {"onnx", "onnxscript", "optuna", "sklearn", "pyarrow", "threadpoolctl"}
+EXTRAS = {"onnx", "onnxscript", "openvino", "optuna", "sklearn", "pyarrow", "threadpoolctl"}
 BASE = {"numpy", "PIL", "onnxruntime", "pydantic", "typer", "rich", "jinja2", "markupsafe", "safetensors"}
 # Floors that the base install runs: no extra is imported there, not even inside a function.
 BASE_FLOORS = {"runtime", "images", "judge", "report"}

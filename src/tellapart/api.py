@@ -124,7 +124,10 @@ def predict(
     opened = Bundle(Path(bundle))
     places = _archives(asked)
     setting = None if threads is not None else read_setting(opened.path, default_threads())
-    predictor = Predictor(opened, threads if setting is None else setting.threads)
+    if setting is None:
+        predictor = Predictor(opened, threads)
+    else:
+        predictor = Predictor(opened, setting.threads, setting.session(opened))
     answers = predictor.predict(expand(places.get(item, item) for item in asked))
     return answers if not places else (as_member(answer, places) for answer in answers)
 
@@ -178,10 +181,12 @@ def export(
     bundle: str | Path,
     out: str | Path,
     *,
+    to: str = "onnx",
     precision: str = "auto",
     max_drop: float = 0.5,
     data: str | Path | None = None,
     with_resize: bool = False,
+    ort_web: str | Path | None = None,
     threads: int | None = None,
     watch: Watch | None = None,
 ) -> ExportResult:
@@ -189,8 +194,10 @@ def export(
 
     Judged on pictures of its run, or of `data`: a form that loses more than `max_drop` points of accuracy, or makes a
     class worse by more than noise, is refused, and so is int8 that is not faster here. `with_resize` puts the resize
-    into the graph. Raises BundleError, InputError, DataError without pictures, MissingExtraError, and GateError when
-    nothing asked for is good enough.
+    into the graph. `to` is `onnx`; `openvino`, which puts an IR of the same graph beside it; or `browser`, which puts a
+    page beside it that answers pictures by itself, with onnxruntime-web from the folder `ort_web` or from npm. Raises
+    BundleError, InputError, DataError without pictures, MissingExtraError, and GateError when nothing asked for is good
+    enough.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -206,10 +213,10 @@ def export(
 
     onnxruntime_module()
     by_exception()
-    wish = Wish(precision, max_drop, with_resize)
+    wish = Wish(precision, max_drop, with_resize, to, None if ort_web is None else Path(ort_web))
     place = None if data is None else Path(data)
     found = finish(steps(Path(bundle), Path(out), wish, place, Recipe.of(threads=threads)), watch)
-    return ExportResult(found.path, found.precision, found.forms, found.threads, found.why)
+    return ExportResult(found.path, found.to, found.precision, found.forms, found.threads, found.why)
 
 
 def bench(bundle: str | Path, pictures: str | Path | None = None, *, watch: Watch | None = None) -> Benched:

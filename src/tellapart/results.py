@@ -105,12 +105,13 @@ class CheckResult:
 
 @dataclasses.dataclass(frozen=True)
 class ExportResult:
-    """What `export` gives: the folder `out` in the form `precision`, and `why`; every form that was measured.
+    """What `export` gives: the folder `out` in the form `precision` for `to`, and `why`; every form that was measured.
 
     The first of `forms` is the bundle as it was; speeds are of this machine, on `threads` threads where it says so.
     """
 
     out: Path
+    to: str
     precision: str
     forms: tuple[Form, ...]
     threads: int
@@ -124,6 +125,7 @@ class ExportResult:
             {
                 "version": 1,
                 "out": str(self.out),
+                "to": self.to,
                 "precision": self.precision,
                 "why": self.why,
                 "threads": self.threads,

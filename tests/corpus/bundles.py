@@ -115,6 +115,52 @@ def _npz_with_objects(evil: Evil) -> None:
     evil.card()
 
 
+# What lies beside a bundle for others to run.
+def _companion(name: str, make: Callable[[Evil, Path], object], listed: bool = True) -> Callable[[Evil], object]:
+    def change(evil: Evil) -> None:
+        place = evil.path / name
+        make(evil, place)
+
+        def add(card: dict[str, Any]) -> None:
+            content = place.read_bytes() if place.is_file() else b""
+            card["sizes"][name], card["digests"][name] = len(content), hashlib.sha256(content).hexdigest()
+
+        evil.card(add if listed else lambda card: None)
+
+    return change
+
+
+def _escapes(evil: Evil, place: Path) -> None:
+    place.write_bytes(b"weights")
+    place.with_name("model.xml").write_text(f'<net><layer offset="0" size="24" path="{evil.canary}"/></net>')
+
+
+_named("ir_unlisted", _companion("model.xml", lambda evil, place: place.write_text("<net/>"), listed=False))
+_named("ir_missing", _companion("model.bin", lambda evil, place: None))
+_named("ir_symlink", _companion("model.bin", lambda evil, place: place.symlink_to(evil.canary)))
+_named("ir_hard_link", _companion("model.bin", lambda evil, place: os.link(evil.canary, place)))
+_named("ir_with_unlisted_xml", _companion("model.bin", _escapes))
+_named("page_unlisted", _companion("page.js", lambda evil, place: place.write_text("fetch('/')"), listed=False))
+_named("page_symlink", _companion("index.html", lambda evil, place: place.symlink_to(evil.canary)))
+
+
+@_hostile
+def _companion_by_parent(evil: Evil) -> None:
+    """The card lists a file beside the folder."""
+
+    def add(card: dict[str, Any]) -> None:
+        name = f"../{evil.canary.name}"
+        card["sizes"][name], card["digests"][name] = 24, hashlib.sha256(bytes(24)).hexdigest()
+
+    evil.card(add)
+
+
+@_hostile
+def _companion_changed(evil: Evil) -> None:
+    _companion("page.js", lambda evil, place: place.write_text("one()"))(evil)
+    (evil.path / "page.js").write_text("two()")
+
+
 # Weights that lie in another file.
 def _external(place: Callable[[Evil], str]) -> Callable[[Evil], object]:
     def change(evil: Evil) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import tellapart
-from tellapart.data.scan import scan
 from tellapart.driving import finish
 from tellapart.errors import DataError, GateError, InputError
 from tellapart.events import Decision, Event
@@ -21,46 +20,12 @@ from tellapart.images import decode, prepare
 from tellapart.ladder.export_eight import EightBits, eight_bits
 from tellapart.ladder.export_gate import judged
 from tellapart.ladder.export_sample import Sample
-from tellapart.recipe import Recipe
 from tellapart.runtime import Bundle, Prediction
 from tellapart.ship.any_size import of_any_size
 from tellapart.ship.derive import moved_quantiles
 from tellapart.ship.observe import outputs_of
-from tests.ship.conv import fitted
 
 CLASSES = ("ants", "bees")
-
-
-@pytest.fixture(scope="module")
-def run(photos: Path, write_tiny_bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a bundle that can be quantized, and the manifest of its pictures. Not to be changed."""
-    folder = tmp_path_factory.mktemp("run")
-    manifest = finish(scan(photos, Recipe(), tmp_path_factory.mktemp("cache")))
-    manifest.write(folder / "manifest.jsonl")
-    rows = manifest.where(split="train")
-    preprocess = fitted(np.zeros((4, 16, 16, 3), np.uint8), np.array([0, 1, 0, 1])).preprocess
-    pictures = np.stack([prepare(manifest.file(row), preprocess) for row in rows])
-    targets = np.array([CLASSES.index(row.label) for row in rows])
-    made = fitted(pictures, targets)
-    embeddings = made.embeddings["train"]
-    directions = embeddings - embeddings.mean(axis=0)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    write_tiny_bundle(
-        folder / "bundle",
-        fitted=made,
-        temperature=1.0,
-        targets=targets,
-        reference_labels=targets,
-        selftest=pictures[:8],
-        thumbnails=[b"picture"] * len(rows),
-        fingerprint=manifest.fingerprint,
-        novelty={
-            "reference": directions.astype(np.float16),
-            "mean": embeddings.mean(axis=0),
-            "quantiles": np.linspace(0.0, 0.5, 101, dtype=np.float32),
-        },
-    )
-    return folder
 
 
 def _predictions(bundle: Path, photos: Path) -> list[Prediction]:
@@ -68,17 +33,17 @@ def _predictions(bundle: Path, photos: Path) -> list[Prediction]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_an_export_is_a_bundle_that_answers_alike(run: Path, photos: Path, tmp_path: Path, precision: str) -> None:
-    result = tellapart.export(run / "bundle", tmp_path / "out", precision=precision)
+def test_an_export_is_a_bundle_that_answers_alike(conv_run: Path, photos: Path, tmp_path: Path, precision: str) -> None:
+    result = tellapart.export(conv_run / "bundle", tmp_path / "out", precision=precision)
     assert result.precision == precision
-    before = _predictions(run / "bundle", photos)
+    before = _predictions(conv_run / "bundle", photos)
     after = _predictions(tmp_path / "out", photos)
     assert len(after) == 48
     assert [a.label for a in after] == [b.label for b in before]
     np.testing.assert_allclose([a.prob for a in after], [b.prob for b in before], atol=5e-3)
     np.testing.assert_allclose([a.novelty for a in after], [b.novelty for b in before], atol=0.05)
     card = Bundle(tmp_path / "out").card
-    parent = hashlib.sha256((run / "bundle" / "card.json").read_bytes()).hexdigest()
+    parent = hashlib.sha256((conv_run / "bundle" / "card.json").read_bytes()).hexdigest()
     assert card.lineage["parent"] == parent
     assert card.lineage["precision"] == precision
     assert card.metrics["test"] is None
@@ -86,10 +51,10 @@ def test_an_export_is_a_bundle_that_answers_alike(run: Path, photos: Path, tmp_p
     assert tellapart.evaluate(tmp_path / "out", photos).as_json()["accuracy"] > 0.9
 
 
-def test_int8_is_measured_and_kept_only_where_it_is_good_and_faster(run: Path, tmp_path: Path) -> None:
+def test_int8_is_measured_and_kept_only_where_it_is_good_and_faster(conv_run: Path, tmp_path: Path) -> None:
     result = None
     with contextlib.suppress(GateError):  # so small a network need not be faster in 8 bits
-        result = tellapart.export(run / "bundle", tmp_path / "out", precision="int8")
+        result = tellapart.export(conv_run / "bundle", tmp_path / "out", precision="int8")
     assert (tmp_path / "out").exists() == (result is not None)
     if result is not None:
         eight, plain = result.forms[-1], result.forms[1]
@@ -101,9 +66,9 @@ def test_int8_is_measured_and_kept_only_where_it_is_good_and_faster(run: Path, t
         assert Bundle(tmp_path / "out").card.lineage["precision"] == "int8"
 
 
-def test_auto_measures_every_form_and_says_why(run: Path, tmp_path: Path) -> None:
+def test_auto_measures_every_form_and_says_why(conv_run: Path, tmp_path: Path) -> None:
     seen: list[Event] = []
-    result = tellapart.export(run / "bundle", tmp_path / "out", watch=seen.append)
+    result = tellapart.export(conv_run / "bundle", tmp_path / "out", watch=seen.append)
     assert [form.precision for form in result.forms] == ["as it is", "fp32", "fp16", "int8"]
     assert all(form.speed is not None and form.speed.one_ms > 0 for form in result.forms)
     assert {"precision", "export"} <= {event.name for event in seen if isinstance(event, Decision)}
@@ -112,8 +77,8 @@ def test_auto_measures_every_form_and_says_why(run: Path, tmp_path: Path) -> Non
     assert told["forms"][1]["bytes"] > told["forms"][2]["bytes"]
 
 
-def test_layers_that_hurt_return_to_float_until_the_judge_is_content(run: Path) -> None:
-    model = Bundle(run / "bundle").model
+def test_layers_that_hurt_return_to_float_until_the_judge_is_content(conv_run: Path) -> None:
+    model = Bundle(conv_run / "bundle").model
     pictures = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     some = Sample(pictures, pictures, np.zeros(20, np.int64), ("",) * 20, np.ones(20, bool), ())
     before = outputs_of(model, pictures)
@@ -140,8 +105,8 @@ def test_a_refused_form_leaves_nothing(photos: Path, tmp_path: Path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
-def test_a_bundle_away_from_its_run_needs_pictures(run: Path, photos: Path, tmp_path: Path) -> None:
-    bundle = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))
+def test_a_bundle_away_from_its_run_needs_pictures(conv_run: Path, photos: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(conv_run / "bundle", tmp_path / "bundle"))
     with pytest.raises(DataError, match="--data"):
         tellapart.export(bundle, tmp_path / "out", precision="fp32")
     assert not (tmp_path / "out").exists()
@@ -149,27 +114,32 @@ def test_a_bundle_away_from_its_run_needs_pictures(run: Path, photos: Path, tmp_
     assert result.forms[0].judged.n >= 20
 
 
-def test_a_manifest_of_another_run_is_not_believed(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run / "bundle", tmp_path / "bundle")
-    lines = (run / "manifest.jsonl").read_text().splitlines()
+def test_a_manifest_of_another_run_is_not_believed(conv_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(conv_run / "bundle", tmp_path / "bundle")
+    lines = (conv_run / "manifest.jsonl").read_text().splitlines()
     (tmp_path / "manifest.jsonl").write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(DataError, match="another run"):
         tellapart.export(tmp_path / "bundle", tmp_path / "out", precision="fp32")
 
 
-def test_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(conv_run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("x")
-    for out in (tmp_path / "out", tmp_path / "out" / "mine", run / "bundle" / "inner", tmp_path / "absent" / "out"):
+    for out in (
+        tmp_path / "out",
+        tmp_path / "out" / "mine",
+        conv_run / "bundle" / "inner",
+        tmp_path / "absent" / "out",
+    ):
         with pytest.raises(InputError):
-            tellapart.export(run / "bundle", out, precision="fp32")
+            tellapart.export(conv_run / "bundle", out, precision="fp32")
     assert (tmp_path / "out" / "mine").read_text() == "x"
 
 
 @pytest.mark.parametrize("options", [{"precision": "int4"}, {"max_drop": -1.0}, {"max_drop": float("nan")}])
-def test_options_out_of_range_are_refused(run: Path, tmp_path: Path, options) -> None:
+def test_options_out_of_range_are_refused(conv_run: Path, tmp_path: Path, options) -> None:
     with pytest.raises(InputError):
-        tellapart.export(run / "bundle", tmp_path / "out", **options)
+        tellapart.export(conv_run / "bundle", tmp_path / "out", **options)
 
 
 def _logits(names: np.ndarray, num_classes: int) -> np.ndarray:
@@ -217,22 +187,22 @@ def test_as_many_pictures_are_novel_after_quantiles_are_moved() -> None:
     np.testing.assert_array_equal(moved_quantiles(quantiles, before[:49], after[:49]), quantiles)
 
 
-def test_a_graph_that_resizes_is_shown_to_be_ours_and_ships(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_graph_that_resizes_is_shown_to_be_ours_and_ships(conv_run: Path, photos: Path, tmp_path: Path) -> None:
     seen: list[Event] = []
-    tellapart.export(run / "bundle", tmp_path / "out", precision="fp32", with_resize=True, watch=seen.append)
+    tellapart.export(conv_run / "bundle", tmp_path / "out", precision="fp32", with_resize=True, watch=seen.append)
     told = next(event for event in seen if isinstance(event, Decision) and event.name == "with_resize")
     assert "named alike" in told.evidence
     bundle = Bundle(tmp_path / "out")
     assert bundle.card.lineage["resizes"] is True
     picture = photos / "ants" / "00.png"
     whole = bundle.session.run(decode(picture)[None], ["logits"])["logits"]
-    square = Bundle(run / "bundle").session.run(prepare(picture, bundle.preprocess)[None], ["logits"])["logits"]
+    square = Bundle(conv_run / "bundle").session.run(prepare(picture, bundle.preprocess)[None], ["logits"])["logits"]
     np.testing.assert_allclose(whole, square, atol=0.05)
 
 
-def test_another_resize_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = dataclasses.replace(Bundle(run / "bundle").preprocess, interpolation="bicubic", resize_policy="pad")
+def test_another_resize_is_refused(conv_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = dataclasses.replace(Bundle(conv_run / "bundle").preprocess, interpolation="bicubic", resize_policy="pad")
     monkeypatch.setattr("tellapart.ladder.export_resize.of_any_size", lambda model, _: of_any_size(model, other))
     with pytest.raises(GateError, match="not ours"):
-        tellapart.export(run / "bundle", tmp_path / "out", precision="fp32", with_resize=True)
+        tellapart.export(conv_run / "bundle", tmp_path / "out", precision="fp32", with_resize=True)
     assert not (tmp_path / "out").exists()

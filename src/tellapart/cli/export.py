@@ -25,6 +25,15 @@ def export(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The folder to write: new, or empty.", show_default=False)
     ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="onnx|openvino|browser",
+            help="For whom: any ONNX runtime, OpenVINO as well, or a page in the browser. Default: onnx.",
+            show_default=False,
+        ),
+    ] = "onnx",
     precision: Annotated[
         str,
         typer.Option(
@@ -47,6 +56,10 @@ def export(
     with_resize: Annotated[
         bool, typer.Option("--with-resize", help="Let the graph take pictures of any size and resize them itself.")
     ] = False,
+    ort_web: Annotated[
+        Path | None,
+        typer.Option("--ort-web", metavar="DIR", help="onnxruntime-web for the page; from npm by default."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", metavar="N", min=1, help="Processor threads to use; all by default.")
     ] = None,
@@ -61,10 +74,12 @@ def export(
             result = api.export(
                 bundle,
                 out,
+                to=to,
                 precision=precision,
                 max_drop=max_drop,
                 data=data,
                 with_resize=with_resize,
+                ort_web=ort_web,
                 threads=threads,
                 watch=watch,
             )
@@ -84,10 +99,12 @@ def _show(result: ExportResult, console: Console) -> None:
     speeds = Table(
         "form", "MB", "ms", "ms in 8", "a second", "memory, MB", box=None, pad_edge=False, header_style="bold"
     )
+    runtime = "openvino" if result.to == "openvino" else "onnxruntime"
     shares = Table("form", "right", "95%", "change", "95%", "alike", box=None, pad_edge=False, header_style="bold")
     for form in result.forms:
         found, speed = form.judged, form.speed
-        name = f"{form.precision}{' *' if form.precision == result.precision else ''}"
+        taken = (form.precision, form.runtime) == (result.precision, runtime)
+        name = f"{form.precision}{', ' + form.runtime if runtime == 'openvino' else ''}{' *' if taken else ''}"
         speeds.add_row(
             name,
             f"{form.bytes / 1e6:.1f}",
@@ -110,11 +127,12 @@ def _show(result: ExportResult, console: Console) -> None:
     console.print(shares)
     console.print(f"on {result.forms[0].judged.n:,} pictures, in points of accuracy")
     for form in result.forms:
-        if form.in_float:
+        if form.in_float and form.runtime == runtime:
             console.print(f"{form.precision}: {form.in_float} convolutions stay in 32 bits.")
         if form.refused is not None:
-            console.print(f"{form.precision} is refused: {form.refused}.", markup=False, highlight=False)
-    moved = [form for form in result.forms if form.precision == result.precision]
+            words = f"{form.precision} by {form.runtime} is refused: {form.refused}."
+            console.print(words, markup=False, highlight=False)
+    moved = [form for form in result.forms if (form.precision, form.runtime) == (result.precision, runtime)]
     changed = [change for form in moved for change in form.judged.classes if change.before != change.after]
     if changed:
         classes = Table("class", "pictures", "right before", "after", box=None, pad_edge=False, header_style="bold")
@@ -125,3 +143,6 @@ def _show(result: ExportResult, console: Console) -> None:
         console.print(classes)
     console.print()
     console.print(f"{result.precision} in {printable(str(result.out))}: {result.why}.", markup=False, highlight=False)
+    if result.to == "browser":
+        words = f"Put it on any web server, or look at it here: python -m http.server -d {printable(str(result.out))}"
+        console.print(words, markup=False, highlight=False)

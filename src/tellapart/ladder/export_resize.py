@@ -11,8 +11,8 @@ import numpy as np
 from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
 from tellapart.images import decode_guarded, prepare_guarded, resize
-from tellapart.runtime.bundle import Bundle
-from tellapart.runtime.session import Session
+from tellapart.images.preprocess import Preprocess
+from tellapart.runtime.session import Runs, Session
 from tellapart.ship.any_size import of_any_size, squares_alone
 
 __all__ = ["Resized", "compare_resize"]
@@ -38,11 +38,9 @@ class Resized:
         return self.n > 0 and self.values <= _VALUES and self.levels <= _LEVELS and self.same >= _SAME
 
 
-def compare_resize(model: bytes, bundle: Bundle, files: Sequence[Path]) -> Steps[Resized]:
-    """Compare `model`, for squares, with itself behind the resize of a graph, on at most 200 evenly spaced `files`."""
-    preprocess = bundle.preprocess
+def compare_resize(plain: Runs, whole: Runs, preprocess: Preprocess, files: Sequence[Path]) -> Steps[Resized]:
+    """Compare a graph for squares with itself behind the resize of a graph, on at most 200 evenly spaced `files`."""
     places = np.unique(np.linspace(0, len(files) - 1, min(_MOST, len(files))).astype(np.int64)).tolist()
-    plain, whole = Session(model), Session(of_any_size(model, preprocess))
     squares = Session(of_any_size(squares_alone(preprocess.image_size), preprocess))
     seen, values, levels, same = 0, 0.0, 0, 0
     for done, place in enumerate(places, 1):
@@ -56,8 +54,7 @@ def compare_resize(model: bytes, bundle: Bundle, files: Sequence[Path]) -> Steps
         away = np.abs(theirs - resize(pixels, preprocess).astype(np.int16))
         values, levels = max(values, float((away > 0).mean())), max(levels, int(away.max()))
         first, second = (
-            session.run(image[None], ["logits"])["logits"].argmax()
-            for session, image in ((plain, ours), (whole, pixels))
+            graph.run(image[None], ["logits"])["logits"].argmax() for graph, image in ((plain, ours), (whole, pixels))
         )
         same += int(first == second)
         yield Progress("resize", done, len(places))

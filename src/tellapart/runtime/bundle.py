@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from tellapart.errors import BundleError
 from tellapart.images.preprocess import Preprocess
 from tellapart.runtime import onnx_bytes
-from tellapart.runtime.card import CARD, FILES, MODEL, REFERENCE, SELFTEST, Card, parse_card
+from tellapart.runtime.card import CARD, COMPANIONS, FILES, MODEL, REFERENCE, SELFTEST, Card, parse_card
 from tellapart.runtime.reference import Reference, parse_reference, parse_selftest
 from tellapart.runtime.session import Session
 from tellapart.runtime.trial import remember, try_out
 
 __all__ = ["Bundle", "read_card"]
 
-_MAX_BYTES = {CARD: 2**24, MODEL: onnx_bytes.MAX_MODEL_BYTES, REFERENCE: 2**29, SELFTEST: 2**29}
+_MAX_BYTES = {CARD: 2**24, MODEL: onnx_bytes.MAX_MODEL_BYTES, REFERENCE: 2**29, SELFTEST: 2**29} | {
+    name: onnx_bytes.MAX_MODEL_BYTES if name == "model.bin" else 2**26 for name in COMPANIONS
+}
 _SELFTEST_TOLERANCE = 1e-3  # of the largest logit, or of 1 where all are smaller
 # Kernels for whole numbers round differently: a MobileNetV2's logits moved by up to 2.2% between two of onnxruntime's.
 _QUANTIZED_TOLERANCE = 5e-2
@@ -42,8 +44,9 @@ class Bundle:
 
     def __init__(self, path: str | os.PathLike[str], *, made_here: bool = False) -> None:
         self.path = Path(path)
-        _check_names(self.path)
+        held = _names(self.path)
         self.card: Card = read_card(self.path)
+        _check_companions(self.path, held, self.card)
         contents = {name: _read_listed(self.path, name, self.card) for name in FILES if name != CARD}
         self.classes: tuple[str, ...] = self.card.classes
         self.preprocess: Preprocess = self.card.preprocess
@@ -79,8 +82,8 @@ def read_card(path: Path) -> Card:
     return parse_card(_read(path, CARD, _MAX_BYTES[CARD]))
 
 
-def _check_names(path: Path) -> None:
-    """Refuse a folder that does not hold exactly the four files."""
+def _names(path: Path) -> set[str]:
+    """Return the names in a folder; refuse one without the four files, or with others than a bundle may hold."""
     try:
         names = set(os.listdir(path))
     except NotADirectoryError:
@@ -92,13 +95,28 @@ def _check_names(path: Path) -> None:
     missing = [name for name in FILES if name not in names]
     if missing:
         raise BundleError("bundle_missing_file", f"{path} has no {missing[0]}, so it is not a bundle.", _where(path))
-    extra = sorted(names - set(FILES))
-    if extra:
-        raise BundleError(
-            "bundle_unlisted_file",
-            f"{path} holds {extra[0]!r}, which is no part of a bundle.",
-            "Remove it if you know it, else take a fresh copy.",
-        )
+    if extra := sorted(names - set(FILES) - set(COMPANIONS)):
+        raise _unlisted(path, extra[0])
+    return names
+
+
+def _check_companions(path: Path, held: set[str], card: Card) -> None:
+    """Refuse companions other than those of the card: not listed, not there, or changed. They are not opened."""
+    listed = card.digests.keys() | card.sizes.keys()
+    if extra := sorted(held - set(FILES) - listed):
+        raise _unlisted(path, extra[0])
+    for name in sorted(listed - set(FILES)):
+        if name not in COMPANIONS:
+            raise BundleError("bundle_card", f"{CARD} lists {name[:60]!r}, which is no part of a bundle.", _FRESH)
+        _read_listed(path, name, card)
+
+
+def _unlisted(path: Path, name: str) -> BundleError:
+    return BundleError(
+        "bundle_unlisted_file",
+        f"{path} holds {name!r}, which is no part of {'a bundle' if name not in COMPANIONS else 'this bundle'}.",
+        "Remove it if you know it, else take a fresh copy.",
+    )
 
 
 def _where(path: Path) -> str:

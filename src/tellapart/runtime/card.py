@@ -15,8 +15,12 @@ from tellapart.images.preprocess import Preprocess
 
 __all__ = [
     "CARD",
+    "COMPANIONS",
     "FILES",
+    "IR",
     "MODEL",
+    "ORT_WEB",
+    "PAGE",
     "REFERENCE",
     "SELFTEST",
     "VERSION",
@@ -29,6 +33,11 @@ __all__ = [
 VERSION = 1
 CARD, MODEL, REFERENCE, SELFTEST = "card.json", "model.onnx", "reference.safetensors", "selftest.safetensors"
 FILES = (CARD, MODEL, REFERENCE, SELFTEST)
+IR = ("model.xml", "model.bin")
+PAGE = ("index.html", "page.css", "page.js", "model.js", "novelty.js")
+ORT_WEB = ("ort.mjs", "ort.wasm", "ort.LICENSE.txt")
+COMPANIONS = (*IR, *PAGE, *ORT_WEB)
+"""What `export` may put into a bundle for others to run: listed in the card, held to it, and never opened here."""
 
 _MAX_DEPTH = 32
 _ZEROS = "0" * 64
@@ -59,7 +68,8 @@ class Thresholds(BaseModel):
 
 
 class Card(BaseModel):
-    """`card.json`, version 1. `digests` are sha256 in hex, `sizes` are bytes; both name all files but the card.
+    """`card.json`, version 1. `digests` are sha256 in hex, `sizes` are bytes; both name all files but the card, and
+    those of `COMPANIONS` that are there.
 
     `outputs` are the graph's, in its order. `temperature` has been folded into the head. `metrics` holds `val` and
     `test`, each the metrics object of the JSON contract or null. `lineage` says where the bundle comes from:

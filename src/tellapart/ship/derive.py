@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tellapart.runtime.card import CARD, MODEL, REFERENCE, SELFTEST, seal_card
 from tellapart.runtime.reference import parse_selftest
 from tellapart.runtime.session import Session
 from tellapart.ship.bundle import PARITY, safetensors_bytes
+from tellapart.ship.gallery import synthetic_pictures
 
 __all__ = ["derive", "moved_quantiles"]
 
@@ -34,22 +36,31 @@ def derive(
     embedding_shift: FloatArray,
     metrics: Mapping[str, Mapping[str, Any] | None],
     how: Mapping[str, Any],
+    companions: Mapping[str, bytes] = MappingProxyType({}),
+    keep_pictures: bool = True,
 ) -> Bundle:
     """Write at `path` a bundle like `parent` with the graph `model`, and return it, opened.
 
     `quantiles` float32 [Q] are those of novelty on the new graph's scale, `embedding_shift` float32 [D] what its
     embeddings are more than the parent's on average; `how` goes into the lineage beside the digest of the parent's
-    card. Raises GateError (`parity`) when the new graph is not its own head on its own embedding; nothing is left then.
+    card. `companions` are written and listed beside the rest. Without `keep_pictures` thumbnails are left out and the
+    self-test is of made-up pictures: there is nothing to look at. Raises GateError (`parity`) when the new graph is not
+    its own head on its own embedding; nothing is left then.
     """
     card = parent.card
     images, _ = parse_selftest((parent.path / SELFTEST).read_bytes(), card.preprocess.image_size, len(card.classes))
+    if not keep_pictures:
+        images = synthetic_pictures(card.preprocess.image_size)
     session = Session(model)
     values = [session.run(image[None], ["logits", "embedding"]) for image in images]
     logits = np.concatenate([value["logits"] for value in values])
     arrays = parent.reference.arrays()
     arrays["novelty_quantiles"] = quantiles.astype(np.float32)
     arrays["embedding_mean"] = (arrays["embedding_mean"] + embedding_shift).astype(np.float32)
+    if not keep_pictures:
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("thumbnail")}
     contents = {
+        **companions,
         MODEL: model,
         REFERENCE: safetensors_bytes(arrays),
         SELFTEST: safetensors_bytes({"images": images, "logits": logits}),

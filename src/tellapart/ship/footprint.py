@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tellapart.runtime.openvino_session import OpenVinoSession, openvino_module
 from tellapart.runtime.session import Session, onnxruntime_module
 
 __all__ = ["main"]
@@ -17,10 +18,16 @@ __all__ = ["main"]
 
 def main() -> int:
     """Print by how many bytes the peak grows when the graph is loaded and run on one picture."""
-    onnxruntime_module()
-    before = _peak()
-    side = int(sys.argv[2])
-    Session(Path(sys.argv[1]).read_bytes()).run(np.zeros((1, side, side, 3), np.uint8), ["logits", "embedding"])
+    file, side = Path(sys.argv[1]), int(sys.argv[2])
+    picture, outputs = np.zeros((1, side, side, 3), np.uint8), ["logits", "embedding"]
+    if file.suffix == ".xml":
+        openvino_module()
+        before = _peak()
+        OpenVinoSession(file.read_bytes(), file.with_suffix(".bin").read_bytes()).run(picture, outputs)
+    else:
+        onnxruntime_module()
+        before = _peak()
+        Session(file.read_bytes()).run(picture, outputs)
     print(_peak() - before)
     return 0
 

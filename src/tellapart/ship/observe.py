@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from tellapart.events import Progress, Steps
 from tellapart.learn.rungs import FloatArray
-from tellapart.runtime.session import Session
+from tellapart.runtime.session import Runs, Session
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Convolution", "Observed", "convolutions", "observe", "outputs_of"]
+__all__ = ["Convolution", "Observed", "convolutions", "observe", "outputs_by", "outputs_of"]
 
 _POSITIONS = 64  # of a picture, at each layer
 
@@ -96,7 +96,11 @@ def observe(model: onnx.ModelProto, pictures: Iterable[NDArray[np.uint8]], total
 
 def outputs_of(model: bytes, pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
     """Return logits float32 [N, K] and embeddings float32 [N, D] of prepared pictures uint8 [N, S, S, 3], N > 0."""
-    session = Session(model)
+    return outputs_by(Session(model), pictures)
+
+
+def outputs_by(session: Runs, pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
+    """Return the same of a graph that is loaded already."""
     values = [session.run(picture[None], ("logits", "embedding")) for picture in pictures]
     logits = np.concatenate([value["logits"] for value in values])
     return logits, np.concatenate([value["embedding"] for value in values])

@@ -62,14 +62,16 @@ def measure_speed(runs: Mapping[str, Run], pictures: NDArray[np.uint8], threads:
     }
 
 
-def peak_bytes(model: bytes, image_size: int) -> int | None:
+def peak_bytes(model: Sequence[bytes], image_size: int) -> int | None:
     """Return what loading a graph and running one picture adds to a process's memory at its peak, in bytes.
 
+    `model` is an ONNX model, or the `.xml` and the `.bin` of one for OpenVINO.
     Measured in a process of its own; None where the system does not tell.
     """
     with tempfile.TemporaryDirectory(prefix="tellapart-") as folder:
-        file = Path(folder) / "model.onnx"
-        file.write_bytes(model)
+        file = Path(folder) / ("model.onnx" if len(model) == 1 else "model.xml")
+        for content, suffix in zip(model, (file.suffix, ".bin"), strict=False):
+            file.with_suffix(suffix).write_bytes(content)
         command = [sys.executable, "-P", "-m", footprint.__name__, str(file), str(image_size)]
         try:
             told = subprocess.run(command, capture_output=True, timeout=_FOOTPRINT_SECONDS, check=True).stdout
