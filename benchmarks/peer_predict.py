@@ -80,7 +80,7 @@ def fastai(model: str, side: int, classes: int) -> Mapping[str, Answer]:
 
 
 def ultralytics(model: str, side: int, classes: int) -> Mapping[str, Answer]:
-    from ultralytics import YOLO
+    from ultralytics import YOLO  # type: ignore[import-not-found, unused-ignore]
 
     network = YOLO("yolo11n-cls.yaml")
 
