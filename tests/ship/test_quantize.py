@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -65,7 +67,7 @@ def test_no_channel_is_off_on_average(plain: onnx.ModelProto, observed: Observed
         if array.name == layer.node.input[1]:
             array.CopyFrom(numpy_helper.from_array(outlier, array.name))
     seen = finish(observe(changed, PICTURES, len(PICTURES)))
-    without = Observed(seen.ranges, {key: 0 * value for key, value in seen.means.items()})
+    without = dataclasses.replace(seen, means={key: 0 * value for key, value in seen.means.items()})
     meant = features(changed.SerializeToString())
     off, mended = (
         np.abs((features(quantize(changed, one)) - meant).mean(axis=(0, 2, 3))).mean() for one in (without, seen)

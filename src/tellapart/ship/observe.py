@@ -49,11 +49,13 @@ class Convolution:
 @dataclasses.dataclass(frozen=True, eq=False)
 class Observed:
     """`ranges`: the least and the largest value of each tensor, with 0 within; `means`: the mean of what a convolution
-    weighs, float64 [groups, I/groups * kh * kw], by the name of its output.
+    weighs, float64 [groups, I/groups * kh * kw], and `products`: how many it adds up for a picture, by the name of its
+    output.
     """
 
     ranges: Mapping[str, tuple[float, float]]
     means: Mapping[str, NDArray[np.float64]]
+    products: Mapping[str, int]
 
 
 def convolutions(model: onnx.ModelProto) -> list[Convolution]:
@@ -82,6 +84,7 @@ def observe(model: onnx.ModelProto, pictures: Iterable[NDArray[np.uint8]], total
     session = Session(_showing(model, names))
     ranges = dict.fromkeys(names, (0.0, 0.0))
     sums: dict[str, NDArray[np.float64]] = {}
+    products: dict[str, int] = {}
     for done, picture in enumerate(pictures, 1):
         values = session.run(picture[None], names)
         for name, value in values.items():
@@ -89,9 +92,10 @@ def observe(model: onnx.ModelProto, pictures: Iterable[NDArray[np.uint8]], total
             ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
         for layer in layers:
             key = layer.node.output[0]
+            products[key] = layer.weight.size * int(np.prod(values[key].shape[2:]))
             sums[key] = sums.get(key, 0.0) + layer.mean_patch(values[layer.node.input[0]])
         yield Progress("calibrate", done, total)
-    return Observed(ranges, {key: value / total for key, value in sums.items()})
+    return Observed(ranges, {key: value / total for key, value in sums.items()}, products)
 
 
 def outputs_of(model: bytes, pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:

@@ -85,11 +85,12 @@ class _Writer:
         del result.graph.node[:], result.graph.initializer[:]
         result.graph.node.extend(self._nodes)
         result.graph.initializer.extend(arrays)
+        _shorten(result.graph)
         content: bytes = result.SerializeToString(deterministic=True)
         return content
 
     def _convolution(self, layer: Convolution) -> None:
-        from onnx import numpy_helper
+        from onnx import helper, numpy_helper
 
         node, key = layer.node, layer.node.output[0]
         source = self._read(node.input[0])
@@ -97,10 +98,13 @@ class _Writer:
         weight = self._array(f"{key}.w", levels)
         taken = [source, self._dequantized(f"{key}.wf", weight, self._array(f"{key}.ws", steps), axis=0)]
         bias = numpy_helper.to_array(self._arrays[node.input[2]]) if len(node.input) > 2 else np.zeros(len(steps))
-        unit = self._scales[node.input[0]].step * steps
+        step = self._scales[node.input[0]].step
+        unit = step * steps
         whole = np.clip(np.rint((bias + shift) / unit), -(2**31), 2**31 - 1).astype(np.int32)
-        names = self._array(f"{key}.b", whole), self._array(f"{key}.bs", unit.astype(np.float32))
-        taken.append(self._dequantized(f"{key}.bf", *names, axis=0))
+        # Runtimes multiply constants once, when they load the graph: that scale need not be stored.
+        given = f"{key}.ws", self._array(f"{key}.xs", step)
+        self._nodes.append(helper.make_node("Mul", list(given), [f"{key}.bs"]))
+        taken.append(self._dequantized(f"{key}.bf", self._array(f"{key}.b", whole), f"{key}.bs", axis=0))
         self._copy(node, taken)
         # What a layer gives is rounded after it was cut off, where it is cut: that cut then costs nothing.
         users = self._users.get(key, [])
@@ -170,6 +174,23 @@ class _Writer:
             made = {output for node in self._nodes for output in node.output}
             if name not in made:
                 self._nodes.append(helper.make_node("Identity", [self._rounded[name]], [name]))
+
+
+def _shorten(graph: onnx.GraphProto) -> None:
+    """Give values short names, but for those that others know: inputs, outputs and what belongs to the head."""
+    known = {value.name for value in (*graph.input, *graph.output)}
+    names: dict[str, str] = {}
+
+    def short(name: str) -> str:
+        if not name or name in known or name.startswith("head_"):
+            return name
+        return names.setdefault(name, f"v{len(names)}")
+
+    for array in graph.initializer:
+        array.name = short(array.name)
+    for node in graph.node:
+        node.name = ""
+        node.input[:], node.output[:] = map(short, list(node.input)), map(short, list(node.output))
 
 
 def _rounded_weights(
