@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,19 @@ def test_predict_runs_by_what_the_setting_says(bundle: Path, photos: Path, monke
     monkeypatch.setattr("tellapart.runtime.setting.has_openvino", lambda: False)
     assert len(list(tellapart.predict(bundle, photos))) == 48
     assert len(runs) == 48
+
+
+def test_a_signal_is_still_heard_after_several_sessions(tiny_bundle: Path) -> None:
+    """In a process of its own: a core that ended took the stack of signals with it."""
+    program = (
+        "import os, signal, sys; from pathlib import Path; from tellapart.runtime import Bundle;"
+        "from tellapart.runtime.setting import Setting; bundle = Bundle(Path(sys.argv[1]));"
+        "some = [Setting(1, 1, 'openvino').session(bundle) for _ in range(3)];"
+        "some.pop(0); some.pop(0); some.pop(0); signal.signal(signal.SIGINT, lambda *_: print('heard'));"
+        "os.kill(os.getpid(), signal.SIGINT); print('alive')"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, str(tiny_bundle)], capture_output=True, text=True, timeout=120)
+    assert ran.stdout.split() == ["heard", "alive"], ran.stderr
 
 
 def test_a_runtime_that_answers_otherwise_is_not_taken(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import threading
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from tellapart.errors import BundleError, MissingExtraError
 
-__all__ = ["OpenVinoSession", "has_bf16", "has_openvino", "openvino_module"]
+__all__ = ["OpenVinoSession", "has_bf16", "has_openvino", "openvino_core", "openvino_module"]
 
 
 class OpenVinoSession:
@@ -28,8 +29,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, model: bytes, weights: bytes = b"", *, streams: int = 1, precision: str = "fp32") -> None:
-        openvino = openvino_module()
-        core = openvino.Core()
+        core = openvino_core()
         wish = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": streams,
@@ -64,7 +64,17 @@ def has_openvino() -> bool:
 
 def has_bf16() -> bool:
     """Whether this processor computes faster in bfloat16, as OpenVINO sees it. Raises MissingExtraError."""
-    return "BF16" in openvino_module().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """Return the one core of this process, which is never let go. Raises MissingExtraError.
+
+    Each core gives its thread another stack for signals, and the one before when it ends: where several end in another
+    order than they began, that is memory which is gone, and the next Ctrl-C crashes the process (2026.4).
+    """
+    return openvino_module().Core()
 
 
 def openvino_module() -> ModuleType | Any:
