@@ -7,6 +7,7 @@ import errno
 import functools
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tellapart.errors import DataError
-from tellapart.events import Decision, Event, Note, Progress, Recall
+from tellapart.errors import DataError, OutOfTimeError
+from tellapart.events import Decision, Epoch, Event, Note, Progress, Recall
+from tellapart.files import is_full
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_loop import Learned, State, fit
 from tellapart.learn.torch_step import Choices
@@ -168,6 +170,53 @@ def test_case_93_whatever_fails_while_one_is_written_another_can_be_read(
     assert failing > 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX's")
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_disk_that_fills_up_in_the_middle_of_a_write_leaves_the_checkpoint_before(
+    share: float, tmp_path: Path
+) -> None:
+    import resource
+
+    store, state = Checkpoints(tmp_path / "c", {}), fresh(Linear(), STEPS)
+    store.save("fit", state)
+    size = (tmp_path / "c" / "fit.checkpoint").stat().st_size
+    state.step = 1
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * size), limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            store.save("fit", state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert is_full(caught.value)
+    found = fresh(Linear(), STEPS)
+    assert list(Checkpoints(tmp_path / "c", {}).restore("fit", found))
+    assert found.step == 0
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["fit.before.checkpoint"]  # and no litter
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are synced on POSIX")
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_the_name_before_more_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, calls = Checkpoints(tmp_path, {}), list[str]()
+    real_fsync, real_replace = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        calls.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
+        real_fsync(descriptor)
+
+    def replace(source: Any, target: Any, **options: Any) -> None:
+        calls.append(f"name {Path(target).name}")
+        real_replace(source, target, **options)
+
+    store.save("fit", fresh(Linear(), STEPS))
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    store.save("fit", fresh(Linear(), STEPS))
+    assert calls == ["name fit.before.checkpoint", "fsync file", "name fit.checkpoint", "fsync folder"]
+
+
 def test_what_the_clock_decided_is_decided_again(tmp_path: Path) -> None:
     """The first machine slows down and ends by the clock; the second, a faster one, is told what was decided."""
     first = SlowMachine(4.0, lambda step: 0.05 if step < 20 else 0.09)
@@ -215,3 +264,28 @@ def test_what_the_clock_decided_is_decided_again(tmp_path: Path) -> None:
     again = run(SlowMachine(100.0, lambda _: 0.03), recorded, store)
     assert same(again.state, whole.state)
     assert again.ended == whole.ended
+
+
+@pytest.mark.parametrize("kind", [Progress, Epoch])
+def test_a_fit_that_the_clock_cut_off_is_cut_off_again_at_the_same_place(kind: type[Event]) -> None:
+    def run(recorded: list[Decision], cut: bool) -> tuple[Learned, list[Decision]]:
+        steps = fit(fresh(Linear(), STEPS), samples(64), samples(30, 1), PLAIN, lambda: 1e9, "fit")
+        seen, told = 0, list[Decision]()
+        try:
+            event = next(steps)
+            while True:
+                seen += type(event) is kind
+                told += [event] if isinstance(event, Decision) else []
+                if isinstance(event, Recall):
+                    event.decided.extend(one for one in recorded if one.name == event.name)
+                late = cut and type(event) is kind and seen == {Progress: 43, Epoch: 3}[kind]
+                event = steps.throw(OutOfTimeError()) if late else next(steps)
+        except StopIteration as end:
+            return end.value, told
+
+    first, told = run([], cut=True)
+    again, _ = run(told, cut=False)
+    assert first.ended == again.ended == "interrupted"
+    assert first.best_step == again.best_step
+    assert len(first.epochs) == len(again.epochs)
+    assert same(first.state, again.state)

@@ -22,6 +22,7 @@ from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, GraphHead, Pictures
 from tellapart.learn.torch_activations import view_of
 from tellapart.learn.torch_finetune import finetune
+from tellapart.learn.torch_tuning import _bn_policy
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -105,6 +106,23 @@ def test_numbers_come_from_the_graph_that_ships_and_a_feature_map_with_them(
     shipped = float(losses[np.arange(len(ground.val)), ground.val.targets].mean())
     said = dict(part.split(": ") for part in told(made[1])["finetune.blend"].evidence.split(", ")[1:])
     assert shipped == pytest.approx(float(said[f"{fitted.details['blend']:g}"]), abs=0.03)
+
+
+def test_what_ships_is_the_mix_of_probe_and_tuned_weights_that_validation_finds_best(
+    made: tuple[Fitted, list[Event]],
+) -> None:
+    blend = told(made[1])["finetune.blend"]
+    losses = {float(share): float(loss) for share, loss in (one.split(": ") for one in blend.evidence.split(", ")[1:])}
+    assert set(losses) >= {0.0, 1.0}  # the probe's own weights and the tuned ones are among them
+    assert losses[float(str(made[0].details["blend"]))] == min(losses.values())
+
+
+@pytest.mark.parametrize(("micro_batch", "policy"), [(8, "eval_stats"), (15, "eval_stats"), (16, "train")])
+def test_batch_norm_is_trained_where_enough_pictures_go_through_at_a_time(
+    run: Run, micro_batch: int, policy: str
+) -> None:
+    assert run(_bn_policy(Recipe.of(), micro_batch)) == policy
+    assert run(_bn_policy(Recipe.of(bn_policy="frozen"), micro_batch)) == "frozen"
 
 
 def test_predictions_out_of_fold_are_by_models_that_saw_neither_the_picture_nor_its_group(

@@ -14,6 +14,7 @@ from tellapart.learn.torch_heads import GeneralisedMean, begun_from, shipped
 from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import Below, exported_below, is_sound, units
 from tellapart.learn.torch_tuned import BnPolicy, Tuned, blended, joined, optimizer_for, reestimated
+from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, loaded
 from tellapart.runtime.session import Session
 
 SIZE = 64
@@ -100,6 +101,20 @@ def test_a_network_of_tokens_can_be_cut_too() -> None:
     vit = Trunk(model, (0.5,) * 3, (0.5,) * 3)
     blocks = [unit.name for unit in units(model) if unit.name.startswith("blocks.")]
     assert all(is_sound(vit, name, SIZE) for name in blocks)
+
+
+def test_dropout_and_stochastic_depth_act_in_training_alone_where_the_backbone_has_them(
+    weights_root: Path, image: torch.Tensor
+) -> None:
+    trunk = loaded(weights_root / "test_efficientnet", SIZE)
+    assert trunk.model.drop_rate == DROPOUT
+    depths = [module.drop_prob for module in trunk.model.modules() if type(module).__name__ == "DropPath"]
+    assert 0.0 < max(float(one) for one in depths if isinstance(one, float)) <= DROP_PATH
+    network = Tuned(trunk, None, nn.Identity(), "eval_stats")
+    with torch.inference_mode():
+        assert not torch.equal(network(image), network(image))
+        network.eval()
+        assert torch.equal(network(image), network(image))
 
 
 def test_rates_fall_towards_the_input_and_norms_and_biases_do_not_decay(trunk: Trunk) -> None:

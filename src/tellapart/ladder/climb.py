@@ -26,7 +26,7 @@ from tellapart.errors import (
     RecipeError,
     TellapartError,
 )
-from tellapart.events import Decision, Event, Note, Progress, RungEnded, Steps, decide, follow
+from tellapart.events import Decision, Event, Note, Progress, Recall, RungEnded, Steps, decide, follow
 from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
@@ -345,7 +345,17 @@ def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[
     if method == "majority":
         return (yield from steps)
     reserve = seconds_to_finish(len(rungs.pictures["train"]))
-    return (yield from follow(steps, out_of_time(run.clock, lambda: reserve)))
+    name = f"{method}{'' if backbone is None else '.' + backbone}.out_of_time"
+    yield (before := Recall(name))
+    if before.decided:
+        steps.close()
+        yield dataclasses.replace(before.decided.popleft(), again=True)
+        raise OutOfTimeError()
+    try:
+        return (yield from follow(steps, out_of_time(run.clock, lambda: reserve)))
+    except OutOfTimeError:
+        yield Decision(name, True, "what is left of the budget is kept for the end of the run")
+        raise
 
 
 def _row(found: Candidate, ground: Ground, chosen: bool, words: str) -> LadderRow:

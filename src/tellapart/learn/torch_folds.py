@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Epoch, Steps, decide, follow, without
+from tellapart.errors import InterruptedRunError, OutOfTimeError
+from tellapart.events import Decision, Epoch, Recall, Steps, decide, follow, without
 from tellapart.learn.folds import make_folds
 from tellapart.learn.rungs import IntArray, OutOfFold, Pictures
 from tellapart.learn.torch_batches import Samples
@@ -59,9 +59,12 @@ def out_of_fold(
     rows = [np.empty(0, np.int64)]
     logits = [np.empty((0, num_classes), np.float32)]
     num_folds, interrupted = int(folds.max()) + 1, False
+    yield (before := Recall(f"{name}.folds_cut_off"))
     steps_a_second = learned.epochs[-1].step / max(1e-3, sum(epoch.seconds for epoch in learned.epochs))
     try:
         for fold in range(num_folds):
+            if before.decided and before.decided[0].value == fold:
+                raise OutOfTimeError
             seen, unseen = (train.at(np.flatnonzero(part)) for part in (folds != fold, folds == fold))
             wanted = max(1, round(learned.best_step * len(seen) / len(train)))
             fits = int(0.9 * steps_a_second * left())
@@ -79,8 +82,12 @@ def out_of_fold(
                 break
             logits.append((yield from predicted(network, unseen)).numpy())
             rows.append(unseen.rows)
-    except InterruptedRunError:
+    except InterruptedRunError as error:
         interrupted = True
+        if isinstance(error, OutOfTimeError):
+            yield Decision(
+                f"{name}.folds_cut_off", len(rows) - 1, "models of so many folds were ended when time was up"
+            )
     return OutOfFold(np.concatenate(rows), np.concatenate(logits)), interrupted
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tellapart.errors import InterruptedRunError, TellapartError
+from tellapart.errors import InterruptedRunError, OutOfTimeError, TellapartError
 from tellapart.events import Decision, Epoch, Note, Progress, Recall, Steps
 from tellapart.judge.calibrate import fit_temperature
 from tellapart.learn.schedule import Horizon, learning_rate
@@ -149,6 +149,7 @@ def fit(
                     state.loss, state.hits = state.loss + loss * len(targets), state.hits + hits
                     state.seen, state.seconds = state.seen + len(targets), time.perf_counter() - began
                     yield Progress(stage, state.step, state.horizon.total, "steps")
+                    before.cuts_off(state)
                     state.ended = yield from _hold_to_the_clock(state, pace, left(), before, stage)
                     if state.ended:
                         break
@@ -160,6 +161,7 @@ def fit(
                     yield from _fall_back(state, loss, world, stage)
                     continue
                 yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
+                before.cuts_off(state)
                 _keep_the_best(state, found, choices.patience)
                 if state.hits >= choices.enough * state.seen:
                     yield from _end_early(state, stage)
@@ -167,9 +169,14 @@ def fit(
         if state.ended == "time":
             why = f"the time was up at this step of {state.horizon.total}"
             yield from _told(state, Decision(f"{stage}.time_up", state.step, why))
-    except InterruptedRunError:
+        elif not any(event.name == f"{stage}.ended" for event in state.told if isinstance(event, Decision)):
+            why = f"at step {state.step} of {state.horizon.total}; the best was step {state.best_step}"
+            yield from _told(state, Decision(f"{stage}.ended", state.ended, why))
+    except InterruptedRunError as error:
         if not state.best_step:
             raise
+        if isinstance(error, OutOfTimeError):
+            yield Decision(f"{stage}.cut_off", [state.step, len(state.epochs)], "the rung's time was up at this step")
         state.ended = "interrupted"
     if not state.best_step:
         raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Report this as a bug.")
@@ -223,12 +230,19 @@ def copied(network: nn.Module) -> dict[str, Tensor]:
 @dataclasses.dataclass(frozen=True)
 class _Before:
     """What an attempt at a fit that was cut off had decided: where the horizon was moved, where memory was too little,
-    at which step the time was up.
+    at which step the time was up, at which (step, epoch) the rung's was, whether it was over: no clock is asked then.
     """
 
     moves: dict[int, Decision]
     halves: dict[int, Decision]
     last_step: int | None
+    cut_off: list[int] | None
+    over: bool
+
+    def cuts_off(self, state: State) -> None:
+        """Raise OutOfTimeError where that was done."""
+        if self.cut_off == [state.step, len(state.epochs)]:
+            raise OutOfTimeError
 
 
 def _decided_before(stage: str) -> Steps[_Before]:
@@ -236,7 +250,9 @@ def _decided_before(stage: str) -> Steps[_Before]:
     halves = yield from _recalled(f"{stage}.micro_batch")
     ends = yield from _recalled(f"{stage}.time_up")
     moved, halved = ({one.value["at"]: one for one in told} for told in (moves, halves))
-    return _Before(moved, halved, ends[0].value if ends else None)
+    cuts = yield from _recalled(f"{stage}.cut_off")
+    over = bool((yield from _recalled(f"{stage}.ended")))
+    return _Before(moved, halved, ends[0].value if ends else None, cuts[0].value if cuts else None, over)
 
 
 def _stepped(
@@ -332,13 +348,14 @@ def _hold_to_the_clock(
         state.horizon = state.horizon.moved(state.step, before.moves[state.step].value["total"])
         yield from _told(state, before.moves[state.step])
     elif (
-        before.last_step is None
+        not before.over
+        and before.last_step is None
         and state.step > max(before.moves, default=-1)
         and pace[-1][0] - seconds > max(_CHECK_SECONDS, seconds / _CHECKS)
     ):
         pace.append((seconds, state.step))
         yield from _move_the_horizon(state, pace, stage)
-    up = seconds <= 0 if before.last_step is None else state.step >= before.last_step
+    up = not before.over and seconds <= 0 if before.last_step is None else state.step >= before.last_step
     return "done" if state.step >= state.horizon.total else "time" if up else ""
 
 
