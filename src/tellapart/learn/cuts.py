@@ -9,7 +9,8 @@ __all__ = ["EMBEDDING", "Cut", "Place", "Sums", "choose_cut"]
 
 EMBEDDING = "embedding"  # the highest cut: all of the backbone is below, and the head alone is tuned
 _VIEWS = (8, 6, 4, 2)  # of a picture; a lower cut with fewer is worth more than a higher one with eight
-_EPOCHS = (15, 6)  # passes that a cut should leave time for; where none leaves as many, fewer have to do
+_EPOCHS = (15, 10, 6)  # passes that a cut should leave time for; where none leaves as many, fewer have to do
+_HARDLY = 0.9  # of the time is spent below: what is above has hardly more to learn than a head
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,13 +54,13 @@ class Cut:
 def choose_cut(places: Sequence[Place], sums: Sums) -> Cut | None:
     """Return the lowest cut of `places` (from input to output) that leaves time for enough passes, or None.
 
-    A higher cut with fifteen passes is worth more than a lower one with six, but for the head alone. Views are 8, 6, 4
-    or 2, as many as there is time and room for; at the input none are kept: each pass makes its own.
+    A higher cut with fifteen passes is worth more than a lower one with ten or six, unless hardly anything is above it.
+    Views are 8, 6, 4 or 2, as many as there is time and room for; at the input none are kept: each pass makes its own.
     """
     for epochs in _EPOCHS:
         dearer = ""
         for place in places:
-            if place.name == EMBEDDING and epochs != _EPOCHS[-1]:
+            if place.below > _HARDLY and epochs != _EPOCHS[-1]:
                 continue
             where = "the whole network" if place.name is None else f"from {place.name} on"
             passes = epochs * sums.fits * sums.num_train * sums.train_seconds * (1.0 - place.below)

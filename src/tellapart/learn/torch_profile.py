@@ -18,7 +18,7 @@ from tellapart.learn.torch_tuned import Tuned
 __all__ = ["profiled"]
 
 _PICTURES = 8
-_STEPS = 3  # of which the fastest counts: the first warms up, and other programs disturb
+_STEPS = 5  # of which the fastest counts: the first warms up, and other programs disturb
 _HALF_BYTES = 2
 
 
