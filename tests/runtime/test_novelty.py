@@ -49,6 +49,13 @@ def test_the_residual_is_the_share_of_length_that_no_mix_of_the_directions_expla
     expected = np.linalg.norm(centred - explained.T, axis=1) / np.linalg.norm(centred, axis=1)
     np.testing.assert_allclose(gaussian.distances(new)[:, 2], expected, rtol=1e-4)
     assert gaussian.distances(gaussian.mean[None])[0, 2] == 0.0
+    doubled = dataclasses.replace(  # a direction twice adds nothing
+        gaussian,
+        project=np.concatenate([gaussian.project, gaussian.project[:, :1]], axis=1),
+        centres=np.concatenate([gaussian.centres, gaussian.centres[:, :1]], axis=1),
+        variance=np.concatenate([gaussian.variance, gaussian.variance[:1]]),
+    )
+    np.testing.assert_allclose(doubled.distances(new)[:, 2], expected, rtol=1e-4)
 
 
 def test_where_directions_explain_everything_there_is_no_residual() -> None:

@@ -31,6 +31,7 @@ METHODS: tuple[NoveltyMethod, ...] = get_args(NoveltyMethod)
 GAUSSIAN_METHODS: tuple[NoveltyMethod, ...] = ("mahalanobis", "relative_mahalanobis", "residual")
 """Those that a `Gaussian` gives, in the order of `Gaussian.distances`."""
 
+_SMALLEST_DIRECTION = 1e-9  # of its squared length: less is not a direction of its own
 _SMALLEST_RESIDUAL = 1e-4  # of the squared length: less is what float32 leaves
 
 
@@ -102,15 +103,31 @@ class Gaussian:
         nearest = np.min([np.square(within - centre).sum(axis=1) for centre in self.centres[1:]], axis=0)
         overall = (np.square(within - self.centres[0]) / self.variance).sum(axis=1)
         length = np.square(centred.astype(np.float64)).sum(axis=1)
-        inside = np.square(within @ self._straight).sum(axis=1)
+        straight = np.einsum("nr,sr->ns", within, self._straight) if alone else within @ self._straight.T
+        inside = np.square(straight).sum(axis=1)
         left = 1.0 - inside / np.where(length > 0.0, length, np.inf)
         beyond = np.sqrt(np.where((left > _SMALLEST_RESIDUAL) & (length > 0.0), left, 0.0))
         return np.stack([nearest, nearest - overall, beyond], axis=1)
 
     @functools.cached_property
     def _straight(self) -> NDArray[np.float64]:
-        """What takes a place in the R directions [R] to lengths along orthonormal ones, float64 [R, R]."""
-        return np.linalg.pinv(np.linalg.qr(self.project.astype(np.float64), mode="r"))
+        """What takes a place in the R directions [R] to lengths along orthonormal ones, float64 [R, R].
+
+        The inverse of Cholesky's factor of their products, written out: LAPACK would take all processors for it, and on
+        busy ones a second. A direction that the earlier ones hold already counts for nothing.
+        """
+        directions = self.project.astype(np.float64)
+        products: NDArray[np.float64] = np.einsum("dr,ds->rs", directions, directions)
+        factor, inverse = np.zeros_like(products), np.zeros_like(products)
+        for place in range(len(products)):
+            column = products[place:, place] - np.einsum("ij,j->i", factor[place:, :place], factor[place, :place])
+            if not column[0] > _SMALLEST_DIRECTION * products[place, place]:
+                continue
+            factor[place:, place] = column / np.sqrt(column[0])
+            inverse[place] = -np.einsum("j,jk->k", factor[place, :place], inverse[:place])
+            inverse[place, place] += 1.0
+            inverse[place] /= factor[place, place]
+        return inverse
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
