@@ -74,14 +74,16 @@ def _show(result: Explanation, stream: TextIO) -> None:
 
 
 def _lines(one: ExplainedPicture, shown: bool) -> list[str]:
+    from tellapart.report.words import percent
+
     found = one.prediction
     answered = "" if found.answer == "label" else f" (answered {found.answer})"
-    lines = [f"{one.path}: {found.label} {_percent(found.prob)}{answered}"]
+    lines = [f"{one.path}: {found.label} {percent(found.prob)}{answered}"]
     if shown:
         lines.append(f"  evidence   {_where(one.said)}")
     if one.runner_up is not None:
         other = one.runner_up
-        lines.append(f"  runner-up  {other.label} {_percent(other.prob)}{f': {_where(other)}' if shown else ''}")
+        lines.append(f"  runner-up  {other.label} {percent(other.prob)}{f': {_where(other)}' if shown else ''}")
     if one.nearest:
         counts = ", ".join(f"{count} {label}" for label, count in one.nearest)
         lines.append(
@@ -91,10 +93,8 @@ def _lines(one: ExplainedPicture, shown: bool) -> list[str]:
 
 
 def _where(part: Evidence) -> str:
+    from tellapart.report.words import percent
+
     if part.where is None or part.without is None:
         return "nothing in the picture speaks for it"
-    return f"{part.where.sentence}; with that blurred {_percent(part.without)}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
+    return f"{part.where.sentence}; with that blurred {percent(part.without)}"

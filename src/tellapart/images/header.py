@@ -249,6 +249,12 @@ def _check(header: Header, policy: DecodePolicy, name: str) -> None:
             f"{name} has {_REFUSED_MODES[header.mode]} levels, whose range is unknown; allowed are 1 to 16 bits.",
             "Convert it to an 8-bit or 16-bit picture.",
         )
+    if max(width, height) > policy.max_aspect * min(width, height) > 0:
+        raise PictureError(
+            "extreme_aspect",
+            f"{name} is {size}; the longer side may be at most {policy.max_aspect:g} times the shorter.",
+            "Crop it, or remove it.",
+        )
     if min(width, height) < policy.min_side_px:
         raise PictureError(
             "too_small",
@@ -262,12 +268,6 @@ def _check(header: Header, policy: DecodePolicy, name: str) -> None:
             f"{name} is {size}{f' in {frames:,} frames' if frames > 1 else ''}, {width * height * frames:,} in all; "
             f"the most is {policy.max_pixels:,}.",
             f"{'Save its first frame alone' if frames > 1 else 'Scale it down'}, or raise max-pixels.",
-        )
-    if max(width, height) > policy.max_aspect * min(width, height):
-        raise PictureError(
-            "extreme_aspect",
-            f"{name} is {size}; the longer side may be at most {policy.max_aspect:g} times the shorter.",
-            "Crop it, or remove it.",
         )
 
 
