@@ -37,10 +37,11 @@ def test_few_clean_photos_are_named_and_nearly_all_that_is_planted(
     planted = _plant(photos)
     again = tellapart.check(photos, out=tmp_path / "planted", backbone="mobilenetv2_100")
     rows: dict[str, set[str]] = {finding.check: {row.path for row in finding.rows} for finding in again.findings}
+    all_planted = set().union(*planted.values())
     for check, paths in planted.items():
         assert len(rows[check] & paths) >= 0.9 * len(paths), check
-        # Apart from what was planted, a copy is named with the picture that it is of, and nothing else.
-        assert len(rows[check] - paths) <= len(paths) + 0.02 * found.counts["used"], check
+        # A copy is named with the picture that it is of, and nothing else; some leaks are copies, too.
+        assert len(rows[check] - all_planted) <= len(rows[check] & all_planted) + 0.02 * found.counts["used"], check
 
 
 def _plant(photos: Path) -> Mapping[str, set[str]]:
