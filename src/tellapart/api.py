@@ -104,8 +104,8 @@ def predict(
     """Yield a Prediction or a Failure for each picture, in order, as they are asked for.
 
     `pictures` are files, folders, globs and archives (or one of them). Raises BundleError for a bundle that cannot be
-    trusted, InputError where nothing of what was asked is found, DataError for an archive that is refused; one missing
-    name among others is a Failure in its place. Without `threads` the setting that `bench` left is followed.
+    trusted, InputError where nothing of what was asked is found or all archives are refused; one missing name or
+    refused archive among others is a Failure in its place. Without `threads` the setting that `bench` left is followed.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="majority", budget="60s")
@@ -121,21 +121,20 @@ def predict(
 
     asked = _ready(pictures)
     opened = Bundle(Path(bundle))
-    places = _archives(asked)
+    places, refused = _archives(asked)
     setting = None if threads is not None else read_setting(opened.path, default_threads())
     given = (threads, None) if setting is None else (setting.threads, setting.session(opened))
     predictor = Predictor(opened, *given)
-    answers = predictor.predict(expand(places.get(item, item) for item in asked))
+    answers = predictor.predict(expand((places.get(item, item) for item in asked), refused))
     return answers if not places else (as_member(answer, places) for answer in answers)
 
 
-def _archives(asked: Iterable[str]) -> dict[str, str]:
-    """Unpack the archives among names; return where each lies now."""
+def _archives(asked: Iterable[str]) -> tuple[dict[str, str], dict[str, InputError]]:
     from tellapart.cache import cache_root
-    from tellapart.data.archive import is_archive, unpacked
+    from tellapart.data.archive import unpacked_among
     from tellapart.driving import finish
 
-    return {item: str(finish(unpacked(Path(item), cache_root())).top) for item in asked if is_archive(Path(item))}
+    return finish(unpacked_among(asked, cache_root()))
 
 
 def evaluate(
@@ -266,8 +265,8 @@ def explain(
             "filters_without_out", "--filters draws pictures, and there is no folder for them.", "Give --out DIR."
         )
     asked = _ready(pictures)
-    places = _archives(asked)
-    sources = list(expand(places.get(item, item) for item in asked))
+    places, refused = _archives(asked)
+    sources = list(expand((places.get(item, item) for item in asked), refused))
     folder, cores = None if out is None else Path(out), threads or default_threads()
     named = functools.partial(as_member, places=places)
     return finish(steps(Path(bundle), sources, folder, filters=filters, threads=cores, named=named), watch)

@@ -54,6 +54,17 @@ def test_a_cleaned_table_of_an_archive_is_refused_for_it_would_point_into_the_ca
     assert sorted(path.name for path in packed.iterdir()) == ["pets.zip"]
 
 
+def test_a_refused_archive_beside_a_good_picture_is_a_failure_in_its_place(
+    tellapart, packed: Path, tiny_bundle: Path
+) -> None:
+    Path("cut.zip").write_bytes(Path("pets.zip").read_bytes()[:-100])
+    good = Path("pets.zip")
+    ran = tellapart("predict", tiny_bundle, "cut.zip", good, "--json")
+    assert ran.code == 0
+    assert (ran.lines[0]["path"], "error" in ran.lines[0]) == ("cut.zip", True)
+    assert ran.lines[1]["path"] == "pets.zip/photos/ants/00.png"
+
+
 @pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
 def test_an_archive_that_is_refused_is_one_sentence(tellapart, packed: Path, tiny_bundle: Path, verb: str) -> None:
     Path("pets.zip").write_bytes(Path("pets.zip").read_bytes()[:-100])

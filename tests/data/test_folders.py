@@ -216,6 +216,14 @@ def test_names_that_are_not_utf8_survive_to_the_manifest_file(tmp_path: Path, sc
     assert all(again.file(row).is_file() for row in again.rows)
 
 
+def test_a_manifest_with_a_split_that_is_none_is_refused(tmp_path: Path, scan_of: Scan) -> None:
+    file = tmp_path / "manifest.jsonl"
+    scan_of(write_classes(tmp_path / "set", {"cat": 9, "dog": 9})).write(file)
+    file.write_text(file.read_text().replace('"split": "train"', '"split": "tset"', 1))
+    with pytest.raises(DataError, match="'tset' is no split; allowed are train, val, test"):
+        Manifest.read(file)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are any bytes")
 def test_a_class_name_that_is_not_utf8_is_refused_with_a_hint(tmp_path: Path, scan_of: Scan) -> None:
     root = write_classes(tmp_path / "set", {"cat": 3, os.fsdecode(b"d\xf6g"): 3})

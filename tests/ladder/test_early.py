@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 import tellapart
 from tellapart.events import Decision, Event
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.early import told_why_early
+from tellapart.ladder.finish import Climbed, left_aside
 from tellapart.ladder.run import Run
 from tellapart.recipe import Recipe
 
@@ -40,3 +43,14 @@ def test_a_network_that_has_nothing_more_to_learn_is_told_as_the_reason(photos: 
     [told] = [event for event in seen if isinstance(event, Decision) and event.name == "ended_early"]
     assert told.value in ("done", "early_stop")
     assert "scratch" in told.evidence
+
+
+def test_numbers_of_a_part_of_the_pictures_are_said_to_be_of_a_part() -> None:
+    def climbed(used: int) -> Climbed:
+        rows = {"train": np.arange(used), "val": np.arange(4), "test": np.arange(0)}
+        pictures = {"train": range(9), "val": range(4), "test": range(0)}
+        return cast(Climbed, SimpleNamespace(winner=SimpleNamespace(rows=rows), pictures=pictures))
+
+    assert left_aside(climbed(9)) == ""
+    told = left_aside(climbed(6))
+    assert told.startswith("Only 6 of 9 in train, 4 of 4 in val were used")

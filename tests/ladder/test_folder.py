@@ -99,11 +99,21 @@ def test_resuming_with_other_options_names_them(photos: Path, tmp_path: Path) ->
 def test_a_finished_run_gives_its_stored_result_unless_more_is_asked(photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     begun(photos, run, Recipe()).remember(finished=True)
-    (run / "result.json").write_text(json.dumps({"method": "probe"}))
-    assert prepare(photos, run, Recipe(), resume=True).finished == {"method": "probe"}
+    (run / "result.json").write_text(json.dumps({"version": 1, "method": "probe"}))
+    assert prepare(photos, run, Recipe(), resume=True).finished == {"version": 1, "method": "probe"}
     assert prepare(photos, run, Recipe.of(budget="2h"), resume=True).finished is None
     begun_anew = prepare(photos, run, Recipe.of(epochs=50), resume=True)
     assert begun_anew.finished is None
+
+
+@pytest.mark.parametrize("left", ['{"version": 1, "meth', "null", "[]", "{}"])
+def test_a_result_that_is_damaged_is_said_to_be(photos: Path, tmp_path: Path, left: str) -> None:
+    run = tmp_path / "run"
+    begun(photos, run, Recipe()).remember(finished=True)
+    (run / "result.json").write_text(left)
+    with pytest.raises(DataError, match=r"result\.json cannot be read") as refused:
+        prepare(photos, run, Recipe(), resume=True)
+    assert refused.value.code == "damaged_run"
 
 
 def test_a_run_that_was_stopped_goes_on_and_is_not_stopped_again(photos: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tellapart import files
@@ -16,11 +17,11 @@ from tellapart.data.archive_members import Limits, members
 from tellapart.data.listing import shown, split_of
 from tellapart.data.table_rows import SUFFIXES
 from tellapart.data.walk import is_ignored
-from tellapart.errors import DataError
+from tellapart.errors import DataError, InputError
 from tellapart.events import Progress, Steps
 from tellapart.locks import Lock, claim
 
-__all__ = ["Unpacked", "is_archive", "unpacked"]
+__all__ = ["Unpacked", "is_archive", "unpacked", "unpacked_among"]
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz")
 _CHUNK = 1 << 20
@@ -71,6 +72,19 @@ def unpacked(archive: Path, cache: Path, limits: Limits | None = None) -> Steps[
     while (inner := _only_folder(folder)) is not None:
         folder, name = folder / inner, f"{name}/{inner}"
     return Unpacked(top, folder, name)
+
+
+def unpacked_among(names: Iterable[str], cache: Path) -> Steps[tuple[dict[str, str], dict[str, InputError]]]:
+    """Unpack the archives among names of files; return where each lies now, and why others were refused."""
+    places: dict[str, str] = {}
+    refused: dict[str, InputError] = {}
+    for name in names:
+        if is_archive(Path(name)):
+            try:
+                places[name] = str((yield from unpacked(Path(name), cache)).top)
+            except InputError as error:
+                refused[name] = error
+    return places, refused
 
 
 def _digest(archive: Path) -> Steps[str]:

@@ -168,9 +168,10 @@ class Manifest:
                 source=head.get("source", ""),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            said = error if isinstance(error, OSError | ValueError) else "a line of it is not whole"
             raise DataError(
                 "not_a_manifest",
-                f"{path} cannot be read as a manifest ({type(error).__name__}: {error}).",
+                f"{path} cannot be read as a manifest ({said}).",
                 "Give a run folder or its manifest.jsonl.",
             ) from None
 
@@ -183,6 +184,8 @@ def _excluded_line(item: Excluded) -> dict[str, object]:
 
 
 def _row(line: dict[str, Any]) -> Row:
+    if line["split"] not in SPLITS:
+        raise ValueError(f"{line['split']!r} is no split; allowed are {', '.join(SPLITS)}")
     return Row(**{**line, "notes": tuple(line.get("notes", ())), "columns": tuple(line.get("columns", ()))})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tellapart import __version__, files, judge
-from tellapart.data.manifest import Manifest, Split
+from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Note, Steps, decide, follow
 from tellapart.images import DecodePolicy, thumbnail_jpeg
@@ -38,7 +38,7 @@ from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
 from tellapart.ship import with_metrics
 
-__all__ = ["Climbed", "contract", "finish", "seconds_to_finish"]
+__all__ = ["Climbed", "contract", "finish", "left_aside", "seconds_to_finish"]
 
 # What the report needs at the end, and so what the last embedding has to leave.
 _REPORT_SECONDS = 2.0
@@ -99,6 +99,8 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
         yield Note("warning", f"No picture was set apart for validation or test: {words}.")
     if climbed.crossed is not None and len(climbed.crossed.rows):
         yield Note("info", climbed.crossed.words)
+    if words := left_aside(climbed):
+        yield Note("warning", words)
     reports = {
         split: split_report(found, climbed.manifest.classes, bundle.card.temperature) for split, found in seen.items()
     }
@@ -107,6 +109,16 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
     numbers = {split: dict(reports[split].metrics) if split in there else None for split in ("val", "test")}
     with_metrics(bundle.path, {**numbers, **({"folds": folds.as_json()} if folds else {})})
     return (yield from stage("report", _report(run, climbed, heard, predictor, seen, reports, folds)))
+
+
+def left_aside(climbed: Climbed) -> str:
+    """Say how many pictures of each split were used where it is not all, which is for lack of time; else nothing."""
+    used = {split: len(climbed.winner.rows[split]) for split in SPLITS}
+    there = {split: len(climbed.pictures[split]) for split in SPLITS}
+    if used == there:
+        return ""
+    parts = ", ".join(f"{used[split]:,} of {there[split]:,} in {split}" for split in SPLITS if there[split])
+    return f"Only {parts} were used, and the numbers are of those; a longer --budget uses more."
 
 
 def _left_out_rows(climbed: Climbed) -> IntArray:

@@ -190,8 +190,7 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
             "Give the same pictures, or start in a new folder.",
         )
     if about.get("finished") and not _wants_more(before, recipe):
-        stored: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
-        return RunFolder(out, data, fresh=False, finished=stored)
+        return RunFolder(out, data, fresh=False, finished=_result(out))
     (out / "STOP").unlink(missing_ok=True)  # it was meant for the run before
     _tidy(out)
     _keep(out, recipe)
@@ -200,6 +199,16 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
     if not same:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # they belong to other schedules
     return RunFolder(out, data, fresh=False, previous=manifest if manifest.exists() else None, goes_on=same)
+
+
+def _result(out: Path) -> dict[str, Any]:
+    try:
+        stored: Any = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = None
+    if not isinstance(stored, dict) or "version" not in stored:
+        raise DataError("damaged_run", f"{out}/result.json cannot be read.", "Start in a new folder.")
+    return stored
 
 
 def _tidy(out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tellapart.errors import InputError, PictureError, did_you_mean
@@ -15,19 +15,21 @@ __all__ = ["expand"]
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx"})
 
 
-def expand(names: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
+def expand(
+    names: Iterable[str | os.PathLike[str]], refused: Mapping[str, InputError] | None = None
+) -> Iterator[Path | Failure]:
     """Yield the files that `names` stand for, in the order named.
 
     A file stands for itself; a folder for every plain file below it, by name, save hidden ones and what systems leave
     behind (Thumbs.db, __MACOSX); a pattern (`*`, `?`, `[a-z]`, `**`) for what it matches, sorted. Links to folders
     below a folder are not followed. Memory holds one folder's names, not all. A name that stands for nothing is a
-    Failure in its place (`not_found`, `no_files`), and so is a folder that cannot be read (`permission`). Where that
-    goes for every name, this raises InputError at once, with the fault of the first.
+    Failure in its place (`not_found`, `no_files`), and so is a folder that cannot be read (`permission`), or a name in
+    `refused`, with its fault. Where that goes for every name, this raises InputError at once, with the first's fault.
     """
     named = [os.fspath(name) for name in names]
     if not named:
         raise InputError("no_files", "No pictures were named.", "Name files, folders or patterns such as 'new/*.jpg'.")
-    faults = [_fault(name) for name in named]
+    faults = [(refused or {}).get(name) or _fault(name) for name in named]
     if faults[0] is not None and None not in faults:
         raise faults[0]
     return (file for name, fault in zip(named, faults, strict=True) for file in _files(name, fault))
