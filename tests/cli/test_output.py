@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -65,3 +67,15 @@ def test_what_libraries_print_does_not_mix_with_results(capsys: pytest.CaptureFi
     assert captured.out == "result\n"
     assert captured.err == "noise\n"
     assert sys.stdout is not sys.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [["--version"], ["check", "nowhere", "--json"]])
+def test_a_standard_output_that_takes_nothing_is_one_sentence(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "tellapart", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("tellapart: ")
+    assert len(ran.stderr.splitlines()) == 1

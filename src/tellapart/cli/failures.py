@@ -11,10 +11,11 @@ from pathlib import Path
 
 import typer
 
-from tellapart.cli.output import json_line, printable
+from tellapart.cli.output import json_line, printable, reader_left
 from tellapart.cli.start import follows
 from tellapart.cli.verbs import VERBS
 from tellapart.errors import InputError, InterruptedRunError, TellapartError, did_you_mean
+from tellapart.files import is_full
 from tellapart.interrupts import Signalled
 from tellapart.memory import out_of_memory
 
@@ -38,12 +39,20 @@ def failed(error: BaseException, arguments: Sequence[str]) -> int:
         traceback.print_exception(error)
     if follows():
         return told.exit_code  # the process of rank 0 says it
-    if "--json" in options:
-        sys.stdout.write(json_line({"error": told.as_json()}))
-        sys.stdout.flush()
-    else:
+    if "--json" not in options or not _written(json_line({"error": told.as_json()})):
         sys.stderr.write(f"tellapart: {printable(str(told))} [{told.code}]\n")  # a section of docs/errors.md
     return told.exit_code
+
+
+def _written(text: str) -> bool:
+    """Write to standard output; return False where it takes nothing, and let it be asked no more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        reader_left()
+        return False
+    return True
 
 
 def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
@@ -54,6 +63,9 @@ def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         cause = error.__cause__ if isinstance(error, typer.Abort) else error
         return _interrupted(cause.number if isinstance(cause, Signalled) else signal.SIGINT)
+    if isinstance(error, OSError) and is_full(error):
+        where = f" for {error.filename}" if error.filename else ""
+        return InputError("no_space", f"There is no room left to write{where}.", "Make room, and run it again.")
     verb = next((argument for argument in arguments if argument in VERBS), None)
     if (told := out_of_memory(error, verb or "It")) is not None:
         return told
