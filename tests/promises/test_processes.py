@@ -19,12 +19,9 @@ from ..conftest import SHARED, write_photos
 pytestmark = [pytest.mark.promise, pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")]
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-# The rate is given and batch norm stays as it is: a range test and statistics of other parts of a batch would magnify
-# what is rounded otherwise.
-FINETUNE = "--backbone mobilenetv2_035 --image-size 64 --epochs 3 --bn-policy frozen --lr 0.0005"
 METHODS = {
     "scratch": ["--method", "scratch", "--epochs", "6"],
-    "finetune": ["--method", "finetune", *FINETUNE.split()],
+    "finetune": ["--method", "finetune", "--backbone", "mobilenetv2_035", "--image-size", "64", "--epochs", "3"],
 }
 
 
@@ -75,8 +72,7 @@ def test_two_processes_give_what_one_gives_and_one_of_them_tells_it(method: str,
     assert len(alone) == len(together) > 1
     for a, b in zip(alone, together, strict=True):
         assert a["step"] == b["step"]
-        # Dropout is drawn for a part of a batch, and parts are halved; steps without it are held by test_world.
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.02, abs=0.001)
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.02)
     assert two["val"]["accuracy"] == pytest.approx(one["val"]["accuracy"], abs=1 / one["val"]["n"])
 
 

@@ -190,7 +190,7 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
             "Give the same pictures, or start in a new folder.",
         )
     if about.get("finished") and not _wants_more(before, recipe):
-        return RunFolder(out, data, fresh=False, finished=_result(out))
+        return RunFolder(out, data, fresh=False, finished=stored_result(out))
     (out / "STOP").unlink(missing_ok=True)  # it was meant for the run before
     _tidy(out)
     _keep(out, recipe)
@@ -201,7 +201,8 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
     return RunFolder(out, data, fresh=False, previous=manifest if manifest.exists() else None, goes_on=same)
 
 
-def _result(out: Path) -> dict[str, Any]:
+def stored_result(out: Path) -> dict[str, Any]:
+    """Return the result that a run left in its folder. Raises DataError (`damaged_run`) where it cannot be read."""
     try:
         stored: Any = json.loads((out / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -190,12 +190,14 @@ def _steps_a_second(task: Task[N], way: _Way) -> Steps[float]:
             continue  # an epoch's end, where there are few pictures
         ticks.append(time.perf_counter())
         yield event
+        if len(ticks) < 3:
+            continue  # the first step warms up, here and in other processes: it says nothing of those to come
         elapsed = ticks[-1] - ticks[0]
         if elapsed > _TRIAL_SECONDS or (len(ticks) > _TRIAL_STEPS and elapsed > _TRIAL_SECONDS / 4):
             break
     trial.close()
     between = np.diff(ticks)
-    return 1.0 / float(np.median(between[1:] if len(between) > 1 else between))  # the first step warms up
+    return 1.0 / float(np.median(between[1:] if len(between) > 1 else between))  # a fit may end with its first step
 
 
 def seconds_to_finish(task: Task[N], num_later: int = 0) -> float:

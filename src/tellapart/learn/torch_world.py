@@ -126,8 +126,9 @@ class World:
 
     def hear(self) -> Any:
         """Wait for what rank 0 says next, and return it; tensors that were on its device are on this one's."""
+        first = iter([True])  # what follows comes at once: looking after it now and then would cost a look a tensor
         with self._reached():
-            return open_parcel(lambda like: self._receive(like, patient=True), self.device)
+            return open_parcel(lambda like: self._receive(like, patient=next(first, False)), self.device)
 
     def tell(self, *numbers: float) -> None:
         """Tell all others some numbers, as many as `told` expects."""
