@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from tellapart.files import is_full
 from tellapart.ladder.climb import climb
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.finish import contract
-from tellapart.ladder.folder import RunFolder
+from tellapart.ladder.folder import RunFolder, stored_result
 from tellapart.ladder.run import Run
 from tellapart.recipe import Recipe
 from tellapart.results import TrainResult
@@ -67,8 +66,7 @@ def trained(
         raise
     folder.remember(finished=not clock.interrupted)
     if summary is None:
-        stored: dict[str, Any] = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
-        return TrainResult(folder.path, stored, None, exit_code)
+        return TrainResult(folder.path, stored_result(folder.path), None, exit_code)
     return TrainResult(folder.path, contract(summary), summary, exit_code)
 
 

@@ -16,7 +16,7 @@ from tellapart.errors import DataError, RecipeError
 from tellapart.locks import Lock, claim
 from tellapart.recipe import Recipe
 
-__all__ = ["CHECKPOINTS", "RunFolder", "beside", "prepare"]
+__all__ = ["CHECKPOINTS", "RunFolder", "beside", "prepare", "stored_result"]
 
 CHECKPOINTS = "checkpoints"
 
