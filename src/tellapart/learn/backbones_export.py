@@ -34,6 +34,10 @@ __all__ = ["Export", "Graph", "cached_graph", "fetch_weights", "start_export"]
 # Part of the key of a cached graph: raise it when torch_export.py writes other graphs than it did.
 _EXPORTER_VERSION = 2
 
+# A handful of pictures needs no more, and threads of OpenMP that wait for each other while the one that asks scans
+# pictures on the same cores make three seconds twelve.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
 _CONNECT_SECONDS = 3.0
 _HUB_ANSWER_SECONDS = 6.0
 
@@ -110,7 +114,8 @@ class Export:
             model_path.parent.mkdir(parents=True, exist_ok=True)
             self._target = model_path.with_suffix(f".{os.getpid()}.part")
             size = str(image_size or weights.image_size)
-            self._child = _Child(["export", str(weights.folder.absolute()), size, str(self._target)], {})
+            arguments = ["export", str(weights.folder.absolute()), size, str(self._target)]
+            self._child = _Child(arguments, _ONE_THREAD)
 
     @property
     def cached(self) -> bool:
