@@ -6,6 +6,7 @@ of processes of their own, whose waits have no end; sums of gradients over the g
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -221,3 +222,11 @@ def _open(size: int, device: str) -> None:
     except (RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0][:200]
         raise TellapartError("rank_lost", f"The {size} processes of this run did not meet: {why}.", _GO_ON) from None
+    atexit.register(_close)
+
+
+def _close() -> None:
+    """Part from the others before Python ends: threads that still run then abort the process."""
+    if distributed.is_initialized():
+        with contextlib.suppress(Exception):
+            distributed.destroy_process_group()
