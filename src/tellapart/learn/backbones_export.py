@@ -34,8 +34,8 @@ __all__ = ["Export", "Graph", "cached_graph", "fetch_weights", "start_export"]
 # Part of the key of a cached graph: raise it when torch_export.py writes other graphs than it did.
 _EXPORTER_VERSION = 2
 
-# A handful of pictures needs no more, and threads of OpenMP that wait for each other while the one that asks scans
-# pictures on the same cores make three seconds twelve.
+# A handful of pictures needs no more, and the one that asks scans pictures on the same cores meanwhile: threads that
+# have to wait for each other would make it slower.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 _CONNECT_SECONDS = 3.0

@@ -162,8 +162,7 @@ class World:
         with contextlib.suppress(Exception):
             store = distributed.distributed_c10d._get_default_store()
             store.set("tellapart.left", f"process {self.rank} of {self.size} failed ({type(error).__name__}: {error})")
-        with contextlib.suppress(Exception):
-            distributed.destroy_process_group()
+        _close()
 
     @contextlib.contextmanager
     def _reached(self) -> Iterator[None]:
