@@ -30,6 +30,7 @@ TORCH_FILES = {
     "learn/torch_finetune.py",
     "learn/torch_folds.py",
     "learn/torch_heads.py",
+    "learn/torch_last.py",
     "learn/torch_loop.py",
     "learn/torch_mix.py",
     "learn/torch_muon.py",

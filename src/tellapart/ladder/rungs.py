@@ -320,4 +320,5 @@ class Rungs:
             checkpoints=self._checkpoints(),
             world=self.run.world,
         )
-        return Made(fitted, self._all())
+        rows = self._all()
+        return Made(fitted, rows if fitted.looked_at is None else {**rows, "train": fitted.looked_at})

@@ -150,6 +150,8 @@ class Fitted:
     linear one, except where another shape of it is clearly better.
     `embeddings` holds float32 [n, D] for `train` and `val`, from the runtime that ships, in the manifest's order.
     `held_out` int64 indexes the training rows that the trunk never learned from (all of them for a frozen trunk).
+    `looked_at` int64, sorted, are the training pictures that have embeddings, where it learned from more than these:
+    every row of training pictures here is then a place in it.
     """
 
     method: str
@@ -165,3 +167,4 @@ class Fitted:
     notes: tuple[str, ...] = ()
     details: Mapping[str, object] = dataclasses.field(default_factory=dict)
     variations: Variations | None = None
+    looked_at: IntArray | None = None

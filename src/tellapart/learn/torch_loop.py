@@ -21,7 +21,7 @@ from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_crew import go_back, led, tell_step
 from tellapart.learn.torch_devices import let_go
 from tellapart.learn.torch_optimizers import Optimizer
-from tellapart.learn.torch_shards import Shards
+from tellapart.learn.torch_shards import Shards, side_by_side
 from tellapart.learn.torch_step import Choices, computing, is_sound, one_step
 from tellapart.learn.torch_world import ALONE, World
 from tellapart.memory import out_of_memory
@@ -184,11 +184,18 @@ def fit(
 
 
 def logits_of(network: nn.Module, samples: Samples, choices: Choices, stage: str) -> Steps[Tensor]:
-    """Return float32 [n, K] for the pictures as they are, in their order. `network` is left in evaluation mode."""
+    """Return float32 [n, K] for the pictures as they are, in their order. `network` is left in evaluation mode.
+
+    As many batches at once as a training step has parts side by side; the bits do not depend on how many.
+    """
     network.eval()
     logits: list[Tensor] = []
-    for inputs, _ in samples.in_order(_EVALUATE):
-        logits.append(_answers(network, inputs, choices).cpu())
+
+    def answered(batch: tuple[Tensor, Tensor]) -> Tensor:
+        return _answers(network, batch[0], choices).cpu()
+
+    for found in side_by_side(answered, samples.in_order(_EVALUATE), choices.shards):
+        logits.append(found)
         yield Progress(stage, min(len(logits) * _EVALUATE, len(samples)), len(samples))
     return torch.cat(logits)
 

@@ -5,40 +5,39 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tellapart import judge
-from tellapart.events import Progress, Steps, decide
-from tellapart.images import Preprocess, at_least_for, default_threads, map_ordered
+from tellapart.events import Steps, decide
+from tellapart.images import Preprocess, at_least_for, default_threads
 from tellapart.learn.augmentation import preset
 from tellapart.learn.balanced_head import decided_balance
 from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import stratified
 from tellapart.learn.mirroring import small_features
-from tellapart.learn.rungs import Fitted, FloatArray, Head, OutOfFold, Pictures, Variations
+from tellapart.learn.rungs import Fitted, Head, IntArray, OutOfFold, Pictures, Variations
 from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
 from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_folds import deaf, out_of_fold, parts
+from tellapart.learn.torch_last import embedded, seconds_to_finish, with_embeddings
 from tellapart.learn.torch_loop import Learned, logits_of
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network, export, shape_for
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import chosen
-from tellapart.learn.torch_task import Clock, Task, less, measured, seconds_to_finish, trained
+from tellapart.learn.torch_task import Clock, Task, less, measured, trained
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.learn.torch_world import World
 from tellapart.recipe import Recipe
-from tellapart.runtime.session import Session
 
 __all__ = ["scratch"]
 
@@ -170,7 +169,8 @@ def _balance(seen: Samples, groups: Sequence[str], num_classes: int, recipe: Rec
 
 
 def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) -> Steps[Fitted]:
-    reserve = seconds_to_finish(task, num_later)
+    looked_at = with_embeddings(train.targets, task.held_out, task.choices.seed)
+    reserve = seconds_to_finish(task, len(looked_at), num_later)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
     fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
@@ -185,7 +185,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
     interrupted = learned.ended == "interrupted"
     if len(task.held_out):
         logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
-        out_of_fold = OutOfFold(task.held_out, logits.numpy())
+        out_of_fold = OutOfFold(np.searchsorted(looked_at, task.held_out), logits.numpy())
     elif interrupted:
         out_of_fold = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
@@ -195,10 +195,10 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
     trunk = export(network)
     width = network.head.in_features
     embeddings = {
-        "train": (yield from deaf(_embedded(trunk, task.train, width, task.threads))),
-        "val": (yield from deaf(_embedded(trunk, task.val, width, task.threads))),
+        "train": (yield from deaf(embedded(trunk, task.train.at(looked_at), width, task.threads))),
+        "val": (yield from deaf(embedded(trunk, task.val, width, task.threads))),
     }
-    shown = _shown(task, train)
+    shown = _shown(task, train, looked_at)
     return Fitted(
         method="scratch",
         trunk=trunk,
@@ -206,7 +206,8 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
         preprocess=task.preprocess,
         out_of_fold=out_of_fold,
         embeddings=embeddings,
-        held_out=task.held_out,
+        held_out=np.searchsorted(looked_at, task.held_out),
+        looked_at=None if len(looked_at) == len(train) else looked_at,
         epochs=learned.epochs,
         notes=tuple(filter(None, [judge.curve_words(learned.epochs)])),
         details={
@@ -221,15 +222,16 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
     )
 
 
-def _shown(task: Task[Network], pictures: Pictures) -> Variations:
-    """Return some training pictures as they were varied."""
+def _shown(task: Task[Network], pictures: Pictures, looked_at: IntArray) -> Variations:
+    """Return some training pictures, of those `looked_at`, as they were varied."""
     source, train = task.train.source, task.train
     assert isinstance(source, Varied)
-    rows = shown_rows(pictures)
+    places = shown_rows(pictures.take(looked_at))
+    rows = looked_at[places]
     return variations(
         next(source.batches([rows])),
         train.targets[rows],
-        rows,
+        places,
         train.keys[rows],
         task.choices.seed,
         source.augment,
@@ -257,20 +259,3 @@ def _out_of_fold(task: Task[Network], learned: Learned, left: Clock) -> Steps[tu
         return logits_of(network, unseen, task.exact, "predict")
 
     return out_of_fold(task.train, task.folds, task.num_classes, learned, fitted, predicted, left, "scratch")
-
-
-def _embedded(trunk: bytes, samples: Samples, width: int, threads: int) -> Steps[FloatArray]:
-    """Return float32 [n, D] from the runtime that ships: one picture a run, so that its neighbours never matter."""
-    session = Session(trunk)
-
-    def pictures() -> Iterator[NDArray[np.uint8]]:
-        for pixels, _ in samples.in_order(64):
-            for picture in pixels.numpy():
-                yield np.repeat(picture, 3 // picture.shape[-1], axis=-1)[None]
-
-    found: list[FloatArray] = []
-    for value in map_ordered(lambda image: session.run(image, ["embedding"])["embedding"][0], pictures(), threads):
-        found.append(value)
-        if len(found) % 64 == 0 or len(found) == len(samples):
-            yield Progress("embed", len(found), len(samples))
-    return np.stack(found) if found else np.empty((0, width), np.float32)

@@ -6,8 +6,9 @@ One operation on two cores waits for both at its end, some hundred times a step;
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Draws", "Shards"]
+__all__ = ["Draws", "Shards", "side_by_side"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Draws(TorchFunctionMode):
@@ -89,6 +91,21 @@ class Shards:
                 for other in others:
                     mine.add_(other)
                 mine.div_(self.count)
+
+
+def side_by_side(work: Callable[[T], U], items: Iterable[T], count: int) -> Iterator[U]:
+    """Yield `work(item)` for each item, in order, `count` at a time, each on as many threads as torch now has here."""
+    if count == 1:
+        yield from map(work, items)
+        return
+    threads, ahead = torch.get_num_threads(), deque[Future[U]]()
+    with ThreadPoolExecutor(count, "shard", initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _sharing(network: nn.Module) -> nn.Module:

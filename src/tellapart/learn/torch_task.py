@@ -25,7 +25,7 @@ from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_world import ALONE, World
 
-__all__ = ["Clock", "Task", "laid_out", "less", "measured", "seconds_to_finish", "trained"]
+__all__ = ["Clock", "Task", "laid_out", "less", "measured", "trained"]
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -198,22 +198,6 @@ def _steps_a_second(task: Task[N], way: _Way) -> Steps[float]:
     trial.close()
     between = np.diff(ticks)
     return 1.0 / float(np.median(between[1:] if len(between) > 1 else between))  # a fit may end with its first step
-
-
-def seconds_to_finish(task: Task[N], num_later: int = 0) -> float:
-    """Return about how long it takes to export the network and to embed all pictures, from a look at a few.
-
-    `num_later` pictures (the test split's) have to be decoded as well.
-    """
-    rows = task.train.rows[:32]
-    pixels = next(task.train.source.batches([rows]))
-    network = task.start(task.train.rows).eval()
-    with torch.inference_mode():
-        network(pixels)
-        began = time.perf_counter()
-        network(pixels)
-        each = (time.perf_counter() - began) / len(rows)
-    return 2.0 + 2.0 * each * (len(task.train) + len(task.val)) + (3.0 * each + 0.0005) * num_later
 
 
 def less(left: Clock, kept_back: float) -> Clock:

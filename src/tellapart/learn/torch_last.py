@@ -1,0 +1,68 @@
+"""The last steps of `scratch`: what the runtime that ships says of pictures, and how long that takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellapart.events import Progress, Steps
+from tellapart.images import map_ordered
+from tellapart.learn.linear import stratified
+from tellapart.learn.rungs import FloatArray, IntArray
+from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_networks import Network, export
+from tellapart.learn.torch_task import Task
+from tellapart.runtime.session import Session
+
+__all__ = ["embedded", "seconds_to_finish", "with_embeddings"]
+
+_LOOKED_AT = 5000  # training pictures, and those held out: what references and drift are known from, with some to spare
+_TIMED = 256  # pictures, embedded to see what all will cost
+_CAUTION = 1.3  # times as long as that look said
+
+
+def with_embeddings(targets: IntArray, held_out: IntArray, seed: int) -> IntArray:
+    """Return the training rows, sorted, that get embeddings: all, where none is held out or they are few enough."""
+    some = stratified(targets, _LOOKED_AT, seed) if len(held_out) else np.arange(len(targets), dtype=np.int64)
+    return np.union1d(some, held_out)
+
+
+def seconds_to_finish(task: Task[Network], num_train: int, num_later: int) -> float:
+    """Return about how long it takes to export the network and to embed pictures, from a look at a few.
+
+    `num_train` training pictures, all of `val`, and `num_later` (the test split's), which have to be decoded as well.
+    """
+    began = time.perf_counter()
+    network = task.start(task.train.rows)
+    trunk = export(network)
+    exported = time.perf_counter() - began
+    few = task.train.at(task.train.rows[:_TIMED])
+
+    def each() -> float:
+        began = time.perf_counter()
+        for _ in embedded(trunk, few, network.head.in_features, task.threads):
+            pass
+        return (time.perf_counter() - began) / len(few)
+
+    seconds = _CAUTION * sorted(each() for _ in range(3))[1]
+    return 1.0 + 2.0 * exported + seconds * (num_train + len(task.val) + num_later) + 0.0005 * num_later
+
+
+def embedded(trunk: bytes, samples: Samples, width: int, threads: int) -> Steps[FloatArray]:
+    """Return float32 [n, D] from the runtime that ships: one picture a run, so that its neighbours never matter."""
+    session = Session(trunk)
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for pixels, _ in samples.in_order(64):
+            for picture in pixels.numpy():
+                yield np.repeat(picture, 3 // picture.shape[-1], axis=-1)[None]
+
+    found: list[FloatArray] = []
+    for value in map_ordered(lambda image: session.run(image, ["embedding"])["embedding"][0], pictures(), threads):
+        found.append(value)
+        if len(found) % 64 == 0 or len(found) == len(samples):
+            yield Progress("embed", len(found), len(samples))
+    return np.stack(found) if found else np.empty((0, width), np.float32)
