@@ -59,6 +59,24 @@ def test_there_is_a_network_for_every_size(side: int, channels: int, count: int,
     assert network.whiten.in_channels == channels
 
 
+def test_a_network_that_looks_both_ways_round_tells_a_picture_and_its_mirror_image_alike() -> None:
+    network = network_for(28, 3)
+    seen = pictures(3, 28, 3, seed=9)
+    once = Session(export(network)).run(seen.numpy())
+    turned = Session(export(network)).run(seen.flip(2).numpy())
+    network.mirrors = True
+    session = Session(export(network))
+    found = session.run(seen.numpy())
+    mean = (once["feature_map"] + turned["feature_map"][..., ::-1]) / 2
+    assert np.allclose(found["feature_map"], mean, atol=1e-4)
+    assert np.allclose(found["embedding"], (once["embedding"] + turned["embedding"]) / 2, atol=1e-4)
+    assert np.allclose(found["embedding"], session.run(seen[:, :, range(27, -1, -1)].numpy())["embedding"], atol=1e-4)
+    alone = session.run(seen[1:2].numpy())["embedding"][0]
+    assert np.allclose(alone, found["embedding"][1], atol=1e-4)
+    with torch.inference_mode():
+        assert np.allclose(network.head(torch.from_numpy(found["embedding"])), network(seen), atol=1e-3)
+
+
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (32, 3), (64, 3)])
 def test_what_ships_computes_what_was_trained(side: int, channels: int) -> None:
     network = network_for(side, channels)

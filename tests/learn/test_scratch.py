@@ -164,6 +164,42 @@ def test_with_much_to_validate_on_a_slice_is_held_out_of_all_learning(tmp_path: 
     assert again.trunk == fitted.trunk
 
 
+def test_of_many_pictures_some_have_embeddings_and_all_are_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val = write(tmp_path / "train", 300, 5, side=8), write(tmp_path / "val", 500, 6, side=8)
+    every, _ = run(begun(train, val, epochs=2, image_size=8))
+    monkeypatch.setattr("tellapart.learn.torch_last._LOOKED_AT", 50)
+    fitted, _ = run(begun(train, val, epochs=2, image_size=8))
+    rows = fitted.looked_at
+    assert every.looked_at is None
+    assert rows is not None
+    assert fitted.trunk == every.trunk
+    assert 50 <= len(rows) < 150
+    assert np.array_equal(fitted.embeddings["train"], every.embeddings["train"][rows])
+    assert np.array_equal(rows[fitted.held_out], every.held_out)
+    assert np.array_equal(rows[fitted.out_of_fold.rows], every.out_of_fold.rows)
+    assert np.array_equal(fitted.out_of_fold.logits, every.out_of_fold.logits)
+    assert fitted.variations is not None
+    first = prepare(train.files[rows[fitted.variations.rows[0]]], fitted.preprocess)
+    assert np.array_equal(fitted.variations.pictures[0, 0], first)
+
+
+def test_a_network_looks_both_ways_round_only_where_labels_survive_it(tmp_path: Path) -> None:
+    train, val = write(tmp_path / "train", 120, 5, side=8), write(tmp_path / "val", 500, 6, side=8)
+    for flip in ("off", "on"):
+        fitted, events = run(begun(train, val, epochs=2, image_size=8, flip=flip))
+        told = [event for event in events if isinstance(event, Decision) and event.name == "scratch.mirrored_too"]
+        assert len(told) == 1
+        assert fitted.details["mirrored_too"] is told[0].value
+        if flip == "off":
+            assert told[0].value is False
+        else:
+            assert "looking both ways round" in told[0].evidence
+        found = fitted.head.logits(fitted.embeddings["train"][fitted.held_out])
+        assert np.allclose(fitted.out_of_fold.logits, found, atol=1e-3)
+
+
 def test_out_of_fold_predictions_know_nothing_of_labels_that_are_chance(tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     rng = np.random.default_rng(0)

@@ -8,19 +8,22 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tellapart.events import Progress, Steps
+from tellapart import judge
+from tellapart.events import Decision, Progress, Steps, decide
 from tellapart.images import map_ordered
 from tellapart.learn.linear import stratified
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_loop import logits_of
 from tellapart.learn.torch_networks import Network, export
 from tellapart.learn.torch_task import Task
 from tellapart.runtime.session import Session
 
-__all__ = ["embedded", "seconds_to_finish", "with_embeddings"]
+__all__ = ["embedded", "mirrored_too", "seconds_to_finish", "with_embeddings"]
 
 _LOOKED_AT = 5000  # training pictures, and those held out: what references and drift are known from, with some to spare
 _TIMED = 256  # pictures, embedded to see what all will cost
+_FEWEST, _COMPARED_ON = 100, 2000  # validation pictures, for the question whether to look at pictures mirrored too
 _CAUTION = 1.3  # times as long as that look said
 
 
@@ -37,6 +40,7 @@ def seconds_to_finish(task: Task[Network], num_train: int, num_later: int) -> fl
     """
     began = time.perf_counter()
     network = task.start(task.train.rows)
+    network.mirrors = task.augment.flip
     trunk = export(network)
     exported = time.perf_counter() - began
     few = task.train.at(task.train.rows[:_TIMED])
@@ -49,6 +53,30 @@ def seconds_to_finish(task: Task[Network], num_train: int, num_later: int) -> fl
 
     seconds = _CAUTION * sorted(each() for _ in range(3))[1]
     return 1.0 + 2.0 * exported + seconds * (num_train + len(task.val) + num_later) + 0.0005 * num_later
+
+
+def mirrored_too(task: Task[Network], network: Network) -> Steps[bool]:
+    """Decide whether the network that ships looks at pictures mirrored too, which takes it twice the time.
+
+    Only where training pictures were mirrored, and validation pictures are told clearly better so.
+    """
+    name, val = f"{task.name}.mirrored_too", task.val
+    if not task.augment.flip or len(val) < _FEWEST:
+        few = f"{len(val)} validation pictures are too few to tell"
+        yield Decision(name, False, few if task.augment.flip else "training pictures were not mirrored")
+        return False
+    some = val.at(val.rows[stratified(val.targets[val.rows], _COMPARED_ON, task.choices.seed)])
+    targets = val.targets[some.rows]
+
+    def probs(mirrors: bool) -> Steps[NDArray[np.float64]]:
+        network.mirrors = mirrors
+        logits = (yield from logits_of(network, some, task.choices, name)).numpy()
+        return judge.softmax((logits / judge.fit_temperature(logits, targets)).astype(np.float32))
+
+    both, plain = (yield from probs(True)), (yield from probs(False))
+    found = judge.compare(targets, both, plain, False, names=("looking both ways round", "looking once"))
+    better: bool = yield from decide(name, found.better, found.words)
+    return better
 
 
 def embedded(trunk: bytes, samples: Samples, width: int, threads: int) -> Steps[FloatArray]:

@@ -76,7 +76,10 @@ class Group(nn.Module):
 
 
 class Network(nn.Module):
-    """Pictures uint8 [N, S, S, C] to logits float [N, K]; see `Shape`."""
+    """Pictures uint8 [N, S, S, C] to logits float [N, K]; see `Shape`.
+
+    Where `mirrors`, and not in training, what it makes of a picture and of its mirror image is averaged.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -86,6 +89,7 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         self.layout = torch.channels_last  # of maps in memory
+        self.mirrors = False
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", -mean / std)
         patch = 2 * shape.stride
@@ -103,8 +107,10 @@ class Network(nn.Module):
 
     def feature_map(self, pixels: Tensor) -> Tensor:
         """Return [N, C, h, w] before the pooling that leaves an embedding."""
-        features: Tensor = self.groups(functional.gelu(self.whiten(self.normalised(pixels))))
-        return features
+        x = self.normalised(pixels)
+        both = self.mirrors and not self.training
+        features: Tensor = self.groups(functional.gelu(self.whiten(torch.cat([x, x.flip(3)]) if both else x)))
+        return _averaged(features) if both else features
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits [N, K]."""
@@ -134,7 +140,8 @@ class Network(nn.Module):
 class Trunk(nn.Module):
     """A trained `Network` as it ships: uint8 [N, S, S, 3] to (embedding [N, D], feature_map [N, D, h, w]).
 
-    Batch norm is folded into the convolutions. A max pooling between the two does not hinder: the scale is positive.
+    Batch norm is folded into the convolutions, and the look at the mirror image, where there is one, into the graph.
+    A max pooling between convolution and norm does not hinder: the scale is positive.
     """
 
     scale: Tensor
@@ -142,7 +149,7 @@ class Trunk(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.grey = network.shape.channels == 1
+        self.grey, self.mirrors = network.shape.channels == 1, network.mirrors
         self.register_buffer("scale", torch.tensor(_LUMA) * network.scale if self.grey else network.scale.clone())
         self.register_buffer("shift", network.shift.clone())
         self.whiten = network.whiten
@@ -159,11 +166,12 @@ class Trunk(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return (embedding, feature_map)."""
         x = image.float() * self.scale
-        x = (x.sum(3, keepdim=True) if self.grey else x) + self.shift
-        x = functional.gelu(self.whiten(x.permute(0, 3, 1, 2)))
+        x = ((x.sum(3, keepdim=True) if self.grey else x) + self.shift).permute(0, 3, 1, 2)
+        x = functional.gelu(self.whiten(torch.cat([x, x.flip(3)]) if self.mirrors else x))
         for conv, halve in zip(self.convs, self.halves, strict=True):
             x = conv(x)
             x = functional.gelu(functional.max_pool2d(x, 2) if halve else x)
+        x = _averaged(x) if self.mirrors else x
         return _pooled(x), x
 
 
@@ -193,6 +201,12 @@ def _norm(width: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(width, momentum=_BN_MOMENTUM)
     norm.weight.requires_grad = False
     return norm
+
+
+def _averaged(features: Tensor) -> Tensor:
+    """Return [N, C, h, w] from [2N, C, h, w]: the mean of pictures and, turned back, of their mirror images."""
+    plain, mirrored = features.reshape(2, -1, *map(int, features.shape[1:])).unbind(0)
+    return (plain + mirrored.flip(3)) / 2.0
 
 
 def _pooled(features: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_folds import deaf, out_of_fold, parts
-from tellapart.learn.torch_last import embedded, seconds_to_finish, with_embeddings
+from tellapart.learn.torch_last import embedded, mirrored_too, seconds_to_finish, with_embeddings
 from tellapart.learn.torch_loop import Learned, logits_of
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
@@ -182,6 +182,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
     network, learned = yield from trained(
         task, task.learned_from, task.val, total, less(left, kept_back), "scratch", most=enough
     )
+    network.mirrors = yield from deaf(mirrored_too(task, network))
     interrupted = learned.ended == "interrupted"
     if len(task.held_out):
         logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
@@ -189,7 +190,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
     elif interrupted:
         out_of_fold = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
-        out_of_fold, interrupted = yield from _out_of_fold(task, learned, less(left, reserve))
+        out_of_fold, interrupted = yield from _out_of_fold(task, learned, network.mirrors, less(left, reserve))
 
     network = network.cpu()
     trunk = export(network)
@@ -216,6 +217,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
             "num_parameters": sum(p.numel() for p in network.parameters()),
             "widths": list(network.shape.widths),
             "channels": network.shape.channels,
+            "mirrored_too": network.mirrors,
             **({} if shown.share is None else {"augment_share": shown.share}),
         },
         variations=shown,
@@ -251,11 +253,12 @@ def _colours(sample: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), (square - mean.square()).clamp(min=1e-4).sqrt().float()
 
 
-def _out_of_fold(task: Task[Network], learned: Learned, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
+def _out_of_fold(task: Task[Network], learned: Learned, mirrors: bool, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
     def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Network, Learned]]:
         return trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
 
     def predicted(network: Network, unseen: Samples) -> Steps[Tensor]:
+        network.mirrors = mirrors
         return logits_of(network, unseen, task.exact, "predict")
 
     return out_of_fold(task.train, task.folds, task.num_classes, learned, fitted, predicted, left, "scratch")
