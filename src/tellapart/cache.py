@@ -6,6 +6,7 @@ bytes, preprocessing, version). A key is a picture's sha256, a value some bytes.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import hashlib
@@ -13,6 +14,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ __all__ = ["Space", "cache_root", "digest_of"]
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _LEAST_FREE_BYTES = 1 << 20
+_MOST_IDLE = 16  # connections kept open
 
 
 def digest_of(value: Any) -> str:
@@ -56,6 +59,65 @@ def cache_root(fallback: Path | None = None) -> Path:
     raise problem or PermissionError(f"no cache folder can be written: {', '.join(map(str, choices))}")
 
 
+class _Idle:
+    """Connections that nobody uses now, kept for whoever opens the same file next: a run opens one a dozen times.
+
+    A file that another took the place of, or that was written to meanwhile, is opened anew; so is all in a fork.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[Path, tuple[sqlite3.Connection, tuple[int, ...]]] = {}
+        self._process = os.getpid()
+
+    def take(self, path: Path) -> sqlite3.Connection | None:
+        """Return the connection to a file that is still the one it was."""
+        with self._lock:
+            if self._process != os.getpid():
+                return None
+            db, state = self._kept.pop(path, (None, ()))
+        if db is not None and state != _state(path):
+            db.close()
+            return None
+        return db
+
+    def keep(self, path: Path, db: sqlite3.Connection) -> None:
+        """Keep a connection that is not used any more."""
+        with self._lock:
+            surplus = [db]
+            if self._process == os.getpid() and (state := _state(path)):
+                surplus = [old for old, _ in [self._kept.pop(path, (None, ()))] if old is not None]
+                self._kept[path] = (db, state)
+                if len(self._kept) > _MOST_IDLE:
+                    surplus.append(self._kept.pop(next(iter(self._kept)))[0])
+        for old in surplus:
+            old.close()
+
+    def close(self) -> None:
+        """Close all, side by side: each waits for the disk."""
+        with self._lock:
+            kept = [db for db, _ in self._kept.values()] if self._process == os.getpid() else []
+            self._kept.clear()
+        closing = [threading.Thread(target=db.close) for db in kept]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from another in its place, or from itself before it was written to; () without one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+_IDLE = _Idle()
+atexit.register(_IDLE.close)
+
+
 class Space:
     """One family of cached values; a damaged file is set aside and begun anew."""
 
@@ -73,11 +135,15 @@ class Space:
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
+        if (idle := _IDLE.take(self._path)) is not None:
+            return idle
         db = sqlite3.connect(self._path, timeout=30, check_same_thread=False, isolation_level=None)
         try:
+            # What a new file begins with need not wait for the disk: torn, it is damage, and begun anew.
+            db.execute("PRAGMA synchronous=OFF")
             db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
             db.execute(_SCHEMA)
+            db.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
             db.close()
             raise
@@ -110,8 +176,8 @@ class Space:
             raise
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Give the file back; it is closed when this process ends, or when many others were used since."""
+        _IDLE.keep(self._path, self._db)
 
     def __enter__(self) -> Space:
         return self
