@@ -223,3 +223,19 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_children_that_were_prepared_take_the_first_orders() -> None:
+    guard.prepare_children()
+    prepared = {child._process.pid for child in guard._idle}
+    assert prepared
+    assert told(run("a", "refuse")) == ["A", "corrupt"]
+    assert {child._process.pid for child in guard._idle} == prepared
+
+
+def test_a_prepared_child_that_died_costs_nothing() -> None:
+    guard.prepare_children()
+    for child in guard._idle:
+        child._process.kill()
+        child._process.wait()
+    assert told(run("a", "b")) == ["A", "B"]

@@ -63,6 +63,9 @@ def show_run(run: Callable[[Callable[[Event], None]], TrainResult], as_json: boo
     """
     if follows():
         return run(lambda _: None).exit_code
+    from tellapart.images.guard import prepare_children
+
+    prepare_children()  # they load what they need while this process loads what it needs
     with results_only() as out:
         with following() as watch:
             result = run(watch)

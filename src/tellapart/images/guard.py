@@ -26,13 +26,16 @@ from typing import IO, Any
 
 from tellapart.errors import PictureError, TellapartError
 from tellapart.images import guard_child
+from tellapart.images.parallel import default_threads
 
-__all__ = ["Answer", "Guard", "memory_for"]
+__all__ = ["Answer", "Guard", "memory_for", "prepare_children"]
 
 PICTURE_SECONDS = 5.0  # of a processor
 _SILENT_SECONDS = 30.0  # of the clock on the wall, for a child that neither works nor answers
 _SILENT_FACTOR = 6.0  # or as many times what it may take of a processor, if that is more
 _START_SECONDS = 60.0
+_MOST_PREPARED = 8
+_GIVES_WAY = 4  # of nice
 _LEAST_MEMORY = 256 << 20
 _BYTES_A_PIXEL = 24
 _NOISE_LENGTH = 300
@@ -172,9 +175,22 @@ def _borrowed() -> _Child:
             child = _idle.pop() if _idle else None
         if child is None:
             return _new_child()
-        if child.alive():
+        if child.alive() and child.ready():
             return child
         child.kill()
+
+
+def prepare_children() -> None:
+    """Start a few children that will be asked soon, without waiting for them; not asked for some seconds, they end.
+
+    Where processors are few they give way to the one process that others wait for.
+    """
+    for _ in range(min(default_threads(), _MOST_PREPARED)):
+        with contextlib.suppress(_NoChildError):
+            child = _Child()
+            child.give_way()
+            with _lock:
+                _idle.append(child)
 
 
 def _new_child() -> _Child:
@@ -182,6 +198,9 @@ def _new_child() -> _Child:
         raise _NoChildError  # it failed the first time, so it will again
     try:
         child = _Child()
+        if not child.ready():
+            child.kill()
+            raise _NoChildError
     except _NoChildError:
         _started[False] += 1
         raise
@@ -225,9 +244,18 @@ class _Child:
         self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll is not None:
             self._poll.register(self._stdout, select.POLLIN)
-        if self._received(_START_SECONDS) != guard_child.READY:
-            self.kill()
-            raise _NoChildError
+        self._ready = False
+
+    def ready(self) -> bool:
+        """Wait until the process takes orders; False where it never does."""
+        self._ready = self._ready or self._received(_START_SECONDS) == guard_child.READY
+        return self._ready
+
+    def give_way(self) -> None:
+        """Let other processes go first, a little."""
+        if hasattr(os, "setpriority"):
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + _GIVES_WAY)
 
     def alive(self) -> bool:
         return self._process.poll() is None
