@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,23 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
     files, digests = pictures(tmp_path, 8)
     monkeypatch.setattr(ahead, "_MOST_BYTES", 3 * 3 * 24 * 24 + 5)
     assert len(finished(files, digests).squares) == 3
+
+
+def test_what_comes_afterwards_is_done_until_it_fails_or_is_stopped(tmp_path):
+    files, digests = pictures(tmp_path, 3)
+    done = []
+
+    def steps():
+        for number in range(3):
+            done.append((number, len(made.squares)))
+            yield None
+        raise OSError("the disk is full")
+
+    made = Ahead(PREPROCESS, files, digests, 1, steps())
+    made._worker.join()
+    made.stop()
+    assert done == [(0, 3), (1, 3), (2, 3)]
+
+    endless = Ahead(PREPROCESS, files, digests, 1, itertools.repeat(None))
+    endless.stop()
+    assert not endless._worker.is_alive()

@@ -35,6 +35,7 @@ __all__ = ["attention"]
 
 _SAMPLE = 40  # pictures whose borders are exchanged
 _TRIED = 12
+_QUICK_SAMPLE, _QUICK_TRIED = 20, 6
 _VERSION = 1  # part of the key of what a trial told
 # By occlusion a map takes some fifty runs of the model.
 _MOST_MAPPED = {"class_activation": 24, "occlusion": 8}
@@ -57,12 +58,13 @@ def attention(
     threads: int,
     clock: Clock,
     cache: Path,
+    quick: bool = False,
 ) -> Steps[tuple[Attention | None, Cards]]:
     """Return where the model looks, and the cards of `mistakes` (rows of `pictures`) with their maps.
 
     Maps are tried on at most 12 of the `held_out` pictures; where they fail, cards stay as they are. Borders are
-    exchanged between at most 40 of `pictures`, those of the verdict: nothing is chosen by what that shows. None for a
-    model that looks at nothing, for fewer than two pictures, and where the
+    exchanged between at most 40 of `pictures`, those of the verdict: nothing is chosen by what that shows. `quick`
+    makes do with half of both. None for a model that looks at nothing, for fewer than two pictures, and where the
     clock leaves no time for it.
     """
     same = dict(cards)
@@ -72,12 +74,12 @@ def attention(
         yield Decision("maps", False, f"{max(0.0, clock.left()):.0f} s are left, too little to see where it looks")
         return None, same
     saliency = Saliency(bundle)
-    chosen = evenly(range(len(held_out)), _TRIED)
+    chosen = evenly(range(len(held_out)), _QUICK_TRIED if quick else _TRIED)
     tried = [held_out.files[row] for row in chosen]
     same_trial = [saliency.method, bundle.card.digests["model.onnx"], [held_out.digests[row] for row in chosen]]
     key = digest_of(["sanity", _VERSION, __version__, *same_trial])
     sanity = _kept(cache, key)
-    files = [pictures.files[row] for row in evenly(range(len(pictures)), _SAMPLE)]
+    files = [pictures.files[row] for row in evenly(range(len(pictures)), _QUICK_SAMPLE if quick else _SAMPLE)]
     yield Progress("look", 0, len(tried) + len(files))
     num_tried = len(tried) if sanity is None else 0
     needed = _guessed_seconds(saliency, tried[0], num_tried, len(files), len(mistakes), threads)

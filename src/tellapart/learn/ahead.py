@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tellapart.errors import DataError
+from tellapart.errors import DataError, TellapartError
 from tellapart.images import Preprocess, map_ordered
 from tellapart.images.decode import Pixels
 from tellapart.learn.embed import ChangedFileError, checked_picture
@@ -22,13 +22,21 @@ _MOST_BYTES = 64 << 20
 class Ahead:
     """Squares uint8 [S, S, 3] by digest, made in the background until `stop`, at most 64 MB of them.
 
-    A picture that cannot be made ready is left to whoever asks for it in its turn, and says why.
+    A picture that cannot be made ready is left to whoever asks for it in its turn, and says why. What else there is to
+    do comes `afterwards`, a step at a time.
     """
 
-    def __init__(self, preprocess: Preprocess, files: Sequence[Path], digests: Sequence[str], threads: int) -> None:
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        files: Sequence[Path],
+        digests: Sequence[str],
+        threads: int,
+        afterwards: Iterable[None] = (),
+    ) -> None:
         self.preprocess = preprocess
         self.squares: Squares = {}
-        self._files, self._digests, self._threads = files, digests, threads
+        self._files, self._digests, self._threads, self._afterwards = files, digests, threads, afterwards
         self._stopped = threading.Event()
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._worker.start()
@@ -43,6 +51,10 @@ class Ahead:
         for _ in map_ordered(self._make, range(most), self._threads):
             if self._stopped.is_set():
                 return
+        with contextlib.suppress(TellapartError, OSError):
+            for _ in self._afterwards:
+                if self._stopped.is_set():
+                    return
 
     def _make(self, index: int) -> None:
         if not self._stopped.is_set():

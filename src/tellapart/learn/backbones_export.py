@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -121,6 +122,11 @@ class Export:
     def cached(self) -> bool:
         """Whether the graph came from the cache, without a child process."""
         return self._child is None
+
+    @property
+    def seconds(self) -> float:
+        """How long a child process has been at it; 0 where none is."""
+        return 0.0 if self._child is None else self._child.seconds
 
     def preprocess(
         self, policy: ResizePolicy, decode: DecodePolicy | None = None, at_least_px: int | None = None
@@ -261,6 +267,17 @@ class _Child:
 
     def running(self, wait_seconds: float) -> bool:
         """Wait a little; return whether the child still runs."""
+        if self._process.poll() is None and hasattr(os, "pidfd_open"):
+            # `wait` with a limit only looks now and then; the system tells at once.
+            with contextlib.suppress(OSError):
+                handle = os.pidfd_open(self._process.pid)
+                try:
+                    poll = select.poll()
+                    poll.register(handle, select.POLLIN)
+                    poll.poll(1000 * wait_seconds)
+                finally:
+                    os.close(handle)
+                wait_seconds = 0.0
         try:
             self._process.wait(wait_seconds)
         except subprocess.TimeoutExpired:

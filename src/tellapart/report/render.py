@@ -14,6 +14,7 @@ import importlib.resources
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jinja2
@@ -24,7 +25,7 @@ from tellapart.report.pictures import Embedded
 from tellapart.report.sections import SECTIONS
 from tellapart.report.summary import Summary
 
-__all__ = ["STYLES", "asset", "environment", "policy_of", "render"]
+__all__ = ["STYLES", "asset", "compile_templates", "environment", "policy_of", "render"]
 
 STYLES = ("style.css", "figures.css", "print.css")
 
@@ -53,6 +54,14 @@ def render(summary: Summary) -> str:
         parts=parts,
         pictures=embedded.uris(),
     )
+
+
+def compile_templates() -> Iterator[None]:
+    """Compile what `render` will need, a template a step, for a time when nothing else can be done."""
+    templates = environment()
+    for name in ("macros.j2", "report.html.j2", *(f"{section.id}.j2" for section in SECTIONS)):
+        templates.get_template(name)
+        yield None
 
 
 def policy_of(style: str, script: str) -> str:
