@@ -15,6 +15,7 @@ from tellapart.events import Decision, Event
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.early import told_why_early
 from tellapart.ladder.finish import Climbed, left_aside
+from tellapart.ladder.plan import Plan, Rung
 from tellapart.ladder.run import Run
 from tellapart.recipe import Recipe
 
@@ -32,8 +33,18 @@ def test_a_run_with_nothing_left_to_do_says_so(photos: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(("budget", "left"), [(600.0, 29.0), (20.0, 2.9), (60.0, -1.0)])
 def test_a_run_that_uses_its_budget_up_says_nothing(budget: float, left: float, tmp_path: Path) -> None:
     run = Run(tmp_path, tmp_path, tmp_path, Recipe(), Clock(budget, spent_already=budget - left))
-    climbed: Any = None  # not looked at
-    assert list(told_why_early(run, climbed)) == []
+    unused: Any = None  # not looked at
+    assert list(told_why_early(run, unused, unused)) == []
+
+
+def test_what_is_left_out_for_lack_of_time_is_told_as_the_reason(tmp_path: Path) -> None:
+    run = Run(tmp_path, tmp_path, tmp_path, Recipe(), Clock(30.0))
+    fitted = SimpleNamespace(method="probe", details={})
+    climbed = cast(Climbed, SimpleNamespace(winner=SimpleNamespace(fitted=fitted)))
+    rungs = (Rung("probe", True, "at hand"), Rung("finetune", False, "it needs about 45 s", short_of_time=True))
+    [told] = [event for event in told_why_early(run, climbed, Plan(rungs)) if isinstance(event, Decision)]
+    assert told.value == "too short"
+    assert "too little for finetune" in told.evidence
 
 
 def test_a_network_that_has_nothing_more_to_learn_is_told_as_the_reason(photos: Path, tmp_path: Path) -> None:

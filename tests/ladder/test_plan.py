@@ -62,8 +62,19 @@ def test_a_quick_run_looks_at_small_pictures_by_hand_too_where_they_are_few() ->
 
 
 def test_what_cannot_end_in_time_is_not_begun() -> None:
-    assert climbed(seconds_left=5.0) == ("majority",)
-    assert climbed(seconds_left=5.0, graph_cached=True) == ("majority", "probe")
+    assert climbed(seconds_left=4.0) == ("majority",)
+    assert climbed(seconds_left=4.0, exporting_seconds=2.0) == ("majority", "probe")
+    assert climbed(seconds_left=4.0, graph_cached=True) == ("majority", "probe")
+
+
+def test_features_made_by_hand_stand_in_where_pretrained_ones_would_take_too_long() -> None:
+    assert climbed(num_train=100, seconds_left=5.0, graph_cached=True) == ("majority", "probe")
+    assert climbed(num_train=100, seconds_left=5.0) == ("majority", "classical")
+
+
+def test_what_is_left_out_for_lack_of_time_is_marked() -> None:
+    short = {rung.method for rung in plan(dataclasses.replace(FACTS, seconds_left=1.0)).rungs if rung.short_of_time}
+    assert short == {"classical", "probe", "finetune", "scratch"}
 
 
 def test_a_method_asked_for_by_name_is_run_alone_or_refused_with_the_reason() -> None:

@@ -92,7 +92,7 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
     if climbed is None:
         return None
     climbed = dataclasses.replace(climbed, looked=looked)
-    yield from follow(told_why_early(run, climbed), lambda _: None, deaf=True)
+    yield from follow(told_why_early(run, climbed, chosen), lambda _: None, deaf=True)
     files.write_json(run.folder / "resolved.json", resolved(run, climbed.winner))
     return (yield from follow(finish(run, climbed, heard), lambda _: None, deaf=True))
 
@@ -149,7 +149,8 @@ def _scanned(run: Run) -> Steps[Manifest]:
         nonlocal last
         last = event if isinstance(event, Progress) and event.stage == "scan" else last
         total = last.total or last.done
-        return OutOfTimeError() if run.clock.left() < seconds_to_finish(total) + _ASSEMBLE_SECONDS * total else None
+        kept = seconds_to_finish(total, run.recipe.budget_seconds) + _ASSEMBLE_SECONDS * total
+        return OutOfTimeError() if run.clock.left() < kept else None
 
     try:
         return (yield from follow(scan(run.data, run.recipe, run.cache), see))
@@ -184,7 +185,7 @@ def _facts(run: Run, manifest: Manifest, weights: Weights | None, export: Export
         num_train=counts["train"],
         num_classes=len(manifest.classes),
         median_side_px=int(sides[-1]) if isinstance(sides, list | tuple) else 0,
-        seconds_left=run.clock.left() - seconds_to_finish(counts["used"]),
+        seconds_left=run.clock.left() - seconds_to_finish(counts["used"], run.recipe.budget_seconds),
         method=run.recipe.model.method,
         effort=run.recipe.fit.effort,
         weights=weights.name if weights is not None else None,
@@ -192,6 +193,7 @@ def _facts(run: Run, manifest: Manifest, weights: Weights | None, export: Export
         graph_cached=export is not None and export.cached,
         can_train_networks=find_spec("torch") is not None,
         can_train_classical=find_spec("sklearn") is not None and find_spec("onnx") is not None,
+        exporting_seconds=0.0 if export is None else export.seconds,
     )
 
 
@@ -308,7 +310,7 @@ def _together(
 ) -> Steps[tuple[LadderRow, Candidate | None]]:
     """Return the row of all rungs together, and their candidate where that is better than the best of them."""
     began = time.monotonic()
-    reserve = seconds_to_finish(len(rungs.pictures["train"]))
+    reserve = seconds_to_finish(len(rungs.pictures["train"]), run.recipe.budget_seconds)
     steps = stage("ensemble", ensemble(run, rungs, tried, champion, ground))
     try:
         told = yield from follow(steps, out_of_time(run.clock, lambda: reserve))
@@ -344,7 +346,7 @@ def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[
     steps = rungs.climb(method, backbone)
     if method == "majority":
         return (yield from steps)
-    reserve = seconds_to_finish(len(rungs.pictures["train"]))
+    reserve = seconds_to_finish(len(rungs.pictures["train"]), run.recipe.budget_seconds)
     name = f"{method}{'' if backbone is None else '.' + backbone}.out_of_time"
     yield (before := Recall(name))
     if before.decided:

@@ -31,7 +31,7 @@ def crossed(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed]:
     winner are returned: by models that did not see the picture either, but at a temperature chosen on all of them.
     """
     if winner.fitted.method in _REPEATED:
-        reserve = seconds_to_finish(len(rungs.pictures["train"]))
+        reserve = seconds_to_finish(len(rungs.pictures["train"]), rungs.run.recipe.budget_seconds)
         try:
             steps = stage("folds", _repeated(rungs, winner, count))
             found = yield from follow(steps, out_of_time(rungs.run.clock, lambda: reserve))

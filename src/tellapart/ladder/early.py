@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tellapart.events import Steps, decide
 from tellapart.ladder.finish import Climbed
+from tellapart.ladder.plan import Plan
 from tellapart.ladder.run import Run
 
 __all__ = ["told_why_early"]
@@ -18,7 +19,7 @@ _WHY = {
 }
 
 
-def told_why_early(run: Run, climbed: Climbed) -> Steps[None]:
+def told_why_early(run: Run, climbed: Climbed, chosen: Plan) -> Steps[None]:
     """Tell why there is time left that nothing was done with, where it is more than a run keeps for its end."""
     left = run.clock.left()
     if left <= max(_SECONDS, _SHARE * run.clock.budget_seconds):
@@ -30,4 +31,6 @@ def told_why_early(run: Run, climbed: Climbed) -> Steps[None]:
         ended = str(fitted.details.get("ended", ""))
         why = ended if ended in _WHY else "nothing left"
         words = _WHY.get(ended, "there is nothing more to be tried: every rung of the plan was climbed")
+        if why == "nothing left" and (longer := [rung.method for rung in chosen.rungs if rung.short_of_time]):
+            why, words = "too short", f"what is left is too little for {' or '.join(longer)}"
     yield from decide("ended_early", why, f"{fitted.method}: {words}; {left:.0f} s are left before the last steps")

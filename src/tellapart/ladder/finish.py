@@ -40,10 +40,11 @@ from tellapart.ship import with_metrics
 
 __all__ = ["Climbed", "contract", "finish", "left_aside", "seconds_to_finish"]
 
-# What the report needs at the end, and so what the last embedding has to leave.
-_REPORT_SECONDS = 2.0
-# What shipping and measuring need besides, for a bundle and for each picture, while the machine is slow.
-_SHIP_SECONDS = 2.5
+# What the report needs at the end while the machine is slow, and so what the last embedding has to leave; of a short
+# budget only a share, for what takes long at the end is left out where there is no time for it.
+_REPORT_SECONDS, _REPORT_SHARE = 2.0, 0.1
+# What shipping and measuring need besides, for a bundle and for each picture.
+_SHIP_SECONDS, _SHIP_SHARE = 2.5, 0.12
 _SHIP_SECONDS_PER_PICTURE = 0.0002
 _SUSPECTS = 8  # pictures of a finding that the report shows
 _NO_TEST_PICTURES = "none of the budget was left to open the test split"
@@ -71,9 +72,14 @@ class Climbed:
         return self.pictures[split].take(self.winner.rows[split])
 
 
-def seconds_to_finish(num_pictures: int) -> float:
-    """Return the seconds to keep for shipping, measuring and the report."""
-    return _REPORT_SECONDS + _SHIP_SECONDS + _SHIP_SECONDS_PER_PICTURE * num_pictures
+def seconds_to_finish(num_pictures: int, budget_seconds: float) -> float:
+    """Return the seconds of a budget to keep for shipping, measuring and the report."""
+    ship = min(_SHIP_SECONDS, _SHIP_SHARE * budget_seconds) + _SHIP_SECONDS_PER_PICTURE * num_pictures
+    return ship + _seconds_to_report(budget_seconds)
+
+
+def _seconds_to_report(budget_seconds: float) -> float:
+    return min(_REPORT_SECONDS, _REPORT_SHARE * budget_seconds)
 
 
 def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
@@ -163,8 +169,9 @@ def _open_test(run: Run, climbed: Climbed) -> Steps[tuple[Pictures, FloatArray] 
     if not len(test):
         return None
     fitted = climbed.winner.fitted
+    reserve = _seconds_to_report(run.clock.budget_seconds)
     steps = embed(fitted.trunk, fitted.preprocess, test.files, test.digests, run.cache, threads=climbed.threads)
-    in_time = out_of_time(run.clock, lambda: _REPORT_SECONDS)
+    in_time = out_of_time(run.clock, lambda: reserve)
     if not missing(fitted.trunk, fitted.preprocess, test.digests, run.cache):
         in_time = out_of_time(run.clock, lambda: -math.inf)
     try:
@@ -199,8 +206,9 @@ def _report(
     policy, threads = fitted.preprocess.decode, climbed.threads
     cards = yield from pictured(said, shown, manifest, policy, threads, run.cache, run.clock)
     held_out = climbed.looked_at("val") if len(climbed.looked_at("val")) else climbed.looked_at("train")
+    quick = run.recipe.fit.effort == "quick"
     looks, cards = yield from attention(
-        bundle, held_out, headline.pictures, shown.mistakes, cards, threads, run.clock, run.cache
+        bundle, held_out, headline.pictures, shown.mistakes, cards, threads, run.clock, run.cache, quick
     )
     give_back()
     audited = yield from _audited(run, climbed, seen, policy)
@@ -210,7 +218,7 @@ def _report(
     give_back()
     coached = yield from _coached(run, climbed, suspects)
     unlearned = seen.get("test", seen["val"]).pictures
-    robust = yield from robustness_in_time(run, predictor, unlearned, _REPORT_SECONDS)
+    robust = yield from robustness_in_time(run, predictor, unlearned, _seconds_to_report(run.clock.budget_seconds))
     summary = Summary(
         title=run.data.resolve().name,
         data=str(run.data),
@@ -298,8 +306,9 @@ def _coached(run: Run, climbed: Climbed, suspects: int) -> Steps[Coached]:
         suspects,
         seed=run.recipe.seed,
     )
+    reserve = _seconds_to_report(run.clock.budget_seconds)
     try:
-        return (yield from follow(steps, out_of_time(run.clock, lambda: _REPORT_SECONDS)))
+        return (yield from follow(steps, out_of_time(run.clock, lambda: reserve)))
     except InterruptedRunError:
         return Coached(None, ())
 
@@ -310,12 +319,11 @@ def _audited(
     """Return what the audit found, with thumbnails of the first suspects, as far as there is time."""
     if climbed.looked is None:
         return ()
-    steps = second_look(run, climbed.looked, climbed.winner, seen, _REPORT_SECONDS)
+    reserve = _seconds_to_report(run.clock.budget_seconds)
+    steps = second_look(run, climbed.looked, climbed.winner, seen, reserve)
     findings = yield from follow(steps, lambda _: None)
     return (
-        yield from found(
-            findings, climbed.manifest, policy, _SUSPECTS, climbed.threads, run.cache, run.clock, _REPORT_SECONDS
-        )
+        yield from found(findings, climbed.manifest, policy, _SUSPECTS, climbed.threads, run.cache, run.clock, reserve)
     )
 
 

@@ -10,10 +10,11 @@ from tellapart.recipe import Effort, Method
 
 __all__ = ["Facts", "Plan", "Rung", "plan"]
 
-# What a rung costs at the least, in seconds, on a slow laptop: below these it is not begun. They only keep a run from
-# starting what it cannot end; how long a rung really takes is measured as it goes.
-_EXPORT_SECONDS = 15.0
-_PROBE_SECONDS = 3.0
+# What a rung costs at the least, in seconds: below these it is not begun. They only keep a run from starting what it
+# cannot end; how long a rung really takes is measured as it goes, and one that the time is too short for is cut off.
+_EXPORT_SECONDS = 4.0  # from its start, which was some time ago
+_LEAST_EXPORT_SECONDS = 0.5
+_PROBE_SECONDS = 1.5
 _FINETUNE_SECONDS = 45.0
 _SCRATCH_SECONDS = 20.0
 _CLASSICAL_SECONDS = 4.0
@@ -31,7 +32,10 @@ _FEW_FOR_A_NETWORK = 300
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
-    """What the choice hangs on. `weights` names the backbone at hand, else `no_weights` says why there is none."""
+    """What the choice hangs on. `weights` names the backbone at hand, else `no_weights` says why there is none.
+
+    Where its graph is not cached, it has been made for `exporting_seconds`.
+    """
 
     num_train: int
     num_classes: int
@@ -44,15 +48,17 @@ class Facts:
     graph_cached: bool
     can_train_networks: bool
     can_train_classical: bool = True
+    exporting_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rung:
-    """A method, whether it is climbed, and why."""
+    """A method, whether it is climbed, and why; `short_of_time` where it is left out because it would take too long."""
 
     method: str
     climb: bool
     why: str
+    short_of_time: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,11 +110,13 @@ def _classical(facts: Facts) -> Rung:
         return Rung("classical", False, 'it needs the extra [train]: pip install "tellapart[train]"')
     needed = _CLASSICAL_SECONDS + _CLASSICAL_SECONDS_PER_PICTURE * min(facts.num_train, _MANY_PICTURES)
     if short := _too_short(facts, needed):
-        return Rung("classical", False, short)
+        return Rung("classical", False, short, short_of_time=True)
     if facts.method == "classical":
         return Rung("classical", True, "--method classical was asked for")
     if facts.weights is None:
         return Rung("classical", True, "there are no pretrained weights, and features made by hand need none")
+    if not _probe(facts).climb:
+        return Rung("classical", True, "there is time for features made by hand, and not for pretrained ones")
     if facts.median_side_px > _SMALL_SIDE_PX:
         why = "on photographs, pretrained features are better than those made by hand"
         return Rung("classical", False, why)
@@ -121,8 +129,9 @@ def _classical(facts: Facts) -> Rung:
 def _probe(facts: Facts) -> Rung:
     if facts.weights is None:
         return Rung("probe", False, facts.no_weights)
-    short = _too_short(facts, _PROBE_SECONDS + (0.0 if facts.graph_cached else _EXPORT_SECONDS))
-    return Rung("probe", not short, short or f"pretrained weights of {facts.weights} are at hand")
+    export = 0.0 if facts.graph_cached else max(_LEAST_EXPORT_SECONDS, _EXPORT_SECONDS - facts.exporting_seconds)
+    short = _too_short(facts, _PROBE_SECONDS + export)
+    return Rung("probe", not short, short or f"pretrained weights of {facts.weights} are at hand", bool(short))
 
 
 def _finetune(facts: Facts) -> Rung:
@@ -135,7 +144,7 @@ def _finetune(facts: Facts) -> Rung:
     if facts.effort == "quick":
         return Rung("finetune", False, "--effort quick ends with the probe where there are pretrained weights")
     if short := _too_short(facts, _FINETUNE_SECONDS):
-        return Rung("finetune", False, short)
+        return Rung("finetune", False, short, short_of_time=True)
     return Rung("finetune", True, f"{facts.weights} may be tuned further in the time that is left")
 
 
@@ -143,7 +152,7 @@ def _scratch(facts: Facts) -> Rung:
     if not facts.can_train_networks:
         return Rung("scratch", False, 'training a network needs the extra [train]: pip install "tellapart[train]"')
     if short := _too_short(facts, _SCRATCH_SECONDS):
-        return Rung("scratch", False, short)
+        return Rung("scratch", False, short, short_of_time=True)
     if facts.method == "scratch":
         return Rung("scratch", True, "--method scratch was asked for")
     if facts.weights is None and facts.num_train < _FEW_FOR_A_NETWORK:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tellapart import __version__
+from tellapart import __version__, judge
 from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.errors import TellapartError
 from tellapart.events import Recall, Steps, decide
@@ -28,6 +28,9 @@ from tellapart.learn.features import features
 from tellapart.learn.majority import majority
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, IntArray, Pictures
+from tellapart.report.render import compile_templates
+from tellapart.runtime.reference import MAX_REFERENCES
+from tellapart.ship.gallery import gallery
 
 if TYPE_CHECKING:
     from tellapart.learn.torch_checkpoint import Checkpoints
@@ -36,9 +39,10 @@ __all__ = ["LookedAt", "Made", "Rungs"]
 
 # What the probe's fit needs: to plan by, measured on 3,068 photos in ten classes on a slow machine.
 _FIT_SECONDS_PER_LOGIT = 3e-4
-_FIT_SHARE = 0.25
+_FIT_SECONDS, _FIT_SHARE_OF_BUDGET, _FIT_SHARE = 2.0, 0.1, 0.25
 _WORTH_ADDING = 0.05  # of the pictures left out: for fewer, embedding goes no further
 _LOOKED_AT_BY_MAJORITY = 4_000
+_AT_ONCE = 32  # pictures
 _FEW_BY_HAND = 2_000  # pictures: features of fewer are a matter of seconds
 _MAJORITY_SECONDS_PER_PICTURE = 0.01
 
@@ -231,16 +235,27 @@ class Rungs:
         preprocess = export.preprocess(policy, decode, at_least_for(preprocess.image_size))
         files = [file for split in SPLITS for file in self.pictures[split].files]
         digests = [digest for split in SPLITS for digest in self.pictures[split].digests]
-        with Ahead(preprocess, files, digests, max(1, self.threads - 1)) as ahead:
+        with Ahead(preprocess, files, digests, max(1, self.threads - 1), self._for_the_end(preprocess)) as ahead:
             graph = yield from export.wait()
         return graph, ahead.squares
+
+    def _for_the_end(self, preprocess: Preprocess) -> Iterator[None]:
+        """Do a part of what shipping and reporting need, which would else be waited for at the end of the run."""
+        yield from compile_templates()
+        train = self.pictures["train"]
+        rows = judge.pick_reference(train.targets, train.digests, MAX_REFERENCES)
+        for start in range(0, len(rows), _AT_ONCE):
+            part = train.take(rows[start : start + _AT_ONCE])
+            yield None
+            gallery(part.files, part.digests, preprocess, 1, self.run.cache)
 
     def _first(self, backbone: str | None) -> Preprocess | None:
         """Return how the run's own backbone sees pictures, for another one; None for itself, or where it failed."""
         return self.probes[None][0].preprocess if backbone is not None and None in self.probes else None
 
     def _left(self) -> float:
-        return self.run.clock.left() - seconds_to_finish(sum(map(len, self.pictures.values())))
+        num_pictures = sum(map(len, self.pictures.values()))
+        return self.run.clock.left() - seconds_to_finish(num_pictures, self.run.recipe.budget_seconds)
 
     def _embedded(
         self, graph: Graph, preprocess: Preprocess, ready: Squares
@@ -294,7 +309,8 @@ class Rungs:
 
     def _fit_seconds(self, total: int, cost: float) -> float:
         """Return what to keep for the fit: a part of what is left, and at least what it took on a slow machine."""
-        least = 2.0 + _FIT_SECONDS_PER_LOGIT * total * len(self.manifest.classes)
+        slow = min(_FIT_SECONDS, _FIT_SHARE_OF_BUDGET * self.run.recipe.budget_seconds)
+        least = slow + _FIT_SECONDS_PER_LOGIT * total * len(self.manifest.classes)
         return max(least, _FIT_SHARE * self._left()) if cost else least
 
     def _checkpoints(self) -> Checkpoints:

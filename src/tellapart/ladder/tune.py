@@ -125,7 +125,7 @@ def _searched(data: Path, out: Path, base: Recipe, num_trials: int, clock: Clock
     counts = np.bincount(pictures["train"].targets, minlength=len(manifest.classes))
     balanced = judge.counts_alike(counts, base.fit.balance)
     seconds = max(_LEAST_SECONDS, base.budget_seconds / num_trials)
-    reserve = seconds_to_finish(manifest.counts["used"])
+    reserve = seconds_to_finish(manifest.counts["used"], base.budget_seconds)
     networks = find_spec("torch") is not None
     searched = knobs(base, names_at_hand(), networks, judge.is_unbalanced(counts), seconds)
     with Study(out / "tune.db", base.seed, default_values(searched, base)) as study:
