@@ -60,7 +60,8 @@ def test_numbers_of_a_part_of_the_pictures_are_said_to_be_of_a_part() -> None:
     def climbed(used: int) -> Climbed:
         rows = {"train": np.arange(used), "val": np.arange(4), "test": np.arange(0)}
         pictures = {"train": range(9), "val": range(4), "test": range(0)}
-        return cast(Climbed, SimpleNamespace(winner=SimpleNamespace(rows=rows), pictures=pictures))
+        winner = SimpleNamespace(rows=rows, fitted=SimpleNamespace(looked_at=None))
+        return cast(Climbed, SimpleNamespace(winner=winner, pictures=pictures))
 
     assert left_aside(climbed(9)) == ""
     told = left_aside(climbed(6))
