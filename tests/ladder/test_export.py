@@ -86,14 +86,14 @@ def test_layers_that_hurt_return_to_float_until_the_judge_is_content(conv_run: P
 
     def judge(logits: np.ndarray):
         tried.append(float(np.abs(logits - before[0]).max()))
-        enough = len(tried) > 2
+        enough = len(tried) > 1
         wrong = np.roll(before[0], 1, axis=1)
         return judged(before[0], before[0] if enough else wrong, before[0].argmax(axis=1), ("",) * 20, CLASSES, 0.5)
 
     found = finish(eight_bits(model, some, before, judge))
     assert isinstance(found, EightBits)
-    assert len(found.in_float) == 2
-    assert tried[2] < tried[0]
+    assert len(found.in_float) == 3  # the first two see pixels and stay as they are anyway
+    assert tried[1] < tried[0]
 
 
 def test_a_refused_form_leaves_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

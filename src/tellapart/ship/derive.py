@@ -21,6 +21,7 @@ from tellapart.runtime.reference import parse_selftest
 from tellapart.runtime.session import Session
 from tellapart.ship.bundle import PARITY, safetensors_bytes
 from tellapart.ship.gallery import synthetic_pictures
+from tellapart.ship.graph import head_of
 
 __all__ = ["derive", "moved_quantiles"]
 
@@ -57,6 +58,8 @@ def derive(
     arrays = parent.reference.arrays()
     arrays["novelty_quantiles"] = quantiles.astype(np.float32)
     arrays["embedding_mean"] = (arrays["embedding_mean"] + embedding_shift).astype(np.float32)
+    if (head := head_of(model)) is not None:
+        arrays["head_weight"], arrays["head_bias"] = head.weight, head.bias
     if not keep_pictures:
         arrays = {name: array for name, array in arrays.items() if not name.startswith("thumbnail")}
     contents = {

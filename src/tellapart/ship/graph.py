@@ -14,7 +14,7 @@ from tellapart.runtime.onnx_bytes import DOMAINS
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OUTPUTS", "compose", "trunk_of"]
+__all__ = ["OUTPUTS", "compose", "head_of", "trunk_of"]
 
 OUTPUTS = ("logits", "embedding", "feature_map")
 _IR_VERSION = 10  # the newest that onnxruntime 1.21, the oldest allowed, reads
@@ -86,6 +86,20 @@ def trunk_of(model: bytes) -> bytes:
         getattr(graph, field).extend(values)
     content: bytes = whole.SerializeToString(deterministic=True)
     return content
+
+
+def head_of(model: bytes) -> Head | None:
+    """Return the linear head that a graph is kept with, in 32 bits or in 8; None where it has another one."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_model_from_string(model).graph
+    arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+    if "head_levels" in arrays:
+        arrays["head_weight"] = arrays["head_levels"].astype(np.float32) * arrays["head_steps"]
+    if "head_weight" not in arrays or not any("head_weight" in node.input[1:2] for node in graph.node):
+        return None
+    return Head(arrays["head_weight"], arrays["head_bias"])
 
 
 def _append_head(model: onnx.ModelProto, head: Head | GraphHead) -> None:

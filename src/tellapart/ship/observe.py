@@ -1,4 +1,4 @@
-"""What the convolutions of a graph see on real pictures: the range of each tensor, the mean of what each one weighs."""
+"""What the convolutions of a graph see on real pictures: ranges of tensors, the mean of what each one weighs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from tellapart.runtime.session import Runs, Session
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Convolution", "Observed", "convolutions", "observe", "outputs_by", "outputs_of"]
+__all__ = ["Convolution", "Observed", "best_range", "convolutions", "observe", "outputs_by", "outputs_of", "showing"]
 
 _POSITIONS = 64  # of a picture, at each layer
+_SOME = 1024  # values of a tensor, from each picture
+_LEVELS = 255
+_FACTORS = np.linspace(1.0, 0.3, 36)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,12 +53,13 @@ class Convolution:
 class Observed:
     """`ranges`: the least and the largest value of each tensor, with 0 within; `means`: the mean of what a convolution
     weighs, float64 [groups, I/groups * kh * kw], and `products`: how many it adds up for a picture, by the name of its
-    output.
+    output. `embedding`: its mean, float64 [D].
     """
 
     ranges: Mapping[str, tuple[float, float]]
     means: Mapping[str, NDArray[np.float64]]
     products: Mapping[str, int]
+    embedding: NDArray[np.float64]
 
 
 def convolutions(model: onnx.ModelProto) -> list[Convolution]:
@@ -81,21 +85,43 @@ def observe(model: onnx.ModelProto, pictures: Iterable[NDArray[np.uint8]], total
     """Run `model` on prepared pictures, uint8 [S, S, 3] each, `total` of them, and return what its convolutions see."""
     layers = convolutions(model)
     names = _tensors(model, layers)
-    session = Session(_showing(model, names))
-    ranges = dict.fromkeys(names, (0.0, 0.0))
+    session = Session(showing(model, list(dict.fromkeys([*names, "embedding"]))))
+    embedding: Any = 0.0
+    ends = dict.fromkeys(names, (0.0, 0.0))
+    some: dict[str, list[FloatArray]] = {name: [] for name in names}
     sums: dict[str, NDArray[np.float64]] = {}
     products: dict[str, int] = {}
     for done, picture in enumerate(pictures, 1):
-        values = session.run(picture[None], names)
-        for name, value in values.items():
-            low, high = ranges[name]
-            ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
+        values = session.run(picture[None])
+        embedding = embedding + values["embedding"][0].astype(np.float64) / total
+        for name in names:
+            value = values[name]
+            low, high = ends[name]
+            ends[name] = min(low, float(value.min())), max(high, float(value.max()))
+            flat = value.reshape(-1)
+            some[name].append(flat[:: max(1, len(flat) // _SOME) | 1].copy())
         for layer in layers:
             key = layer.node.output[0]
             products[key] = layer.weight.size * int(np.prod(values[key].shape[2:]))
             sums[key] = sums.get(key, 0.0) + layer.mean_patch(values[layer.node.input[0]])
         yield Progress("calibrate", done, total)
-    return Observed(ranges, {key: value / total for key, value in sums.items()}, products)
+    ranges = {name: best_range(np.concatenate(some[name]), *ends[name]) for name in names}
+    return Observed(ranges, {key: value / total for key, value in sums.items()}, products, embedding)
+
+
+def best_range(values: FloatArray, low: float, high: float) -> tuple[float, float]:
+    """Return the range whose 255 steps hold `values` with the least squared error: `low` to `high`, or less.
+
+    What lies outside is cut off, which pays where a few values lie far out.
+    """
+    errors = []
+    for factor in _FACTORS:
+        step = max(factor * (high - low) / _LEVELS, 1e-9)
+        zero = np.rint(-factor * low / step)
+        levels = np.clip(np.rint(values / step) + zero, 0, _LEVELS)
+        errors.append(float(np.square((levels - zero) * step - values).mean(dtype=np.float64)))
+    best = float(_FACTORS[int(np.argmin(errors))])
+    return best * low, best * high
 
 
 def outputs_of(model: bytes, pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
@@ -123,7 +149,8 @@ def _tensors(model: onnx.ModelProto, layers: list[Convolution]) -> list[str]:
     return [name for name in found if name and name not in constants]
 
 
-def _showing(model: onnx.ModelProto, names: list[str]) -> bytes:
+def showing(model: onnx.ModelProto, names: list[str]) -> bytes:
+    """Return the bytes of `model` with the values `names` as its outputs."""
     from onnx import ModelProto, TensorProto, helper
 
     shown = ModelProto.FromString(model.SerializeToString())
