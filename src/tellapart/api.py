@@ -72,22 +72,22 @@ def train(
     """
     entered = time.monotonic()
     import tellapart.ladder.climb  # noqa: F401 - all that takes long to import, while a signal still ends it at once
-    from tellapart.driving import Signals
+    from tellapart.driving import Signals, finish
     from tellapart.files import room_told
     from tellapart.interrupts import by_exception
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.folder import prepare
     from tellapart.ladder.space import needed_bytes
-    from tellapart.training import by_all, trained
+    from tellapart.training import by_all, told_again, trained
 
     by_exception()
     chosen, place = Recipe.of(recipe, **options), None if out is None else Path(out)
 
     def led(world: Any) -> TrainResult:
-        folder = prepare(Path(data), place, chosen, resume)
+        folder = finish(prepare(Path(data), place, chosen, resume), watch)
         try:
             if folder.finished is not None:
-                return TrainResult(folder.path, folder.finished)
+                return told_again(folder, watch)
             clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
             with room_told(folder.path, needed_bytes(0)):
                 return trained(folder, chosen, clock, watch, signals, world)

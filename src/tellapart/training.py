@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tellapart import errors
 from tellapart.cache import cache_root
+from tellapart.data.listing import shown
 from tellapart.driving import Signals, drive
 from tellapart.errors import InputError, InterruptedRunError, MissingExtraError, TellapartError
-from tellapart.events import Event, recorded_decisions
+from tellapart.events import Event, Note, recorded_decisions
 from tellapart.files import is_full
 from tellapart.ladder.climb import climb
 from tellapart.ladder.clock import Clock
@@ -28,7 +29,7 @@ from tellapart.results import TrainResult
 if TYPE_CHECKING:
     from tellapart.learn.torch_world import World
 
-__all__ = ["by_all", "trained"]
+__all__ = ["by_all", "told_again", "trained"]
 
 # After a signal: what the end of a run may take.
 _SECONDS_TO_END_IN = 8.0
@@ -68,6 +69,19 @@ def trained(
     if summary is None:
         return TrainResult(folder.path, stored_result(folder.path), None, exit_code)
     return TrainResult(folder.path, contract(summary), summary, exit_code)
+
+
+def told_again(folder: RunFolder, watch: Callable[[Event], None] | None) -> TrainResult:
+    """Return the stored result of a run that ended in `folder`, with `warnings` where it may mislead."""
+    assert folder.finished is not None
+    warnings = []
+    if folder.changed:
+        about = f"The pictures in {shown(str(folder.data))} have changed since this run began: {folder.changed}."
+        warnings.append(f"{about} The result is that of the pictures as they were.")
+    for text in warnings:
+        if watch is not None:
+            watch(Note("warning", text))
+    return TrainResult(folder.path, {**folder.finished, **({"warnings": warnings} if warnings else {})})
 
 
 def by_all(chosen: Recipe, signals: Signals, lead: Callable[[World | None], TrainResult]) -> TrainResult:

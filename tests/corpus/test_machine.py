@@ -21,6 +21,7 @@ import pytest
 
 import tellapart
 from tellapart import cache, events, files
+from tellapart.cli import main
 from tellapart.errors import InputError, TellapartError
 from tellapart.events import Event, Note, Progress, RungEnded, StageBegan, StageEnded, Steps
 from tellapart.ladder import space
@@ -308,6 +309,30 @@ def test_case_95_and_100_a_second_process_is_refused_and_a_second_signal_ends_th
     with pytest.raises(ProcessLookupError):
         os.killpg(training.pid, 0)
     assert litter(tmp_path / "run") == []
+
+
+def test_case_99_a_run_is_not_gone_on_with_on_pictures_that_have_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = pets(tmp_path / "set", each=8)
+    command = ["train", str(root), "--out", str(tmp_path / "run"), "--method", "majority", "--json", "--budget"]
+    assert main([*command, "60s"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    (root / "cat/000.png").rename(root / "dog/cat.png")
+    told = "1 file was added (dog/cat.png), 1 file was removed (cat/000.png)"
+    assert main([*command, "60s", "--resume"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    [warning] = result.pop("warnings")
+    assert result == first
+    assert told in warning
+    assert f"warning: {warning}" in captured.err
+    before = state(tmp_path / "run")
+    assert main([*command, "90s", "--resume"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "other_data"
+    assert told in error["message"]
+    assert state(tmp_path / "run") == before
 
 
 def test_case_104_nothing_asks_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tellapart.data import Manifest
+from tellapart.data.manifest import Excluded
+from tellapart.driving import finish
 from tellapart.errors import DataError, RecipeError
 from tellapart.ladder import folder as folders
 from tellapart.ladder.folder import RunFolder
 from tellapart.recipe import Recipe
+
+from ..conftest import write_photos
+from ..corpus.conftest import state
 
 
 @pytest.fixture
@@ -64,7 +72,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(photos: Path, tmp_path: 
 
 def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFolder:
     """Prepare a run folder as a process does that ends right after."""
-    folder = folders.prepare(data, out, recipe, resume)
+    folder = finish(folders.prepare(data, out, recipe, resume))
     folder.release()
     return folder
 
@@ -81,9 +89,60 @@ def test_a_run_is_not_written_over_but_can_be_gone_on_with(photos: Path, tmp_pat
     begun(photos, run, Recipe())
     with pytest.raises(DataError, match="--resume"):
         prepare(photos, run, Recipe(), resume=False)
-    (run / "manifest.jsonl").write_text("{}")
+    write_photos(photos, each=1)
+    Manifest(photos, (), ("ants", "bees"), tuple(left_out("ants/00.png", "bees/00.png"))).write(run / "manifest.jsonl")
     again = prepare(photos, run, Recipe(), resume=True)
     assert (again.fresh, again.previous) == (False, run / "manifest.jsonl")
+
+
+def left_out(*paths: str) -> Iterator[Excluded]:
+    return (Excluded(path, "too_small", "It is too small.", path.split("/")[0]) for path in paths)
+
+
+def changed_set(photos: Path, run: Path) -> None:
+    """Begin a run on two files, then add one, and take one away."""
+    begun(photos, run, Recipe())
+    write_photos(photos, each=1)
+    Manifest(photos, (), ("ants", "bees"), tuple(left_out("ants/00.png", "bees/00.png"))).write(run / "manifest.jsonl")
+    (photos / "bees/00.png").rename(photos / "bees/new.png")
+    (run / "STOP").touch()
+
+
+CHANGED = "1 file was added (bees/new.png), 1 file was removed (bees/00.png)"
+
+
+@pytest.mark.parametrize("wish", [{}, {"budget": "2h"}])
+def test_case_99_a_run_whose_pictures_have_changed_is_not_gone_on_with(
+    wish: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    changed_set(photos, run)
+    before = state(run)
+    with pytest.raises(DataError) as refused:
+        prepare(photos, run, Recipe.of(**wish), resume=True)
+    assert (refused.value.code, refused.value.exit_code) == ("other_data", 2)
+    assert CHANGED in refused.value.message
+    assert "--out" in refused.value.next
+    assert state(run) == before
+
+
+def test_case_99_a_finished_run_tells_that_its_pictures_have_changed_and_is_not_extended_on_them(
+    photos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    changed_set(photos, run)
+    (run / "result.json").write_text('{"version": 1, "method": "probe"}')
+    RunFolder(run, photos, fresh=False).remember(finished=True)
+    told = prepare(photos, run, Recipe(), resume=True)
+    assert (told.finished, told.changed) == ({"version": 1, "method": "probe"}, CHANGED)
+    with pytest.raises(DataError, match="1 file was added"):
+        prepare(photos, run, Recipe.of(epochs=50), resume=True)
+    (photos / "bees/new.png").rename(photos / "bees/00.png")
+    assert prepare(photos, run, Recipe(), resume=True).changed == ""
+    (run / "manifest.jsonl").write_text("{}")
+    told = prepare(photos, run, Recipe(), resume=True)
+    assert told.finished is not None
+    assert "cannot be compared" in told.changed
 
 
 def test_resuming_in_an_absent_folder_starts_fresh(photos: Path, tmp_path: Path) -> None:
@@ -134,9 +193,9 @@ def test_a_run_is_not_gone_on_with_on_other_pictures(photos: Path, tmp_path: Pat
 
 def test_a_run_folder_belongs_to_one_process_at_a_time(photos: Path, tmp_path: Path) -> None:
     for out in (tmp_path / "run", None):
-        first = folders.prepare(photos, out, Recipe(), resume=False)
+        first = finish(folders.prepare(photos, out, Recipe(), resume=False))
         with pytest.raises(DataError, match=rf"in use by process {os.getpid()} on .* UTC") as caught:
-            folders.prepare(photos, first.path, Recipe(), resume=True)
+            finish(folders.prepare(photos, first.path, Recipe(), resume=True))
         assert caught.value.code == "run_in_use"
         first.release()
         assert sorted(path.name for path in first.path.iterdir()) == ["recipe.json"]

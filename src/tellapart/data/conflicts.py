@@ -11,7 +11,11 @@ __all__ = ["without_conflicts"]
 
 
 def without_conflicts(
-    entries: Sequence[Entry], names: Sequence[str], digests: Sequence[str], keep_all: bool
+    entries: Sequence[Entry],
+    names: Sequence[str],
+    digests: Sequence[str],
+    keep_all: bool,
+    stamps: Sequence[tuple[int, int]],
 ) -> tuple[list[int], list[Excluded], list[tuple[str, str]]]:
     """Return the positions of the pictures to keep, the others with the reason, and notes as (level, sentence) pairs.
 
@@ -32,6 +36,7 @@ def without_conflicts(
             f"The same picture is in {some(sorted(labels[names[index]]), 4)}.",
             entries[index].label,
             digests[index],
+            *stamps[index],
         )
         for index in torn
     ]

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.data.listing import shown, some
-from tellapart.data.manifest import Manifest
+from tellapart.data.manifest import Excluded, Manifest, Row
 from tellapart.errors import DataError
 from tellapart.events import Progress, Steps
 
-__all__ = ["PASSING", "Stamp", "check_unchanged", "patiently", "stamps"]
+__all__ = ["PASSING", "Stamp", "check_unchanged", "is_same", "patiently", "stamps"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +61,19 @@ def _stamp(path: str) -> Stamp:
     return found.st_size, found.st_mtime_ns
 
 
+def is_same(file: Path, stamp: Stamp, before: Row | Excluded) -> bool:
+    """Say whether a file that has this stamp now is the one it was before, in its bytes.
+
+    It is read again only where its time alone differs: another size is another file, and a file that was touched may
+    have its bytes still. Of what was left out with no content known, the size alone tells.
+    """
+    if before.size >= 0 and stamp == (before.size, before.mtime_ns):
+        return True
+    if before.size >= 0 and stamp[0] != before.size:
+        return False
+    return not before.sha256 or _digest(file) == before.sha256
+
+
 def check_unchanged(manifest: Manifest) -> Steps[None]:
     """Raise DataError (`changed_file`) when pictures have changed or gone since they were scanned.
 
@@ -68,7 +81,7 @@ def check_unchanged(manifest: Manifest) -> Steps[None]:
     """
     changed: list[str] = []
     for done, row in enumerate(manifest.rows):
-        if _stamp(str(manifest.file(row))) != (row.size, row.mtime_ns) and _digest(manifest.file(row)) != row.sha256:
+        if not is_same(manifest.file(row), _stamp(str(manifest.file(row))), row):
             changed.append(row.path)
         if done % 2000 == 0:
             yield Progress("check", done, len(manifest.rows))

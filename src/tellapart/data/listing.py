@@ -55,6 +55,7 @@ class Listing:
     `name` is what `root` is called to a person: for an archive its name, not the place that it was unpacked to.
     `splits` says whether the data set came with splits; entries without one then count as train. `tabled` says that a
     table lists them: what has no label is then a blank row, and elsewhere a picture outside of any class folder.
+    `besides` is a sha256 of what the table says of its pictures besides path, label and split.
     """
 
     root: Path
@@ -65,6 +66,7 @@ class Listing:
     notes: Sequence[tuple[str, str]] = ()
     columns: tuple[str, ...] = ()
     tabled: bool = False
+    besides: str = ""
 
 
 def split_of(name: str) -> Split | None:

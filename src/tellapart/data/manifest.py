@@ -48,13 +48,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Excluded:
-    """One file found and not used: a stable code such as `truncated`, a sentence, its label and content where known."""
+    """One file found and not used: a stable code such as `truncated`, a sentence, its label and content where known.
+
+    `size` (bytes) is that of a file that was opened, else -1; `mtime_ns` stands where `sha256` does. As those of a row
+    they tell whether the file may have changed.
+    """
 
     path: str
     code: str
     note: str
     label: str | None = None
     sha256: str = ""
+    size: int = dataclasses.field(default=-1, compare=False)
+    mtime_ns: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +75,8 @@ class Manifest:
     an archive, paths are those of members below `source`, and `root` is where it lies unpacked. `kept` are the paths of
     pictures that the user has looked at and wants as they are. `near` are pairs of paths that are nearly the same
     picture: all of them after a scan, none where the manifest was read. `columns` name what a table says of each
-    picture besides path, label, split and group.
+    picture besides path, label, split and group; `besides` is a sha256 of all that it says besides path, label and
+    split, empty where no table was read.
     """
 
     root: Path
@@ -83,6 +90,7 @@ class Manifest:
     kept: tuple[str, ...] = ()
     near: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
     columns: tuple[str, ...] = ()
+    besides: str = dataclasses.field(default="", compare=False)
 
     @classmethod
     def scan(cls, path: str | Path, recipe: Recipe | None = None, cache: Path | None = None) -> Manifest:
@@ -134,6 +142,7 @@ class Manifest:
             "facts": dict(self.facts),
             **({"kept": list(self.kept)} if self.kept else {}),
             **({"columns": list(self.columns)} if self.columns else {}),
+            **({"besides": self.besides} if self.besides else {}),
         }
         lines: list[dict[str, object]] = [head]
         lines += [_row_line(row) for row in self.rows]
@@ -155,16 +164,13 @@ class Manifest:
                 root=Path(head["root"]),
                 rows=tuple(_row(line) for line in lines[1:] if "excluded" not in line),
                 classes=tuple(head["classes"]),
-                excluded=tuple(
-                    Excluded(line["path"], line["excluded"], line["note"], line.get("label"), line.get("sha256", ""))
-                    for line in lines[1:]
-                    if "excluded" in line
-                ),
+                excluded=tuple(_excluded(line) for line in lines[1:] if "excluded" in line),
                 given=tuple(head["given"]),
                 notes=tuple(head["notes"]),
                 facts=head["facts"],
                 kept=tuple(head.get("kept", ())),
                 columns=tuple(head.get("columns", ())),
+                besides=str(head.get("besides", "")),
                 source=head.get("source", ""),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -180,7 +186,14 @@ def _excluded_line(item: Excluded) -> dict[str, object]:
     line: dict[str, object] = {"excluded": item.code, "path": item.path, "note": item.note}
     if item.label is not None:
         line["label"] = item.label
-    return {**line, "sha256": item.sha256} if item.sha256 else line
+    if item.size >= 0:
+        line["size"] = item.size
+    return {**line, "sha256": item.sha256, "mtime_ns": item.mtime_ns} if item.sha256 else line
+
+
+def _excluded(line: dict[str, Any]) -> Excluded:
+    code, about = line["excluded"], (line.get("label"), line.get("sha256", ""))
+    return Excluded(line["path"], code, line["note"], *about, line.get("size", -1), line.get("mtime_ns", 0))
 
 
 def _row(line: dict[str, Any]) -> Row:

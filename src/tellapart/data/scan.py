@@ -9,25 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tellapart.data.archive import Unpacked, is_archive, unpacked
+from tellapart.data.archive import is_archive, unpacked
 from tellapart.data.assign import Apart, Picture, assign, read_previous, set_apart
 from tellapart.data.conflicts import without_conflicts
 from tellapart.data.corrections import Corrected
 from tellapart.data.disk import Stamp, stamps
 from tellapart.data.facts import PictureFacts, Refusal, gather
 from tellapart.data.identity import identities
-from tellapart.data.layout import list_folder
-from tellapart.data.listing import Entry, Listing, is_picture, shown, some
+from tellapart.data.listed import listed
+from tellapart.data.listing import Entry, Listing, shown, some
 from tellapart.data.manifest import SPLITS, UNLABELLED, Excluded, Manifest, Row, Split
 from tellapart.data.near import Near, near_duplicates
 from tellapart.data.near_groups import NearGroups, near_groups
 from tellapart.data.oddities import noted, oddity_notes
 from tellapart.data.policy import decode_policy, set_facts
 from tellapart.data.series import find_series, neighbours
-from tellapart.data.table import fits, list_table
-from tellapart.data.table_rows import SUFFIXES
 from tellapart.data.thumbnails import measures, small_thumbnails
-from tellapart.data.walk import walk
 from tellapart.errors import DataError, RecipeError
 from tellapart.events import Decision, Note, StageBegan, StageEnded, Steps
 from tellapart.images import DecodePolicy, default_threads
@@ -39,7 +36,6 @@ Purpose = Literal["train", "check", "evaluate"]
 _MOST_DISK_ERRORS = 0.01
 _NOT_FOLLOWED = ("symlink_outside", "symlink_folder", "folder_loop")
 _UNEVEN = 50
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") -> Steps[Manifest]:
@@ -61,7 +57,7 @@ def scan(data: Path, recipe: Recipe, cache: Path, purpose: Purpose = "train") ->
     place = (yield from unpacked(data, cache)) if is_archive(data) else None
     began = time.monotonic()
     yield StageBegan("scan")
-    listing = yield from (_list(data, recipe) if place is None else _list_unpacked(place, recipe))
+    listing = yield from listed(data, recipe, place)
     manifest = yield from scan_listing(listing, recipe, cache, purpose, previous)
     yield StageEnded("scan", time.monotonic() - began)
     return manifest
@@ -79,21 +75,24 @@ def scan_listing(
     _check_disk(listing, facts)
     corrected = Corrected(recipe.data.corrections, {entry.label for entry in listing.entries if entry.label})
     for entry, fact, stamp in zip(listing.entries, facts, before, strict=True):
-        entry, decided = corrected.seen(entry, "" if isinstance(fact, Refusal) else fact.sha256)
+        size, mtime_ns = int(stamp[0]), int(stamp[1])
+        sha256 = "" if isinstance(fact, Refusal) else fact.sha256
+        entry, decided = corrected.seen(entry, sha256)
         if decided == "drop":
-            excluded.append(Excluded(entry.path, "dropped", "It is dropped by --corrections.", entry.label))
+            seen = (entry.label, sha256, size, mtime_ns)
+            excluded.append(Excluded(entry.path, "dropped", "It is dropped by --corrections.", *seen))
         elif isinstance(fact, Refusal):
-            excluded.append(Excluded(entry.path, fact.code, fact.note, entry.label))
+            excluded.append(Excluded(entry.path, fact.code, fact.note, entry.label, size=size))
         elif entry.unlabelled:
             words = "It lies in a folder for pictures without a label."
-            excluded.append(Excluded(entry.path, "unlabelled", words, None, fact.sha256))
+            excluded.append(Excluded(entry.path, "unlabelled", words, None, sha256, size, mtime_ns))
         elif entry.label is None:
             why = "Its row in the table has no label." if listing.tabled else "It lies outside of any class folder."
-            excluded.append(Excluded(entry.path, "no_label", why))
+            excluded.append(Excluded(entry.path, "no_label", why, size=size))
         else:
             used.entries.append(entry)
             used.facts.append(fact)
-            used.stamps.append((int(stamp[0]), int(stamp[1])))
+            used.stamps.append((size, mtime_ns))
     names = yield from identities(
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )
@@ -141,48 +140,6 @@ def _series(
     return found.numbers.tolist() if together else None
 
 
-def _list(data: Path, recipe: Recipe) -> Steps[Listing]:
-    named = shown(str(data))
-    if data.is_dir():
-        return list_folder((yield from walk(data)), recipe.data)
-    if not data.exists():
-        raise DataError("no_data", f"{named} does not exist.", "Give a folder of pictures, or a table that lists them.")
-    suffix = data.suffix.lower()
-    if suffix in SUFFIXES and data.is_file():
-        return (yield from list_table(data, recipe.data))
-    if is_picture(data):
-        raise DataError("data_is_picture", f"{named} is a single picture.", "Give a folder with a folder per class.")
-    if suffix in _ARCHIVES:
-        raise DataError(
-            "data_is_archive", f"{named} is an archive of a kind that is not read; zip and tar are.", "Unpack it."
-        )
-    raise DataError(
-        "unknown_data",
-        f"{named} is neither a folder nor a table nor an archive; tables end in {', '.join(SUFFIXES)}.",
-        "Give a folder with a folder per class, a table, or a .zip or .tar of either.",
-    )
-
-
-def _list_unpacked(place: Unpacked, recipe: Recipe) -> Steps[Listing]:
-    """List what came out of an archive: by the table in it, where there is one with paths and labels."""
-    tables = [path for path in sorted(place.folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    fitting = [path for path in tables if fits(path, recipe.data)]
-    if len(fitting) > 1:
-        raise DataError(
-            "ambiguous_layout",
-            f"{shown(place.name)} holds several tables of pictures: {some([path.name for path in fitting])}.",
-            "Unpack it, and give one of them.",
-        )
-    if fitting:
-        return (yield from list_table(fitting[0], recipe.data, place.name))
-    try:
-        return list_folder((yield from walk(place.folder, place.name)), recipe.data)
-    except DataError as error:
-        if error.code == "no_classes" and tables:
-            return (yield from list_table(tables[0], recipe.data, place.name))  # it says what is amiss with it
-        raise
-
-
 def _check_disk(listing: Listing, facts: Sequence[PictureFacts | Refusal]) -> None:
     """Refuse a set of which a part, more than by chance, cannot be read for the disk's sake."""
     failed = [
@@ -211,7 +168,9 @@ def _assemble(
 ) -> tuple[Manifest, list[tuple[str, str]], NearGroups | None]:
     notes = list(listing.notes)
     digests = [fact.sha256 for fact in used.facts]
-    keep, conflicts, told = without_conflicts(used.entries, names, digests, recipe.data.two_labels == "keep")
+    keep, conflicts, told = without_conflicts(
+        used.entries, names, digests, recipe.data.two_labels == "keep", used.stamps
+    )
     excluded += conflicts
     notes += told
     given: tuple[Split, ...] = ()
@@ -250,13 +209,11 @@ def _assemble(
     rows: list[Row] = []
     facts: list[PictureFacts] = []
     for index, picture, split, group in zip(keep, pictures, assigned.splits, assigned.groups, strict=True):
-        fact = used.facts[index]
+        fact, stamp = used.facts[index], used.stamps[index]
         if split is None:
-            excluded.append(
-                Excluded(picture.path, "bridges_splits", "It belongs to older pictures of two different splits.")
-            )
+            words = "It belongs to older pictures of two different splits."
+            excluded.append(Excluded(picture.path, "bridges_splits", words, None, fact.sha256, *stamp))
         else:
-            stamp = used.stamps[index]
             columns = used.entries[index].columns
             seen = (fact.sha256, fact.width, fact.height, *stamp, noted(picture.path, fact), columns)
             rows.append(Row(picture.path, picture.label, split, group, *seen))
@@ -284,6 +241,7 @@ def _assemble(
         near=() if alike is None else alike.paths(pictures),
         source=listing.name,
         columns=listing.columns,
+        besides=listing.besides,
     )
     return manifest, notes, alike
 

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from tellapart.cache import digest_of
 from tellapart.data.listing import (
     SPLIT_SPELLINGS,
     Entry,
@@ -89,7 +90,23 @@ def list_table(path: Path, options: DataOptions, name: str | None = None) -> Ste
     entries.sort(key=lambda entry: entry.path)
     excluded.sort(key=lambda item: item.path)
     given = any(entry.split for entry in entries)
-    return Listing(root, name, entries, excluded, splits=given, notes=notes, columns=others, tabled=True)
+    return Listing(
+        root,
+        name,
+        entries,
+        excluded,
+        splits=given,
+        notes=notes,
+        columns=others,
+        tabled=True,
+        besides=_besides(others, kept),
+    )
+
+
+def _besides(others: tuple[str, ...], lines: Sequence[_Line]) -> str:
+    """Return the sha256 of groups and further columns, whatever the order of the rows."""
+    said = sorted((line.path, line.group or "", line.columns) for line in lines)
+    return digest_of([others, said])
 
 
 def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str, str]:

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tellapart import files
+from tellapart.cache import cache_root
+from tellapart.data.changes import changes_since
+from tellapart.data.listing import shown
+from tellapart.data.manifest import Manifest
 from tellapart.errors import DataError, RecipeError
+from tellapart.events import Steps
 from tellapart.locks import Lock, claim
 from tellapart.recipe import Recipe
 
@@ -31,6 +36,8 @@ _MAY_CHANGE = {"fit": {"budget", "checkpoint_every", "epochs", "threads"}}
 class RunFolder:
     """A run folder that may be written to, until `release`. `finished` is the stored result of a run that ended in it.
 
+    `changed` says in words how the pictures of that run differ by now, where they do.
+
     `previous` is the manifest of an unfinished run, whose pictures keep their split. `goes_on` says that the run is one
     that was cut off, and is asked for with the very same options: it decides again as it did.
     """
@@ -42,6 +49,7 @@ class RunFolder:
     previous: Path | None = None
     lock: Lock | None = None
     goes_on: bool = False
+    changed: str = ""
 
     def release(self) -> None:
         """Let other processes use the folder."""
@@ -62,11 +70,11 @@ class RunFolder:
                 self.path.parent.rmdir()  # only where it has become empty
 
 
-def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFolder:
+def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> Steps[RunFolder]:
     """Return the folder for a run on `data`, made if need be, with `recipe.json` in it.
 
-    Raises DataError when `data` is missing or the folder cannot be used, or is by another process, RecipeError when
-    the run to be resumed was made with other options.
+    Raises DataError when `data` is missing or the folder cannot be used, or is by another process, or when pictures
+    have changed since the run to be resumed began; RecipeError when that was made with other options.
     """
     if not data.exists():
         raise DataError("no_data", f"{data} does not exist.", "Give a folder of pictures, or a table that lists them.")
@@ -90,7 +98,7 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> RunFo
     lock = _locked(out)
     try:
         if any(path.name != _LOCK for path in out.iterdir()):
-            return dataclasses.replace(_occupied(data, out, recipe, resume), lock=lock)
+            return dataclasses.replace((yield from _occupied(data, out, recipe, resume)), lock=lock)
         _keep(out, recipe)
     except BaseException:
         if lock is not None:
@@ -164,7 +172,7 @@ def _refuse_strange(out: Path) -> None:
         )
 
 
-def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
+def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> Steps[RunFolder]:
     _refuse_strange(out)
     if not resume:
         raise DataError(
@@ -189,16 +197,40 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> RunFolder:
             f"The run in {out} was made with {about['data']}, not with {data}.",
             "Give the same pictures, or start in a new folder.",
         )
+    manifest = out / "manifest.jsonl"
     if about.get("finished") and not _wants_more(before, recipe):
-        return RunFolder(out, data, fresh=False, finished=stored_result(out))
+        stored = stored_result(out)
+        differs = yield from _changed(data, manifest, recipe)
+        return RunFolder(out, data, fresh=False, finished=stored, changed=differs)
+    if changes := (yield from _changes(data, manifest, recipe)):
+        raise DataError(
+            "other_data",
+            f"The pictures in {shown(str(data))} are not those that the run in {out} began with: {changes}. Nothing "
+            "was written.",
+            "Put them back as they were, or start a new run with another --out.",
+        )
     (out / "STOP").unlink(missing_ok=True)  # it was meant for the run before
     _tidy(out)
     _keep(out, recipe)
-    manifest = out / "manifest.jsonl"
     same = before == recipe and not about.get("finished")
     if not same:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # they belong to other schedules
     return RunFolder(out, data, fresh=False, previous=manifest if manifest.exists() else None, goes_on=same)
+
+
+def _changes(data: Path, manifest: Path, recipe: Recipe) -> Steps[str]:
+    """Return how the pictures differ from those that a run began with, in words; nothing where it had none yet."""
+    if not manifest.exists():
+        return ""
+    return (yield from changes_since(Manifest.read(manifest), data, recipe, cache_root(manifest.parent)))
+
+
+def _changed(data: Path, manifest: Path, recipe: Recipe) -> Steps[str]:
+    """Return the same of a run that is at its end, whose result stands whatever became of the pictures."""
+    try:
+        return (yield from _changes(data, manifest, recipe))
+    except (DataError, OSError) as error:
+        return f"they cannot be compared any more ({error.message if isinstance(error, DataError) else error})"
 
 
 def stored_result(out: Path) -> dict[str, Any]:
