@@ -9,15 +9,18 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tellapart.errors import InputError
 
 __all__ = [
+    "KeyTwiceError",
+    "each_once",
     "finite",
     "is_full",
+    "named",
     "new_folder",
     "no_room",
     "room_told",
@@ -26,6 +29,29 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+def named(path: str | Path) -> Path:
+    """Return what a person named as a Path. Raises InputError for an empty text, which a Path would take for `.`."""
+    if path == "":
+        raise InputError(
+            "empty_argument", "The name of the data is empty text.", "Write what was meant, or . for here."
+        )
+    return Path(path)
+
+
+class KeyTwiceError(ValueError):
+    """A JSON object says one thing twice; the text names the key."""
+
+
+def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, as `object_pairs_hook`; raises KeyTwiceError rather than let the last of a key win."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise KeyTwiceError(f"the key {twice!r} twice")
+    return found
 
 
 def write_bytes(path: Path, content: bytes) -> None:

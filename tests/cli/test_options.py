@@ -80,3 +80,10 @@ def test_a_broken_recipe_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(RecipeError):
         read_recipe(path)
+
+
+def test_a_recipe_that_says_one_thing_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text('{"fit": {"epochs": 3, "budget": 60, "epochs": 5}}')
+    with pytest.raises(RecipeError, match="has the key 'epochs' twice"):
+        read_recipe(path)

@@ -182,6 +182,8 @@ def test_a_picture_outside_of_the_table_s_folder_is_left_out_unopened(folder: Pa
     ("content", "code", "says"),
     [
         ("path,label\np/0.png,\np/1.png,b\n\np/2.png,  \n", "blank_label", "2 row(s) without a label: line 2, 5"),
+        ("", "empty_table", "t.csv is empty"),
+        (" \n\n", "empty_table", "t.csv is empty"),
         ("path,label\n,a\np/1.png,b\n", "blank_path", "line 2"),
         ("path,label\np/0.png,a\np/0.png,b\n", "conflicting_rows", "p/0.png (lines 2 and 3)"),
         ("path,label\np/0.png,a\n./p/0.png,b\n", "conflicting_rows", "1 picture(s) twice"),
@@ -189,7 +191,7 @@ def test_a_picture_outside_of_the_table_s_folder_is_left_out_unopened(folder: Pa
         ("path,label,split\np/0.png,a,holdout\n", "unknown_split", "allowed are train, val and test"),
         ("p/0.png,a\np/1.png,b\n", "no_header", "not columns"),
         ("path,label\n", "empty_table", "no pictures"),
-        ("", "unknown_column", "first line"),
+        ("x,y\n1,2\n", "unknown_column", "first line"),
         ("path,label,label\np/0.png,a,b\n", "column_twice", "label"),
         ('path,label\np/0.png,"a\np/1.png,b\n', "damaged_table", "cannot be read"),
         ("path,label\np/0.png,a,b,c\n", "damaged_table", "line 2"),
@@ -358,3 +360,32 @@ def test_a_column_of_many_words_is_none_of_kinds_and_one_of_many_numbers_is() ->
     )
     assert numbers_of(["", *many]) is not None
     assert numbers_of(["2024", "2025"] * 40) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "said"),
+    [
+        ({"path": "p/0.png", "label": ["cat"]}, "not_text", "1 row(s) whose label is no single value: line 2 (a list)"),
+        ({"path": "p/0.png", "label": {"id": 1}}, "not_text", "label is no single value: line 2 (an object)"),
+        ({"path": ["p/0.png"], "label": "cat"}, "not_text", "1 row(s) whose path is no single value: line 2 (a list)"),
+        ({"path": "p/0.png", "label": "cat", "group": [1]}, "not_text", "whose group is no single value"),
+        ('{"path": "p/0.png", "label": "cat", "label": "dog"}', "key_twice", "line 2, has the key 'label' twice"),
+    ],
+)
+def test_a_row_of_json_that_says_no_single_thing_is_refused(
+    folder: Path, scan_of: Scan, row: object, code: str, said: str
+) -> None:
+    table = folder / "t.jsonl"
+    table.write_text('{"path": "p/1.png", "label": 1}\n' + (row if isinstance(row, str) else json.dumps(row)) + "\n")
+    with pytest.raises(DataError) as refused:
+        scan_of(table)
+    assert refused.value.code == code
+    assert said in refused.value.message
+    assert refused.value.next
+
+
+def test_a_list_of_labels_in_parquet_is_refused(folder: Path, scan_of: Scan) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"path": ["p/0.png"], "label": [["cat", "dog"]]}), folder / "t.parquet")
+    with pytest.raises(DataError, match=r"whose label is no single value: line 1 \(a list\)"):
+        scan_of(folder / "t.parquet")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from tellapart.errors import RecipeError
+from tellapart.files import KeyTwiceError, each_once
 from tellapart.recipe import Option, Recipe, parse_duration
 
 __all__ = ["DebugFlag", "JsonFlag", "read_recipe", "with_recipe_options"]
@@ -49,7 +50,9 @@ def read_recipe(path: Path) -> Recipe:
     kind = "TOML" if path.suffix.lower() == ".toml" else "JSON"
     try:
         text = path.read_text(encoding="utf-8")
-        nested = tomllib.loads(text) if kind == "TOML" else json.loads(text)
+        nested = tomllib.loads(text) if kind == "TOML" else json.loads(text, object_pairs_hook=each_once)
+    except KeyTwiceError as error:
+        raise RecipeError("recipe_unreadable", f"--recipe {path} has {error}.", "Keep one of the two.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(
             "recipe_unreadable",

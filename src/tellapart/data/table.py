@@ -173,6 +173,13 @@ def _lines(
 ) -> list[_Line]:
     values = {role: table.values[name] for role, name in columns.items()}
     count = len(table.numbers)
+    for role, column in columns.items():
+        if nested := table.nested.get(column):
+            raise DataError(
+                "not_text",
+                f"{shown(path.name)} has {len(nested)} row(s) whose {role} is no single value: line {some(nested)}.",
+                f"A {role} must be text or a number: write one, or name another column with --{role}-column.",
+            )
     blank = [str(table.numbers[row]) for row in range(count) if not values["label"][row].strip()]
     if blank and options.unlabelled != "skip":
         raise DataError(

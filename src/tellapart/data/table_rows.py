@@ -8,11 +8,12 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tellapart.data.listing import quoted, shown, some
 from tellapart.errors import DataError, MissingExtraError
+from tellapart.files import KeyTwiceError, each_once
 
 __all__ = ["SUFFIXES", "Table", "read_table"]
 
@@ -23,12 +24,16 @@ _PICTURE_NAME = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)$", flags=re.IGNORE
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """Columns of text. `numbers` are the lines (Parquet: rows) that the values stand in, from 1."""
+    """Columns of text. `numbers` are the lines (Parquet: rows) that the values stand in, from 1.
+
+    `nested` says of each column in which lines it holds a list or an object, whose text is blank.
+    """
 
     columns: tuple[str, ...]
     numbers: Sequence[int]
     values: dict[str, Sequence[str]]
     notes: tuple[tuple[str, str], ...] = ()
+    nested: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 def read_table(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]], others: int = 0) -> Table:
@@ -47,6 +52,8 @@ def read_table(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]], oth
         raise DataError(
             "unreadable_table", f"{shown(str(path))} cannot be read ({error.strerror}).", "Check it."
         ) from None
+    if not text.strip():
+        raise DataError("empty_table", f"{shown(path.name)} is empty.", "Add a row for each picture.")
     table = _json_lines(path, text) if suffix in (".jsonl", ".ndjson") else _separated(path, text, wanted, others)
     if not table.numbers:
         raise DataError("empty_table", f"{shown(path.name)} lists no pictures.", "Add a row for each picture.")
@@ -156,12 +163,17 @@ def _json_lines(path: Path, text: str) -> Table:
     numbers: list[int] = []
     rows: list[dict[str, str]] = []
     columns: dict[str, None] = {}
+    nested: dict[str, list[str]] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             # Numbers stay as they are written: a label 01 or 1.0 is text.
-            value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=each_once)
+        except KeyTwiceError as error:
+            raise DataError(
+                "key_twice", f"{shown(path.name)}, line {number}, has {error}.", "Keep one of the two."
+            ) from None
         except (ValueError, RecursionError) as error:
             raise DataError(
                 "damaged_table", f"{shown(path.name)}, line {number}, is not JSON ({error}).", "Correct the line."
@@ -173,8 +185,15 @@ def _json_lines(path: Path, text: str) -> Table:
         numbers.append(number)
         rows.append({name: _plain(item) for name, item in value.items()})
         columns.update(dict.fromkeys(value))
+        for name, item in value.items():
+            if isinstance(item, list | dict):
+                nested.setdefault(name, []).append(_nested(number, item))
     values: dict[str, Sequence[str]] = {name: [row.get(name, "") for row in rows] for name in columns}
-    return Table(tuple(columns), numbers, values)
+    return Table(tuple(columns), numbers, values, nested=nested)
+
+
+def _nested(number: int, value: object) -> str:
+    return f"{number} (a list)" if isinstance(value, list) else f"{number} (an object)"
 
 
 def _plain(value: object) -> str:
@@ -213,7 +232,11 @@ def _parquet(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]], other
         ) from None
     if not read.num_rows:
         raise DataError("empty_table", f"{shown(path.name)} lists no pictures.", "Add a row for each picture.")
-    values: dict[str, Sequence[str]] = {
-        name: [_plain(item) for item in read.column(name).to_pylist()] for name in names
-    }
-    return Table(columns, range(1, read.num_rows + 1), values)
+    values: dict[str, Sequence[str]] = {}
+    nested: dict[str, Sequence[str]] = {}
+    for name in names:
+        items = read.column(name).to_pylist()
+        values[name] = [_plain(item) for item in items]
+        odd = [_nested(number, item) for number, item in enumerate(items, start=1) if isinstance(item, list | dict)]
+        nested |= {name: odd} if odd else {}
+    return Table(columns, range(1, read.num_rows + 1), values, nested=nested)
