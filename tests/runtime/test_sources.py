@@ -95,13 +95,16 @@ def test_an_empty_folder_and_no_names_at_all_are_refused(tmp_path: Path) -> None
 def test_links_in_a_circle_end(tree: Path) -> None:
     (tree / "sub" / "again").symlink_to(tree, target_is_directory=True)
     (tree / "sub" / "broken.jpg").symlink_to(tree / "nowhere")
-    assert _names(tree, "") == ["a.PNG", "b.jpg", "sub/c.jpg", "sub/deep/d.jpg"]
+    (tree / "sub" / "self.jpg").symlink_to("self.jpg")
+    assert _names(tree, "") == [
+        *("a.PNG", "b.jpg", "sub/broken.jpg: not_a_file", "sub/c.jpg", "sub/deep/d.jpg", "sub/self.jpg: not_a_file")
+    ]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_what_is_no_plain_file_is_left_out_of_a_folder(tree: Path) -> None:
+def test_what_is_no_plain_file_in_a_folder_fails_in_its_place(tree: Path) -> None:
     os.mkfifo(tree / "pipe.jpg")
-    assert "pipe.jpg" not in _names(tree, "")
+    assert _names(tree, "") == ["a.PNG", "b.jpg", "pipe.jpg: not_a_file", "sub/c.jpg", "sub/deep/d.jpg"]
 
 
 def test_folders_are_listed_only_when_their_turn_comes(tree: Path) -> None:

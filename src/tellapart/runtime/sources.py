@@ -20,11 +20,12 @@ def expand(
 ) -> Iterator[Path | Failure]:
     """Yield the files that `names` stand for, in the order named.
 
-    A file stands for itself; a folder for every plain file below it, by name, save hidden ones and what systems leave
-    behind (Thumbs.db, __MACOSX); a pattern (`*`, `?`, `[a-z]`, `**`) for what it matches, sorted. Links to folders
-    below a folder are not followed. Memory holds one folder's names, not all. A name that stands for nothing is a
-    Failure in its place (`not_found`, `no_files`), and so is a folder that cannot be read (`permission`), or a name in
-    `refused`, with its fault. Where that goes for every name, this raises InputError at once, with the first's fault.
+    A file stands for itself; a folder for every plain file below it, by name, save hidden ones, what systems leave
+    behind (Thumbs.db, __MACOSX), and links to folders; a pattern (`*`, `?`, `[a-z]`, `**`) for what it matches, sorted.
+    What else lies in a folder (a link that leads nowhere, a pipe, a socket) is a Failure (`not_a_file`), and never
+    opened. Memory holds one folder's names, not all. A name that stands for nothing is a Failure in its place
+    (`not_found`, `no_files`), and so is a folder that cannot be read (`permission`), or a name in `refused`, with its
+    fault. Where that goes for every name, this raises InputError at once, with the first's fault.
     """
     named = [os.fspath(name) for name in names]
     if not named:
@@ -85,35 +86,48 @@ def _close(name: str) -> str:
 
 
 def _below(folder: str) -> Iterator[Path | Failure]:
-    open_folders = [iter([(folder, True)])]
+    open_folders = [iter([(folder, "folder")])]
     while open_folders:
-        path, is_folder = next(open_folders[-1], ("", False))
+        path, kind = next(open_folders[-1], ("", ""))
         if not path:
             open_folders.pop()
-        elif is_folder:
+        elif kind == "folder":
             try:
                 open_folders.append(_listed(path))
             except InputError as fault:
                 yield _failure(path, fault)
-        else:
+        elif kind == "file":
             yield Path(path)
+        else:
+            words = (
+                "It is a link that leads nowhere." if kind == "link" else "It is no regular file: it is never opened."
+            )
+            yield _failure(path, InputError("not_a_file", words, "Leave it out."))
 
 
-def _listed(folder: str) -> Iterator[tuple[str, bool]]:
-    """Return what is shown in one folder, sorted by name: its path, and whether it is a folder itself."""
+def _listed(folder: str) -> Iterator[tuple[str, str]]:
+    """Return what is shown in one folder, sorted by name: its path, and its kind."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if _shown(entry))
+            found = sorted((entry.name, _kind(entry)) for entry in entries)
     except OSError as error:
         raise InputError(
             "permission",
             f"The folder {folder} cannot be read ({error.strerror}).",
             "Make it readable, or leave it out.",
         ) from None
-    return ((os.path.join(folder, name), is_folder) for name, is_folder in found)
+    return ((os.path.join(folder, name), kind) for name, kind in found if kind != "hidden")
 
 
-def _shown(entry: os.DirEntry[str]) -> bool:
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return what an entry is: a `folder`, a `file`, a `link` that leads nowhere, `other`, or `hidden` from sight."""
     if entry.name.startswith(".") or entry.name.lower() in _LITTER:
-        return False
-    return entry.is_dir(follow_symlinks=False) or entry.is_file()
+        return "hidden"
+    try:
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "hidden" if entry.is_symlink() else "folder"
+    except OSError:  # as of a link to itself
+        return "link" if entry.is_symlink() else "other"
+    return "link" if entry.is_symlink() and not os.path.exists(entry.path) else "other"
