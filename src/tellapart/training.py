@@ -72,16 +72,26 @@ def trained(
 
 
 def told_again(folder: RunFolder, watch: Callable[[Event], None] | None) -> TrainResult:
-    """Return the stored result of a run that ended in `folder`, with `warnings` where it may mislead."""
+    """Return the stored result of a run that ended in `folder`, with `warnings` where it may mislead.
+
+    Its paths are those of the folder as it is named now, null for what is no longer there.
+    """
     assert folder.finished is not None
+    places: dict[str, str | None] = {"run": str(folder.path)}
     warnings = []
+    for name, place in (("bundle", "bundle"), ("report", "report.html")):
+        there = folder.path / place
+        places[name] = str(there) if there.exists() else None
+        if not there.exists():
+            step = "train anew with another --out to have one" if name == "bundle" else "report.json has its numbers"
+            warnings.append(f"The {name} of this run is gone from {shown(str(folder.path))}: {step}.")
     if folder.changed:
         about = f"The pictures in {shown(str(folder.data))} have changed since this run began: {folder.changed}."
         warnings.append(f"{about} The result is that of the pictures as they were.")
     for text in warnings:
         if watch is not None:
             watch(Note("warning", text))
-    return TrainResult(folder.path, {**folder.finished, **({"warnings": warnings} if warnings else {})})
+    return TrainResult(folder.path, {**folder.finished, **places, **({"warnings": warnings} if warnings else {})})
 
 
 def by_all(chosen: Recipe, signals: Signals, lead: Callable[[World | None], TrainResult]) -> TrainResult:

@@ -335,6 +335,25 @@ def test_case_99_a_run_is_not_gone_on_with_on_pictures_that_have_changed(
     assert state(tmp_path / "run") == before
 
 
+def test_a_finished_run_that_was_moved_or_lost_its_bundle_names_what_is_there(tmp_path: Path) -> None:
+    root = pets(tmp_path / "set", each=8)
+    options: dict[str, Any] = {"method": "majority", "budget": "60s"}
+    tellapart.train(root, out=tmp_path / "run", **options)
+    moved = tmp_path / "moved"
+    (tmp_path / "run").rename(moved)
+    told = tellapart.train(root, out=moved, resume=True, **options).result
+    assert [told[name] for name in ("run", "bundle", "report")] == [
+        str(place) for place in (moved, moved / "bundle", moved / "report.html")
+    ]
+    assert "warnings" not in told
+    shutil.rmtree(moved / "bundle")
+    said: list[Event] = []
+    told = tellapart.train(root, out=moved, resume=True, watch=said.append, **options).result
+    assert told["bundle"] is None
+    assert told["warnings"] == [note.text for note in said if isinstance(note, Note)]
+    assert f"The bundle of this run is gone from {moved}" in told["warnings"][0]
+
+
 def test_case_104_nothing_asks_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

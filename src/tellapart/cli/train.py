@@ -72,9 +72,8 @@ def show_run(run: Callable[[Callable[[Event], None]], TrainResult], as_json: boo
         if as_json:
             out.write(json_line(result.as_json()))
         elif result.summary is None:
-            out.write(
-                f"{printable(str(result.run))}: finished already; its report is {printable(str(result.report))}\n"
-            )
+            told = f"; its report is {printable(str(result.report))}" if result.report.exists() else ""
+            out.write(f"{printable(str(result.run))}: finished already{told}\n")
         else:
             from rich.console import Console
 

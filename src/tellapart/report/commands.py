@@ -22,7 +22,8 @@ class Command:
 def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
     """Return three commands; where the model is not fit for use, training again comes first.
 
-    After an evaluation there is nothing to train again: two then.
+    After an evaluation there is nothing to train again: two then. Nor is there anything to use where nothing beat
+    guessing: the pictures are looked at instead.
     """
     bundle, data = _argument(summary.bundle), _argument(summary.data)
     predict = Command("Name the pictures in a folder", f"tellapart predict {bundle} new_pictures/")
@@ -30,6 +31,8 @@ def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
     if summary.evaluated:
         return predict, evaluate
     again = Command("Try harder", f"tellapart train {data}{_harder(summary)}")
+    if summary.method == "majority":
+        return again, Command("Look for what is wrong with the pictures", f"tellapart check {data}")
     return (again, predict, evaluate) if verdict.tone == "poor" else (predict, evaluate, again)
 
 
