@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tellapart.data import SPLITS, Manifest
+from tellapart.data.listing import is_picture
 from tellapart.errors import DataError
 from tellapart.recipe import Recipe
 
@@ -86,7 +87,7 @@ def state(root: Path) -> list[tuple[str, int, int, str]]:
 
 
 def files_that_count(root: Path) -> set[str]:
-    """Return what a plain walk finds that is neither hidden nor the system's: files, links, pipes."""
+    """Return what a plain walk finds that is neither hidden nor the system's: files, links, pipes, hidden classes."""
     found = set()
 
     def ignored(name: str) -> bool:
@@ -96,6 +97,10 @@ def files_that_count(root: Path) -> set[str]:
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         found |= {os.path.relpath(os.path.join(folder, n), root) for n in [*names, *links] if not ignored(n)}
         folders[:] = [name for name in folders if not ignored(name)]
+    for place in (root, root / "train", root / "Val", root / "test"):
+        for path in place.glob(".*"):
+            if not path.is_symlink() and path.is_dir() and any(map(is_picture, path.iterdir())):
+                found.add(os.path.relpath(path, root))  # it may be meant for a class
     return found
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tellapart.data import Manifest, scan
-from tellapart.errors import DataError
+from tellapart.errors import DataError, RecipeError
 from tellapart.events import Event, Note, Progress, StageBegan, StageEnded, Steps
 from tellapart.recipe import Recipe
 
@@ -334,3 +335,26 @@ def test_val_and_test_must_leave_something_to_train_on(tmp_path: Path, scan_of: 
     root = write_classes(tmp_path / "set", {"cat": 3, "dog": 3})
     with pytest.raises(Exception, match="leave too little"):
         scan_of(root, val=0.5, test=0.5)
+
+
+def test_a_hidden_folder_of_pictures_where_a_class_may_be_meant_is_said_and_counted(
+    tmp_path: Path, scan_of: Scan
+) -> None:
+    root = write_classes(tmp_path / "set", {"train/.25": 2, "train/1": 4, "train/2": 4, ".5": 2, ".thumbnails": 2})
+    manifest = scan_of(root)
+    assert codes(manifest) == {".5": "hidden_folder", "train/.25": "hidden_folder"}
+    assert manifest.found == 10
+    assert any("2 hidden folder(s) hold pictures, which are not used: .5, train/.25" in note for note in manifest.notes)
+    assert any("Ignored 1 hidden" in note for note in manifest.notes)
+
+
+@pytest.mark.parametrize("option", ["path_column", "label_column", "split_column", "group_column"])
+def test_an_option_for_tables_is_refused_where_there_is_none(tmp_path: Path, scan_of: Scan, option: str) -> None:
+    root = write_classes(tmp_path / "set", {"cat": 4, "dog": 4})
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as packed:
+        for path in root.rglob("*.png"):
+            packed.write(path, path.relative_to(root))
+    for data in (root, tmp_path / "set.zip"):
+        with pytest.raises(RecipeError, match=f"--{option.replace('_', '-')} cannot be followed: .*set") as refused:
+            scan_of(data, **{option: "x"})
+        assert refused.value.code == "no_table"

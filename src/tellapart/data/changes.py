@@ -22,6 +22,8 @@ _TELL_EVERY = 500
 # What is left out unseen, for where it lies or what kind of file it is.
 _UNSEEN = frozenset({"not_a_file", "symlink_outside", "symlink_folder", "folder_loop", "missing_file", "outside_root"})
 
+_HIDDEN = "hidden_folder"  # nothing in it is used, and older manifests do not have it
+
 
 def changes_since(before: Manifest, data: Path, recipe: Recipe, cache: Path) -> Steps[str]:
     """Return in words how the pictures at `data` differ from those of `before`; an empty string where they do not.
@@ -60,7 +62,7 @@ class _Found:
 
 def _differences(before: Manifest, listing: Listing, recipe: Recipe) -> Steps[str]:
     found = _Found()
-    known: dict[str, Row | Excluded] = {item.path: item for item in before.excluded}
+    known: dict[str, Row | Excluded] = {item.path: item for item in before.excluded if item.code != _HIDDEN}
     known |= {row.path: row for row in before.rows}
     corrected = Corrected(recipe.data.corrections, {entry.label for entry in listing.entries if entry.label})
     now = stamps(listing.root, [entry.path for entry in listing.entries])
@@ -79,6 +81,8 @@ def _differences(before: Manifest, listing: Listing, recipe: Recipe) -> Steps[st
             yield Progress("check", count, len(listing.entries), "files")
     for other in listing.excluded:
         item = known.pop(other.path, None)
+        if other.code == _HIDDEN:
+            continue
         if item is None:
             found.added.append(other.path)
         elif isinstance(item, Row) or item.code != other.code:

@@ -32,6 +32,9 @@ def list_folder(tree: Tree, options: DataOptions) -> Listing:
     notes: list[tuple[str, str]] = []
     if tree.ignored:
         notes.append(("info", f"Ignored {tree.ignored} hidden or system file(s) and folder(s)."))
+    if hidden := [item.path for item in tree.excluded if item.code == "hidden_folder"]:
+        words = f"{len(hidden)} hidden folder(s) hold pictures, which are not used: {some(hidden)}."
+        notes.append(("warning", f"{words} Where one is a class, give it a name that does not begin with a dot."))
     below: dict[str, list[str]] = {}
     for path in tree.files:
         top, slash, _ = path.partition("/")

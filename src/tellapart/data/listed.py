@@ -10,7 +10,7 @@ from tellapart.data.listing import Listing, is_picture, shown, some
 from tellapart.data.table import fits, list_table
 from tellapart.data.table_rows import SUFFIXES
 from tellapart.data.walk import walk
-from tellapart.errors import DataError
+from tellapart.errors import DataError, RecipeError
 from tellapart.events import Steps
 from tellapart.recipe import Recipe
 
@@ -22,7 +22,8 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 def listed(data: Path, recipe: Recipe, place: Unpacked | None = None) -> Steps[Listing]:
     """List the pictures at `data`; of an archive, those at the `place` that it lies unpacked at.
 
-    Raises DataError when it is nothing that can be listed, or can be read in two ways.
+    Raises DataError when it is nothing that can be listed, or can be read in two ways, RecipeError where options name
+    columns and there is no table.
     """
     return (yield from (_plain(data, recipe) if place is None else _unpacked(place, recipe)))
 
@@ -30,6 +31,7 @@ def listed(data: Path, recipe: Recipe, place: Unpacked | None = None) -> Steps[L
 def _plain(data: Path, recipe: Recipe) -> Steps[Listing]:
     named = shown(str(data))
     if data.is_dir():
+        _refuse_columns(named, recipe)
         return list_folder((yield from walk(data)), recipe.data)
     if not data.exists():
         raise DataError("no_data", f"{named} does not exist.", "Give a folder of pictures, or a table that lists them.")
@@ -61,9 +63,29 @@ def _unpacked(place: Unpacked, recipe: Recipe) -> Steps[Listing]:
         )
     if fitting:
         return (yield from list_table(fitting[0], recipe.data, place.name))
+    if tables and _columns_asked(recipe):
+        return (yield from list_table(tables[0], recipe.data, place.name))  # it says which column is not there
+    _refuse_columns(shown(place.name), recipe)
     try:
         return list_folder((yield from walk(place.folder, place.name)), recipe.data)
     except DataError as error:
         if error.code == "no_classes" and tables:
             return (yield from list_table(tables[0], recipe.data, place.name))  # it says what is amiss with it
         raise
+
+
+def _columns_asked(recipe: Recipe) -> list[str]:
+    """Return the options that name a column."""
+    data = recipe.data
+    asked = {"path": data.path_column, "label": data.label_column, "split": data.split_column}
+    return [f"--{role}-column" for role, name in {**asked, "group": data.group_column}.items() if name is not None]
+
+
+def _refuse_columns(name: str, recipe: Recipe) -> None:
+    """Refuse the name of a column where no table is read, rather than pass over the wish."""
+    if asked := _columns_asked(recipe):
+        raise RecipeError(
+            "no_table",
+            f"{' and '.join(asked)} cannot be followed: {name} is read by its folders, and only a table has columns.",
+            "Leave it out, or give the table itself as DATA.",
+        )

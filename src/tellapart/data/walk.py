@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from tellapart.data.disk import patiently
-from tellapart.data.listing import shown, some
+from tellapart.data.listing import is_picture, shown, some, split_of
 from tellapart.data.manifest import Excluded
 from tellapart.errors import DataError
 from tellapart.events import Progress, Steps
@@ -21,7 +22,10 @@ _SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"
 _NO_FILE = "It is no regular file, so it is never opened."
 _LOOP = "It is a folder that was read already under another name, and is not read twice."
 _TOO_LONG = "It is a folder whose path is too long for this system."
+_HIDDEN = "Its name begins with a dot, so that it is hidden, and the pictures in it are not used."
 _TELL_EVERY = 1000
+_KEPT_BY_PROGRAMS = (".cache", ".git", ".ipynb_checkpoints", ".thumbnails", ".trash")
+_LOOKED_AT = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +72,10 @@ def walk(root: Path, name: str | None = None) -> Steps[Tree]:
                 for count, entry in enumerate(found):
                     path = prefix + entry.name
                     if is_ignored(entry.name):
-                        ignored += 1
+                        if _looks_like_a_class(entry, prefix):
+                            excluded.append(Excluded(path, "hidden_folder", _HIDDEN))
+                        else:
+                            ignored += 1
                     elif entry.is_symlink():
                         item = excluded_link(root, path, real_root)
                         if item is None:
@@ -103,6 +110,20 @@ def walk(root: Path, name: str | None = None) -> Steps[Tree]:
 def is_ignored(name: str) -> bool:
     """Return whether a file or folder is hidden, or one that systems leave behind."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _looks_like_a_class(entry: os.DirEntry[str], prefix: str) -> bool:
+    """Say whether a hidden folder lies where folders of classes do, and holds pictures: someone may miss them."""
+    place, _, deeper = prefix.partition("/")
+    if not entry.name.startswith(".") or deeper or (place and split_of(place) is None):
+        return False
+    if entry.name.lower().startswith(_KEPT_BY_PROGRAMS) or not entry.is_dir(follow_symlinks=False):
+        return False
+    try:
+        with os.scandir(entry.path) as found:
+            return any(is_picture(Path(inner.path)) for inner in itertools.islice(found, _LOOKED_AT))
+    except OSError:
+        return False
 
 
 def excluded_link(root: Path, path: str, real_root: str) -> Excluded | None:
