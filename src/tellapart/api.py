@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tellapart.errors import InputError
 from tellapart.events import Event
+from tellapart.files import named
 from tellapart.recipe import Recipe
 from tellapart.results import CheckResult, EvaluateResult, ExportResult, TrainResult
 from tellapart.tuning import tune
@@ -84,7 +85,7 @@ def train(
     chosen, place = Recipe.of(recipe, **options), None if out is None else Path(out)
 
     def led(world: Any) -> TrainResult:
-        folder = finish(prepare(Path(data), place, chosen, resume), watch)
+        folder = finish(prepare(named(data), place, chosen, resume), watch)
         try:
             if folder.finished is not None:
                 return told_again(folder, watch)
@@ -169,7 +170,7 @@ def evaluate(
     onnxruntime_module()
     by_exception()
     page, other = (None if path is None else Path(path) for path in (report, against))
-    found = finish(steps(Path(bundle), Path(data), Recipe.of(recipe, **options), robustness, page, other), watch)
+    found = finish(steps(Path(bundle), named(data), Recipe.of(recipe, **options), robustness, page, other), watch)
     return EvaluateResult(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
 
 
@@ -268,8 +269,8 @@ def explain(
     places, refused = _archives(asked)
     sources = list(expand((places.get(item, item) for item in asked), refused))
     folder, cores = None if out is None else Path(out), threads or default_threads()
-    named = functools.partial(as_member, places=places)
-    return finish(steps(Path(bundle), sources, folder, filters=filters, threads=cores, named=named), watch)
+    member = functools.partial(as_member, places=places)
+    return finish(steps(Path(bundle), sources, folder, filters=filters, threads=cores, named=member), watch)
 
 
 def check(
@@ -303,7 +304,7 @@ def check(
     chosen = Recipe.of(recipe, **options)
     clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
     places = None if out is None else Path(out), None if fix is None else Path(fix)
-    found = finish(steps(Path(data), chosen, clock, *places), watch)
+    found = finish(steps(named(data), chosen, clock, *places), watch)
     return CheckResult(
         found.manifest.counts, found.manifest.classes, found.findings, found.notes, found.page, found.fixed
     )
@@ -357,8 +358,8 @@ def add_class(
     from tellapart.driving import finish
     from tellapart.ladder.add_class import add_class as steps
 
-    named, old = _ready(pictures), None if data is None else Path(data)
-    return finish(steps(Path(bundle), label, named, Path(out), old, Recipe.of(recipe, **options)), watch)
+    new, old = _ready(pictures), None if data is None else Path(data)
+    return finish(steps(Path(bundle), label, new, Path(out), old, Recipe.of(recipe, **options)), watch)
 
 
 def suggest(

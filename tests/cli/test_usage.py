@@ -32,6 +32,9 @@ from tellapart.errors import DataError, GateError, InterruptedRunError
         (["evaluate", "bundle", "photos", "--label-colum", "x"], "Did you mean '--label-column'?"),
         (["--budget=5m", "train", "photos"], "options come after it. Write: tellapart train ... --budget"),
         (["--bugdet", "5m", "train", "photos"], "options come after it. Did you mean '--budget'?"),
+        (["train", ""], "empty (after train)"),
+        (["predict", "bundle", ""], "empty (after bundle)"),
+        (["train", "photos", "--out="], "empty (--out=)"),
         (["--verson"], "Did you mean '--version'?"),
     ],
 )

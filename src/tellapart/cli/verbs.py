@@ -90,7 +90,18 @@ def command(verb: str) -> Any:
 
 
 def run(arguments: list[str]) -> int:
-    """Parse `arguments`, run the verb and return its exit code."""
+    """Parse `arguments`, run the verb and return its exit code. Raises InputError where one of them is empty."""
+    for place, argument in enumerate(arguments):
+        names_an_option = argument.startswith("--") and "--" not in arguments[:place]
+        if not argument or (names_an_option and argument.endswith("=")):
+            before = (
+                f"after {arguments[place - 1]}" if place and not argument else f"{argument}" if argument else "first"
+            )
+            raise InputError(
+                "empty_argument",
+                f"An argument of the command is empty ({before}), which names nothing.",
+                "Write what was meant, or . for this folder; a variable of the shell may be unset.",
+            )
     app = typer.Typer(cls=_LazyGroup, help=_HELP, epilog=_EPILOG, add_completion=False)
     app.callback()(_top)
     outcome = typer.main.get_command(app).main(arguments, prog_name="tellapart", standalone_mode=False)
