@@ -65,7 +65,7 @@ def _differences(before: Manifest, listing: Listing, recipe: Recipe) -> Steps[st
     known: dict[str, Row | Excluded] = {item.path: item for item in before.excluded if item.code != _HIDDEN}
     known |= {row.path: row for row in before.rows}
     corrected = Corrected(recipe.data.corrections, {entry.label for entry in listing.entries if entry.label})
-    now = stamps(listing.root, [entry.path for entry in listing.entries])
+    now = stamps(listing.root, listing.paths)
     for count, (entry, stamp) in enumerate(zip(listing.entries, now, strict=True)):
         item = known.pop(entry.path, None)
         unseen = isinstance(item, Excluded) and item.code in _UNSEEN

@@ -6,7 +6,18 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tellapart.data.listing import Entry, Listing, class_key, is_picture, is_unlabelled, quoted, shown, some, split_of
+from tellapart.data.listing import (
+    Entries,
+    Entry,
+    Listing,
+    class_key,
+    is_picture,
+    is_unlabelled,
+    quoted,
+    shown,
+    some,
+    split_of,
+)
 from tellapart.data.manifest import Split
 from tellapart.data.walk import Tree
 from tellapart.errors import DataError
@@ -46,7 +57,7 @@ def list_folder(tree: Tree, options: DataOptions) -> Listing:
     base = 1 if splits else 0
     whole = options.nested == "path"
     labels: dict[str, str] = {}
-    entries = [_entry(path, base, splits, whole, labels) for path in tree.files]
+    entries = Entries(tree.files, lambda path: _entry(path, base, splits, whole, labels))
     if options.nested == "stop":
         deep = [entry.path for entry in entries if entry.path.count("/") > base + 1 and not entry.unlabelled]
         _check_nesting(tree, deep, entries, base)

@@ -7,13 +7,26 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 from tellapart.data.manifest import Excluded, Split
 from tellapart.images.sniff import HEAD_BYTES, sniff
 
-__all__ = ["Entry", "Listing", "class_key", "is_picture", "is_unlabelled", "quoted", "shown", "some", "split_of"]
+__all__ = [
+    "Entries",
+    "Entry",
+    "Listing",
+    "class_key",
+    "is_picture",
+    "is_unlabelled",
+    "quoted",
+    "shown",
+    "some",
+    "split_of",
+]
 
 _SPELLINGS: dict[str, Split] = {
     "train": "train",
@@ -48,6 +61,43 @@ class Entry:
     unlabelled: bool = False
 
 
+class Entries(Sequence[Entry]):
+    """The entries of a folder's files, made anew whenever one is asked for: of each, 4 bytes are kept beside its path.
+
+    `entry_of` gives a path's entry, without a group or columns; it is asked once for each.
+    """
+
+    def __init__(self, paths: Sequence[str], entry_of: Callable[[str], Entry]) -> None:
+        self.paths = paths
+        said: dict[tuple[str | None, Split | None, bool], int] = {}
+        self._which = array("I")
+        for path in paths:
+            entry = entry_of(path)
+            self._which.append(said.setdefault((entry.label, entry.split, entry.unlabelled), len(said)))
+        self._said = list(said)
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Entry]: ...
+
+    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        return self._made(self.paths[place], self._which[place])
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self._made, self.paths, self._which)
+
+    def _made(self, path: str, which: int) -> Entry:
+        label, split, unlabelled = self._said[which]
+        return Entry(path, label, split, unlabelled=unlabelled)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listing:
     """All that was found, sorted by path; `excluded` will not be opened. `notes` are (level, sentence) pairs.
@@ -67,6 +117,11 @@ class Listing:
     columns: tuple[str, ...] = ()
     tabled: bool = False
     besides: str = ""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The paths of the entries, in order."""
+        return self.entries.paths if isinstance(self.entries, Entries) else [entry.path for entry in self.entries]
 
 
 def split_of(name: str) -> Split | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tellapart import files
 from tellapart.cache import cache_root
+from tellapart.data.left_out import Excluded, LeftOut
 from tellapart.errors import DataError
 from tellapart.recipe import Recipe
 
@@ -46,23 +47,6 @@ class Row:
     columns: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Excluded:
-    """One file found and not used: a stable code such as `truncated`, a sentence, its label and content where known.
-
-    `size` (bytes) is that of a file that was opened, else -1; `mtime_ns` stands where `sha256` does. As those of a row
-    they tell whether the file may have changed.
-    """
-
-    path: str
-    code: str
-    note: str
-    label: str | None = None
-    sha256: str = ""
-    size: int = dataclasses.field(default=-1, compare=False)
-    mtime_ns: int = dataclasses.field(default=0, compare=False)
-
-
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """Labelled pictures under one root. `found == len(rows) + len(excluded)`, always.
@@ -82,7 +66,7 @@ class Manifest:
     root: Path
     rows: tuple[Row, ...]
     classes: tuple[str, ...]
-    excluded: tuple[Excluded, ...] = ()
+    excluded: Sequence[Excluded] = ()
     given: tuple[Split, ...] = ()
     notes: tuple[str, ...] = ()
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -132,7 +116,10 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write `manifest.jsonl`: a head, a line for each row, a line for each file that was left out."""
-        head = {
+        files.write_parts(path, (_json(line) for line in self._lines()))
+
+    def _lines(self) -> Iterator[dict[str, object]]:
+        yield {
             "version": VERSION,
             "root": str(self.root),
             "source": self.source,
@@ -144,27 +131,34 @@ class Manifest:
             **({"columns": list(self.columns)} if self.columns else {}),
             **({"besides": self.besides} if self.besides else {}),
         }
-        lines: list[dict[str, object]] = [head]
-        lines += [_row_line(row) for row in self.rows]
-        lines += [_excluded_line(item) for item in self.excluded]
-        files.write_text(path, "".join(json.dumps(files.finite(line), ensure_ascii=True) + "\n" for line in lines))
+        yield from map(_row_line, self.rows)
+        yield from map(_excluded_line, self.excluded)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read a `manifest.jsonl`. Raises DataError when it is not one."""
         try:
+            rows: list[Row] = []
+            excluded = LeftOut()
             with path.open(encoding="utf-8") as file:
-                lines = [json.loads(line) for line in file if line.strip()]
-            head = lines[0]
-            if head["version"] > VERSION:
-                raise DataError(
-                    "newer_manifest", f"{path} was written by a newer tellapart.", "Upgrade: pip install -U tellapart"
-                )
+                lines = (json.loads(line) for line in file if line.strip())
+                head: dict[str, Any] = next(lines, {})
+                if head["version"] > VERSION:
+                    raise DataError(
+                        "newer_manifest",
+                        f"{path} was written by a newer tellapart.",
+                        "Upgrade: pip install -U tellapart",
+                    )
+                for line in lines:
+                    if "excluded" in line:
+                        excluded.append(_excluded(line))
+                    else:
+                        rows.append(_row(line))
             return cls(
                 root=Path(head["root"]),
-                rows=tuple(_row(line) for line in lines[1:] if "excluded" not in line),
+                rows=tuple(rows),
                 classes=tuple(head["classes"]),
-                excluded=tuple(_excluded(line) for line in lines[1:] if "excluded" in line),
+                excluded=excluded,
                 given=tuple(head["given"]),
                 notes=tuple(head["notes"]),
                 facts=head["facts"],
@@ -180,6 +174,10 @@ class Manifest:
                 f"{path} cannot be read as a manifest ({said}).",
                 "Give a run folder or its manifest.jsonl.",
             ) from None
+
+
+def _json(line: dict[str, object]) -> bytes:
+    return (json.dumps(files.finite(line), ensure_ascii=True) + "\n").encode("ascii")
 
 
 def _excluded_line(item: Excluded) -> dict[str, object]:

@@ -16,6 +16,7 @@ from tellapart.data.corrections import Corrected
 from tellapart.data.disk import Stamp, stamps
 from tellapart.data.facts import PictureFacts, Refusal, gather
 from tellapart.data.identity import identities
+from tellapart.data.left_out import LeftOut
 from tellapart.data.listed import listed
 from tellapart.data.listing import Entry, Listing, shown, some
 from tellapart.data.manifest import SPLITS, UNLABELLED, Excluded, Manifest, Row, Split
@@ -68,10 +69,10 @@ def scan_listing(
 ) -> Steps[Manifest]:
     """Read, group and split what is listed; as `scan` otherwise."""
     policy, threads = decode_policy(recipe), recipe.fit.threads or default_threads()
-    paths = [entry.path for entry in listing.entries]
+    paths = listing.paths
     before = stamps(listing.root, paths)
     facts = yield from gather(listing.root, paths, policy, cache, threads)
-    used, excluded = _Used(), list(listing.excluded)
+    used, excluded = _Used(), LeftOut(listing.excluded)
     _check_disk(listing, facts)
     corrected = Corrected(recipe.data.corrections, {entry.label for entry in listing.entries if entry.label})
     for entry, fact, stamp in zip(listing.entries, facts, before, strict=True):
@@ -93,6 +94,7 @@ def scan_listing(
             used.entries.append(entry)
             used.facts.append(fact)
             used.stamps.append((size, mtime_ns))
+    del facts, before  # of millions of files, of which few are used, they would take a fifth of the memory
     names = yield from identities(
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )
@@ -143,8 +145,8 @@ def _series(
 def _check_disk(listing: Listing, facts: Sequence[PictureFacts | Refusal]) -> None:
     """Refuse a set of which a part, more than by chance, cannot be read for the disk's sake."""
     failed = [
-        entry.path
-        for entry, fact in zip(listing.entries, facts, strict=True)
+        path
+        for path, fact in zip(listing.paths, facts, strict=True)
         if isinstance(fact, Refusal) and fact.code == "disk_error"
     ]
     if len(failed) > _MOST_DISK_ERRORS * len(facts):
@@ -161,7 +163,7 @@ def _assemble(
     used: _Used,
     names: Sequence[str],
     near: Near | None,
-    excluded: list[Excluded],
+    excluded: LeftOut,
     recipe: Recipe,
     previous: Manifest | None,
     purpose: Purpose,
@@ -171,7 +173,7 @@ def _assemble(
     keep, conflicts, told = without_conflicts(
         used.entries, names, digests, recipe.data.two_labels == "keep", used.stamps
     )
-    excluded += conflicts
+    excluded.extend(conflicts)
     notes += told
     given: tuple[Split, ...] = ()
     if listing.splits:
@@ -234,7 +236,7 @@ def _assemble(
         root=listing.root,
         rows=tuple(rows),
         classes=tuple(sorted({row.label for row in rows})),
-        excluded=tuple(sorted(excluded, key=lambda item: item.path)),
+        excluded=excluded.by_path(),
         given=given,
         notes=tuple(text for _, text in notes),
         facts=known,
@@ -246,8 +248,8 @@ def _assemble(
     return manifest, notes, alike
 
 
-def _nothing_usable(listing: Listing, excluded: Sequence[Excluded]) -> DataError:
-    reasons = Counter(item.code for item in excluded)
+def _nothing_usable(listing: Listing, excluded: LeftOut) -> DataError:
+    reasons = excluded.counts
     next_step = "Allowed are JPEG, PNG, WebP, GIF, BMP and TIFF pictures, with a folder for each class."
     if reasons["outside_root"] >= 0.9 * len(excluded) > 0:
         next_step = (
@@ -289,7 +291,7 @@ def _check_training(rows: Sequence[Row]) -> None:
         )
 
 
-def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Excluded]) -> list[tuple[str, str]]:
+def _class_notes(listing: Listing, rows: Sequence[Row], excluded: LeftOut) -> list[tuple[str, str]]:
     notes: list[tuple[str, str]] = []
     counts = Counter(row.label for row in rows)
     lost = sorted({entry.label for entry in listing.entries if entry.label is not None} - set(counts))
@@ -298,11 +300,11 @@ def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Exclu
     single = sorted(label for label, count in counts.items() if count == 1)
     if single:
         notes.append(("warning", f"One picture is all there is of: {some(single)}."))
-    unlabelled = sum(item.code == "no_label" for item in excluded)
+    unlabelled = excluded.counts["no_label"]
     if unlabelled:
         stray = "without a label" if listing.tabled else "outside of any class folder"
         notes.append(("warning", f"{unlabelled} picture(s) {stray} were left out."))
-    if there := sum(item.code == UNLABELLED for item in excluded):
+    if there := excluded.counts[UNLABELLED]:
         words = "lie in a folder for those without a label: it is no class, and nothing is measured on them"
         notes.append(("info", f"{there:,} picture(s) {words}."))
     folded: dict[str, list[str]] = {}
@@ -311,7 +313,7 @@ def _class_notes(listing: Listing, rows: Sequence[Row], excluded: Sequence[Exclu
     for twins in folded.values():
         if len(twins) > 1:
             notes.append(("warning", f"Labels that differ in upper and lower case alone: {some(twins)}."))
-    linked = [item.path for item in excluded if item.code in _NOT_FOLLOWED]
+    linked = excluded.of(*_NOT_FOLLOWED)
     if linked:
         notes.append(
             (

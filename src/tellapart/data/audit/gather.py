@@ -57,7 +57,7 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
         thumbnails=small,
         assigned=[row.split for row in rows],
         given=manifest.given,
-        excluded=manifest.excluded,
+        excluded=tuple(manifest.excluded),
         kept=frozenset(row for row, path in enumerate(paths) if path in kept),
     )
 
