@@ -102,6 +102,8 @@ class Guard:
             except _DeathError as death:
                 if self._stopped:
                     raise TellapartError("stopped", "Decoding was stopped.") from None
+                if death.place >= len(sent):
+                    continue  # once it had answered for all of them
                 at = max(range(len(sent)), key=lambda place: len(sent[place])) if death.place < 0 else death.place
                 deaths[part[at]] += 1
                 if death.certain or deaths[part[at]] > 1:
