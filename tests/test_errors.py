@@ -33,6 +33,7 @@ HANDED_ON = {
         "api.py",
         "data/archive_members.py",
         "data/facts.py",
+        "data/left_out.py",
         "data/manifest.py",
         "data/pool.py",
         "data/scan.py",
