@@ -27,6 +27,7 @@ TORCH_FILES = {
     "learn/torch_devices.py",
     "learn/torch_embed.py",
     "learn/torch_export.py",
+    "learn/torch_family.py",
     "learn/torch_finetune.py",
     "learn/torch_folds.py",
     "learn/torch_heads.py",
@@ -48,6 +49,7 @@ TORCH_FILES = {
     "learn/torch_together.py",
     "learn/torch_tuned.py",
     "learn/torch_tuning.py",
+    "learn/torch_validate.py",
     "learn/torch_variations.py",
     "learn/torch_world.py",
 }

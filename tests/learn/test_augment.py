@@ -215,3 +215,15 @@ def test_a_change_that_is_taken_out_is_gone_and_nothing_else_is(change: str) -> 
         part.partition(":")[2] for part in CHANGES[change] if part.startswith("trivial")
     }
     assert less.words != strong.words
+
+
+def test_a_picture_is_mirrored_in_every_other_pass_and_half_of_them_in_each() -> None:
+    pixels, keys, how = pixels_of(64), keys_of(64), Augment(flip=True)
+    turned = []
+    for epoch in range(4):
+        found = augmented(pixels, keys, 3, epoch, how, None)
+        turned.append((found == pixels.flip(2)).all(dim=(1, 2, 3)) & (found != pixels).any(dim=(1, 2, 3)))
+    assert torch.equal(turned[0], ~turned[1])
+    assert torch.equal(turned[0], turned[2])
+    assert torch.equal(turned[1], turned[3])
+    assert 20 <= int(turned[0].sum()) <= 44

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from tellapart.learn.torch_networks import Network, Trunk, export, shape_for
+from tellapart.learn.torch_networks import Network, Trunk, export, family_of, shape_for
 from tellapart.runtime.session import Session
 
 
@@ -57,6 +57,18 @@ def test_there_is_a_network_for_every_size(side: int, channels: int, count: int,
     assert torch.isfinite(found).all()
     assert 2 <= features.shape[2] <= 5
     assert network.whiten.in_channels == channels
+
+
+@pytest.mark.parametrize("side", [8, 32, 128])
+@pytest.mark.parametrize("count", [20, 999, 1000, 9999, 10_000, 10**6])
+def test_a_family_goes_from_narrow_to_wide_and_holds_the_usual_network(side: int, count: int) -> None:
+    shape = shape_for(side, 3, 5, count)
+    family = family_of(shape, count)
+    assert shape.widths in family
+    assert family == sorted(set(family))
+    assert all(len(widths) == len(shape.widths) for widths in family)
+    assert (len(family) == 1) == (count < 1000)
+    assert (family[-1] > shape.widths) == (count >= 10_000)
 
 
 def test_a_network_that_looks_both_ways_round_tells_a_picture_and_its_mirror_image_alike() -> None:

@@ -185,6 +185,31 @@ def test_of_many_pictures_some_have_embeddings_and_all_are_learned_from(
     assert np.array_equal(fitted.variations.pictures[0, 0], first)
 
 
+def test_little_time_makes_a_narrower_network_that_begins_with_small_pictures(tmp_path: Path) -> None:
+    train, val = write(tmp_path / "train", 1300, 5, side=24), write(tmp_path / "val", 500, 6, side=24)
+
+    def decided(seconds: float) -> dict[str, object]:
+        events: list[Event] = []
+
+        def see(event: Event) -> BaseException | None:
+            events.append(event)
+            last = isinstance(event, Decision) and event.name == "scratch.steps"
+            return InterruptedRunError(2) if last else None
+
+        steps = begun(train, val, lambda: seconds, epochs=1, image_size=24)
+        with pytest.raises(InterruptedRunError):
+            run(steps, see)
+        return decisions(events)
+
+    much, little = decided(1e6), decided(1.0)
+    assert much["scratch.widths"] == [64, 128, 128]
+    assert much["scratch.hurry"] is False
+    assert "scratch.smaller" not in much
+    assert little["scratch.widths"] == [32, 128, 128]
+    assert little["scratch.hurry"] is True
+    assert 0.0 < little["scratch.smaller"] <= 1.0  # type: ignore[operator]
+
+
 def test_a_network_looks_both_ways_round_only_where_labels_survive_it(tmp_path: Path) -> None:
     train, val = write(tmp_path / "train", 120, 5, side=8), write(tmp_path / "val", 500, 6, side=8)
     for flip in ("off", "on"):

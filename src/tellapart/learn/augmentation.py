@@ -34,7 +34,7 @@ ANY_ANGLE = 180.0
 class Augment:
     """How training pictures are varied; at its default of nothing, each part leaves them as they are, to the bit.
 
-    Drawn for each picture: mirrored, with probability one half, if `flip`; moved by up to `shift_px` either way, what
+    Drawn for each picture: mirrored in every other pass, if `flip`; moved by up to `shift_px` either way, what
     comes in being reflected; turned by up to `turn` degrees either way; cut to a share of its side between 1 - `zoom`
     and 1, and stretched by a factor of up to 1 + `stretch`, one way or the other; brightness, contrast and saturation
     times a factor between 1 - x and 1 + x; hue turned by up to `hue` of the circle; made grey with probability `grey`;

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Literal
 
-__all__ = ["Decay", "Horizon", "batch_size_for", "epochs_for", "image_size_for", "learning_rate"]
+__all__ = ["Decay", "Horizon", "batch_size_for", "epochs_for", "image_size_for", "learning_rate", "smaller_side"]
 
 
 Decay = Literal["linear", "cosine"]
@@ -74,7 +74,12 @@ def batch_size_for(num_pictures: int) -> int:
 
 def epochs_for(num_pictures: int) -> int:
     """Return how many passes are enough with time to spare: fewer pictures are seen more often, within limits."""
-    return min(100, max(15, round(40 * math.sqrt(5000 / max(1, num_pictures)))))
+    return min(100, max(30, round(40 * math.sqrt(5000 / max(1, num_pictures)))))
+
+
+def smaller_side(side: int) -> int:
+    """Return the side at which pictures of `side` px may be seen in early passes: three quarters; 0 for small ones."""
+    return 4 * round(side * 3 / 16) if side >= 24 else 0
 
 
 def image_size_for(shorter_px: int, num_pictures: int, seconds: float) -> int:

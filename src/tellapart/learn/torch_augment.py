@@ -51,6 +51,13 @@ class _Draws:
         """Return float64 [n] in [0, 1)."""
         return uniform(self.seed, self.epoch, self.keys, purpose)
 
+    @property
+    def mirrored(self) -> NDArray[np.bool_]:
+        """Which are mirrored: half of them, and those that are not in this epoch are in the next."""
+        first = bits(self.seed, 0, self.keys, _MIRROR) >> np.uint64(63)
+        turned: NDArray[np.bool_] = (first + np.uint64(self.epoch)) % np.uint64(2) == 1
+        return turned
+
     def either_way(self, purpose: int, most: float, op: str = "", most_of_op: float = 0.0) -> Floats:
         """Return float64 [n] between -`most` and `most`, and what TrivialAugment adds where it does `op`."""
         drawn = (2.0 * self.unit(purpose) - 1.0) * most if most else np.zeros(len(self.keys))
@@ -107,7 +114,7 @@ def _gathered(pixels: Tensor, draws: _Draws, how: Augment) -> Tensor:
     rows = _reflected(place + drawn(_SHIFT_Y, span) - how.shift_px, side)
     columns = _reflected(place + drawn(_SHIFT_X, span) - how.shift_px, side)
     if how.flip:
-        columns = np.where(drawn(_MIRROR, 2) == 1, columns[:, ::-1], columns)
+        columns = np.where(draws.mirrored[:, None], columns[:, ::-1], columns)
     which = torch.arange(len(pixels), device=pixels.device)[:, None, None]
     down = torch.from_numpy(rows).to(pixels.device)[:, :, None]
     across = torch.from_numpy(np.ascontiguousarray(columns)).to(pixels.device)[:, None]
@@ -133,7 +140,7 @@ def _matrix(draws: _Draws, how: Augment, side: int) -> Floats | None:
     share = 1.0 - how.zoom * draws.unit(_ZOOM)
     ratio = np.exp(draws.either_way(_STRETCH, np.log1p(how.stretch)) / 2.0)
     width, height = share * ratio, share / ratio
-    mirrored = np.where(how.flip & (np.floor(draws.unit(_MIRROR) * 2) == 1), -1.0, 1.0)
+    mirrored = np.where(how.flip & draws.mirrored, -1.0, 1.0)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     shear = np.tile(np.eye(2), (count, 1, 1))

@@ -23,7 +23,7 @@ from tellapart.learn.torch_world import World
 __all__ = ["Job", "follow", "go_back", "led", "tell_step"]
 
 _STEP, _BACK, _END = range(3)
-_NUMBERS = 7
+_NUMBERS = 8
 _SENT = Varied(Held(torch.empty(0)))  # stands for pictures that were sent before
 
 
@@ -55,9 +55,11 @@ def led(world: World, network: nn.Module, optimizer: Optimizer, train: Samples, 
         world.tell(_END, *[0.0] * (_NUMBERS - 1))
 
 
-def tell_step(world: World, step: int, rate: float, epoch: int, batch: int, ceiling: float, micro_batch: int) -> None:
+def tell_step(
+    world: World, step: int, rate: float, epoch: int, batch: int, ceiling: float, micro_batch: int, px: int
+) -> None:
     """Tell the others of the next step: they take it at the same time."""
-    world.tell(_STEP, step, rate, epoch, batch, ceiling, micro_batch)
+    world.tell(_STEP, step, rate, epoch, batch, ceiling, micro_batch, px)
 
 
 def go_back(world: World, weights: dict[str, Tensor]) -> None:
@@ -89,7 +91,7 @@ def _take_part(job: Job, world: World) -> None:
     choices = dataclasses.replace(job.choices, device=world.device)
     network.train()
     while True:
-        kind, step, rate, *place, ceiling, micro_batch = world.told(_NUMBERS)
+        kind, step, rate, *place, ceiling, micro_batch, px = world.told(_NUMBERS)
         if kind == _END:
             return
         if kind == _BACK:
@@ -103,7 +105,7 @@ def _take_part(job: Job, world: World) -> None:
             (inputs, targets), at = next(batches), (epoch, batch)
         now = dataclasses.replace(choices, micro_batch=int(micro_batch))
         try:
-            one_step(shards, optimizer, inputs, targets, rate, int(step), now, ceiling, world)
+            one_step(shards, optimizer, inputs, targets, rate, int(step), now, ceiling, world, int(px))
         except MemoryError:
             if world.lost:
                 raise

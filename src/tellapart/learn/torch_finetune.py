@@ -24,11 +24,12 @@ from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_export import export
 from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
-from tellapart.learn.torch_loop import Learned, copied, logits_of, validated
+from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_task import Clock, Task, less, trained
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, loaded, prepared
+from tellapart.learn.torch_validate import logits_of, validated
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.learn.torch_world import World
 from tellapart.recipe import Recipe

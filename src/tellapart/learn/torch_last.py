@@ -14,9 +14,9 @@ from tellapart.images import map_ordered
 from tellapart.learn.linear import stratified
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.learn.torch_batches import Samples
-from tellapart.learn.torch_loop import logits_of
 from tellapart.learn.torch_networks import Network, export
 from tellapart.learn.torch_task import Task
+from tellapart.learn.torch_validate import logits_of
 from tellapart.runtime.session import Session
 
 __all__ = ["embedded", "mirrored_too", "seconds_to_finish", "with_embeddings"]

@@ -11,26 +11,24 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tellapart.errors import InterruptedRunError, OutOfTimeError, TellapartError
 from tellapart.events import Decision, Epoch, Note, Progress, Recall, Steps
-from tellapart.judge.calibrate import fit_temperature
 from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_crew import go_back, led, tell_step
 from tellapart.learn.torch_devices import let_go
 from tellapart.learn.torch_optimizers import Optimizer
-from tellapart.learn.torch_shards import Shards, side_by_side
-from tellapart.learn.torch_step import Choices, computing, is_sound, one_step
+from tellapart.learn.torch_shards import Shards
+from tellapart.learn.torch_step import Choices, is_sound, one_step
+from tellapart.learn.torch_validate import Validation, validated
 from tellapart.learn.torch_world import ALONE, World
 from tellapart.memory import out_of_memory
 
-__all__ = ["Learned", "State", "Validation", "copied", "fit", "logits_of", "validated"]
+__all__ = ["Learned", "State", "copied", "fit"]
 
 _FALLS = 2  # how often a fit may fall back to its best weights before it is given up
 _EXPLODED = 4.0  # times the loss of the first batch, or one nat where that is less: what is above has exploded
-_EVALUATE = 256  # pictures at a time
 _CHECKS = 20  # how often in a fit the horizon is held against the clock
 _CHECK_SECONDS = 0.5  # and not more often than that
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
@@ -93,15 +91,6 @@ class Learned:
     ended: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Validation:
-    """`tempered` is the loss at the temperature that suits best: confidence is set right later, and must not choose."""
-
-    loss: float
-    accuracy: float
-    tempered: float
-
-
 def fit(
     state: State,
     train: Samples,
@@ -138,7 +127,7 @@ def fit(
                 for inputs, targets in train.epoch(choices.batch_size, choices.seed, number, state.batch, world.mine()):
                     progress = state.horizon.progress(state.step)
                     rate = learning_rate(progress, choices.warmup, choices.stable, choices.decay) / (3**state.falls)
-                    batch = shards, inputs, targets, rate, number
+                    batch = shards, inputs, targets, rate, number, choices.px_at(progress)
                     loss, hits = yield from _stepped(state, batch, choices, world, before, stage)
                     if not is_sound(loss, state.ceiling):
                         break
@@ -150,7 +139,7 @@ def fit(
                     state.seen, state.seconds = state.seen + len(targets), time.perf_counter() - began
                     yield Progress(stage, state.step, state.horizon.total, "steps")
                     before.cuts_off(state)
-                    state.ended = yield from _hold_to_the_clock(state, pace, left(), before, stage)
+                    state.ended = yield from _hold_to_the_clock(state, pace, left(), before, choices, stage)
                     if state.ended:
                         break
                     if keep is not None:
@@ -181,52 +170,6 @@ def fit(
     if not state.best_step:
         raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Report this as a bug.")
     return Learned(state.best, state.epochs, state.best_step, state.ended)
-
-
-def logits_of(network: nn.Module, samples: Samples, choices: Choices, stage: str) -> Steps[Tensor]:
-    """Return float32 [n, K] for the pictures as they are, in their order. `network` is left in evaluation mode.
-
-    As many batches at once as a training step has parts side by side; the bits do not depend on how many.
-    """
-    network.eval()
-    logits: list[Tensor] = []
-
-    def answered(batch: tuple[Tensor, Tensor]) -> Tensor:
-        return _answers(network, batch[0], choices).cpu()
-
-    for found in side_by_side(answered, samples.in_order(_EVALUATE), choices.shards):
-        logits.append(found)
-        yield Progress(stage, min(len(logits) * _EVALUATE, len(samples)), len(samples))
-    return torch.cat(logits)
-
-
-def _answers(network: nn.Module, inputs: Tensor, choices: Choices) -> Tensor:
-    """Return the logits of some pictures, computed half of them at a time where memory does not suffice."""
-    try:
-        with torch.inference_mode(), computing(choices):
-            found: Tensor = network(inputs.to(choices.device)).float()
-            return found
-    except (RuntimeError, MemoryError) as error:
-        if len(inputs) < 2 or out_of_memory(error, "") is None:
-            raise
-    let_go(choices.device)
-    return torch.cat([_answers(network, half, choices) for half in torch.tensor_split(inputs, 2)])
-
-
-def validated(network: nn.Module, val: Samples, choices: Choices, stage: str) -> Steps[Validation | None]:
-    """Return what the pictures of `val` say of a network, or None where there are none."""
-    if not len(val):
-        return None
-    logits = yield from logits_of(network, val, choices, f"{stage}.validate")
-    targets = torch.from_numpy(val.targets[val.rows])
-    weights = choices.class_weights if choices.val_weights is None else choices.val_weights
-    weights = None if weights is None else weights.cpu()
-    loss = float(functional.cross_entropy(logits, targets))
-    accuracy = float((logits.argmax(1) == targets).float().mean())
-    if not math.isfinite(loss):
-        return Validation(loss, accuracy, loss)
-    temperature = fit_temperature(logits.double().numpy(), targets.numpy())
-    return Validation(loss, accuracy, float(functional.cross_entropy(logits / temperature, targets, weights)))
 
 
 def copied(network: nn.Module) -> dict[str, Tensor]:
@@ -264,23 +207,23 @@ def _decided_before(stage: str) -> Steps[_Before]:
 
 def _stepped(
     state: State,
-    batch: tuple[Shards, Tensor, Tensor, float, int],
+    batch: tuple[Shards, Tensor, Tensor, float, int, int],
     choices: Choices,
     world: World,
     before: _Before,
     stage: str,
 ) -> Steps[tuple[float, int]]:
     """Take a step, in all processes at once; where memory is too little, again with fewer pictures at a time."""
-    shards, inputs, targets, rate, epoch = batch
+    shards, inputs, targets, rate, epoch, px = batch
     side_by_side = -(-len(targets) // choices.shards)
     if state.step in before.halves and before.halves[state.step].value["pictures"] < state.micro_batch:
         state.micro_batch = before.halves[state.step].value["pictures"]
         yield from _told(state, before.halves[state.step])
     while True:
         now = dataclasses.replace(choices, micro_batch=state.micro_batch)
-        tell_step(world, state.step, rate, epoch, state.batch, state.ceiling, state.micro_batch)
+        tell_step(world, state.step, rate, epoch, state.batch, state.ceiling, state.micro_batch, px)
         try:
-            return one_step(shards, state.optimizer, inputs, targets, rate, state.step, now, state.ceiling, world)
+            return one_step(shards, state.optimizer, inputs, targets, rate, state.step, now, state.ceiling, world, px)
         except (RuntimeError, MemoryError) as error:
             told = out_of_memory(error, stage)
             if told is None or min(state.micro_batch, side_by_side) < 2 or world.lost:
@@ -348,9 +291,12 @@ def _end_early(state: State, stage: str) -> Steps[None]:
 
 
 def _hold_to_the_clock(
-    state: State, pace: deque[tuple[float, int]], seconds: float, before: _Before, stage: str
+    state: State, pace: deque[tuple[float, int]], seconds: float, before: _Before, choices: Choices, stage: str
 ) -> Steps[str]:
     """Let the horizon end when the time does, and return why the fit ends, if so; `pace` holds (seconds left, step)."""
+    if choices.px_at(state.horizon.progress(state.step - 1)) != choices.px_at(state.horizon.progress(state.step)):
+        pace.clear()  # steps take another time from here on
+        pace.append((seconds, state.step))
     if state.step in before.moves:
         state.horizon = state.horizon.moved(state.step, before.moves[state.step].value["total"])
         yield from _told(state, before.moves[state.step])
@@ -361,15 +307,16 @@ def _hold_to_the_clock(
         and pace[-1][0] - seconds > max(_CHECK_SECONDS, seconds / _CHECKS)
     ):
         pace.append((seconds, state.step))
-        yield from _move_the_horizon(state, pace, stage)
+        yield from _move_the_horizon(state, pace, choices, stage)
     up = not before.over and seconds <= 0 if before.last_step is None else state.step >= before.last_step
     return "done" if state.step >= state.horizon.total else "time" if up else ""
 
 
-def _move_the_horizon(state: State, pace: deque[tuple[float, int]], stage: str) -> Steps[None]:
+def _move_the_horizon(state: State, pace: deque[tuple[float, int]], choices: Choices, stage: str) -> Steps[None]:
     """Let the horizon end when the time does, but for a tenth of the rest."""
     (then, before), (seconds, step) = pace[0], pace[-1]
-    rate, horizon = (step - before) / (then - seconds), state.horizon
+    horizon = state.horizon
+    rate = choices.pace_to_come(horizon.progress(step)) * (step - before) / (then - seconds)
     total = min(state.most, step + max(1, int(rate * seconds)))
     if abs(total - horizon.total) > 0.02 * horizon.total + 0.1 * (horizon.total - step):
         state.horizon = horizon.moved(step, total)

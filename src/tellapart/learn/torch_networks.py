@@ -17,11 +17,13 @@ from torch.nn import functional
 
 from tellapart.learn.torch_export import stripped
 
-__all__ = ["Group", "Network", "Shape", "Trunk", "export", "shape_for"]
+__all__ = ["Group", "Network", "Shape", "Trunk", "export", "family_of", "shape_for"]
 
 _BN_MOMENTUM = 0.4  # few steps and an averaged network: the running statistics have to keep up
 _WHITENING_NUMBERS = 4_000_000  # of patches, at most: what the whitening is found from
 _OPSET = 17
+_WIDTHS = ((32, 64), (32, 128), (64, 128), (64, 256), (128, 384), (128, 512))  # of the first group, and of later ones
+_FEW, _MANY = 1000, 10_000  # training pictures: with fewer no other width is tried, from so many on wider ones are
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; weighs to one, so a grey picture keeps its level
 
 
@@ -47,9 +49,15 @@ def shape_for(image_size: int, channels: int, num_classes: int, num_pictures: in
     groups = 1
     while groups < 4 and side // 2 ** (groups + 1) >= 3:
         groups += 1
-    first = 32 if num_pictures < 1000 else 64
-    widths = tuple(first * min(2, 2**i) for i in range(groups))
-    return Shape(image_size, channels, num_classes, widths, stride)
+    first, later = _WIDTHS[0] if num_pictures < _FEW else _WIDTHS[2]
+    return Shape(image_size, channels, num_classes, (first, *[later] * (groups - 1)), stride)
+
+
+def family_of(shape: Shape, num_pictures: int) -> list[tuple[int, ...]]:
+    """Return the widths from narrow to wide that a network for so many pictures may have, with those of `shape`."""
+    least = 1 if num_pictures >= _FEW else 0
+    most = len(_WIDTHS) if num_pictures >= _MANY else 3 if least else 1
+    return list(dict.fromkeys((first, *[later] * (len(shape.widths) - 1)) for first, later in _WIDTHS[least:most]))
 
 
 class Group(nn.Module):

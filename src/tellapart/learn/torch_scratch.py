@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -26,15 +26,17 @@ from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_devices import device_of
+from tellapart.learn.torch_family import sized
 from tellapart.learn.torch_folds import deaf, out_of_fold, parts
 from tellapart.learn.torch_last import embedded, mirrored_too, seconds_to_finish, with_embeddings
-from tellapart.learn.torch_loop import Learned, logits_of
+from tellapart.learn.torch_loop import Learned
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
-from tellapart.learn.torch_networks import Network, export, shape_for
+from tellapart.learn.torch_networks import Network, export, family_of, shape_for
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import chosen
 from tellapart.learn.torch_task import Clock, Task, less, measured, trained
+from tellapart.learn.torch_validate import logits_of
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.learn.torch_world import World
 from tellapart.recipe import Recipe
@@ -42,6 +44,7 @@ from tellapart.recipe import Recipe
 __all__ = ["scratch"]
 
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
+_USED = 0.9  # of the time that is left, about, goes into training
 _AUTO = "light"  # the preset that is the start of --augment auto
 _COMPARED_ON = 2000  # pictures, for the question how to balance classes
 _SAMPLE = 1000  # pictures, for the mean colour, the whitening and the question of mirroring
@@ -120,11 +123,17 @@ def _prepared(
     mean, std = _colours(sample)
     mean_rgb, std_rgb = (tuple(value.expand(3).tolist()) for value in (mean, std))
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = Network(shape_for(size, channels, num_classes, len(learned_from)), mean, std)
-    network.fit_whitening(sample)
-    network = network.to(memory_format=torch.channels_last)
+    shape = shape_for(size, channels, num_classes, len(learned_from))
+
+    def begun(widths: tuple[int, ...]) -> Callable[[], Network]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            network = Network(dataclasses.replace(shape, widths=widths), mean, std)
+        network.fit_whitening(sample)
+        network = network.to(memory_format=torch.channels_last)
+        return lambda: copy.deepcopy(network)
+
+    first = begun(shape.widths)
     batch_size = batch_size_for(len(learned_from))
     epochs = recipe.fit.epochs or epochs_for(len(learned_from))
     varied = dataclasses.replace(sources[0], augment=augment, fill=(mean * 255.0).round().to(torch.uint8))
@@ -136,8 +145,8 @@ def _prepared(
         folds=folds,
         held_out=held_out,
         num_classes=num_classes,
-        start=lambda _: copy.deepcopy(network),
-        optimizer=lambda made: Muon(made, filter_lr=0.12 * scale, lr=0.1 * scale),
+        start=lambda _: first(),
+        optimizer=lambda made: Muon(made, filter_lr=0.12 * min(1.0, scale), lr=0.1 * scale),
         max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
         choices=Choices(seed=recipe.seed, batch_size=batch_size, device=world.device),
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
@@ -149,7 +158,10 @@ def _prepared(
     task = dataclasses.replace(task, train=dataclasses.replace(task.train, mix=mix))
     kind = yield from _balance(learned_from, train.groups, num_classes, recipe)
     choices, shown = balanced(task.choices, task.train, kind, train.targets, num_classes)
-    return (yield from measured(dataclasses.replace(task, choices=choices, train=shown), left()))
+    task = yield from measured(dataclasses.replace(task, choices=choices, train=shown), left())
+    share = _USED * (1.0 if len(held_out) else _MAIN_SHARE)
+    family, varies = family_of(shape, len(learned_from)), recipe.augment.augment == "auto"
+    return (yield from sized(task, family, begun, share * left(), varies))
 
 
 def _balance(seen: Samples, groups: Sequence[str], num_classes: int, recipe: Recipe) -> Steps[str]:

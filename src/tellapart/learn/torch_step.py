@@ -37,7 +37,8 @@ class Choices:
     losses of validation, which `class_weights` do where these are None; `patience` is the share of the horizon that may
     pass without a better validation loss (1: all of it). The horizon is moved, up to its `most` steps, so that the rate
     is back at zero when the time is up; and once `enough`, a share, of an epoch's pictures were told right, so that
-    half as many steps again are the last (above 1: never).
+    half as many steps again are the last (above 1: never). For `smaller`, a share of the horizon, pictures are first
+    brought to `smaller_px` a side, and a step takes `smaller_cost` times as long as it does later.
     """
 
     seed: int
@@ -58,6 +59,20 @@ class Choices:
     val_weights: Tensor | None = None
     patience: float = 0.35
     enough: float = 0.99
+    smaller: float = 0.0
+    smaller_px: int = 0
+    smaller_cost: float = 1.0
+
+    def px_at(self, progress: float) -> int:
+        """Return the side to which pictures are brought at `progress`; 0 where they stay as they are."""
+        return self.smaller_px if progress < self.smaller else 0
+
+    def pace_to_come(self, progress: float) -> float:
+        """Return how many steps, per second, are to be expected from `progress` on, where there is one a second now."""
+        if progress >= self.smaller or progress >= 1.0:
+            return 1.0
+        rest = (self.smaller - progress) * self.smaller_cost + (1.0 - self.smaller)
+        return self.smaller_cost * (1.0 - progress) / rest
 
 
 def one_step(
@@ -70,9 +85,11 @@ def one_step(
     choices: Choices,
     ceiling: float = math.inf,
     world: World = ALONE,
+    px: int = 0,
 ) -> tuple[float, int]:
     """Take one step on a batch; return its mean loss in nats (without smoothing or weights) and the number right.
 
+    Pictures are brought to `px` a side first, where that is not 0.
     `targets` are classes int64 [n] or the share of each, float32 [n, K], of which the largest counts as right. Of
     several processes, each is given its share of the `inputs` and all `targets`, and has one shard; gradients, loss and
     hits are added up. Nothing is stepped where the loss is not finite or is above `ceiling`. What the network draws
@@ -96,7 +113,7 @@ def one_step(
                 y = part[mine]
                 x, left = left[: len(y)].to(choices.device), left[len(y) :]
                 with computing(choices), world.together(mine, len(part)):
-                    logits = network(x).float()
+                    logits = network(_smaller(x, px) if px else x).float()
                 adjusted, smoothing = logits if priors is None else logits + priors, choices.label_smoothing
                 loss = functional.cross_entropy(adjusted, y, weights, label_smoothing=smoothing, reduction="sum")
                 count = len(part) if weights is None or part.ndim > 1 else float(weights[part].sum())
@@ -114,6 +131,12 @@ def one_step(
             nn.utils.clip_grad_norm_(shards.network.parameters(), choices.clip)
         optimizer.step(rate)
     return tally.loss, tally.hits
+
+
+def _smaller(pixels: Tensor, px: int) -> Tensor:
+    """Return float [n, px, px, C] for pixels [n, S, S, C]."""
+    planes = pixels.permute(0, 3, 1, 2).float()
+    return functional.interpolate(planes, (px, px), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
 
 
 def parts_of(targets: Tensor, most: int) -> list[tuple[int, Tensor]]:

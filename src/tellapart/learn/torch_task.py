@@ -25,7 +25,7 @@ from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_world import ALONE, World
 
-__all__ = ["Clock", "Task", "laid_out", "less", "measured", "trained"]
+__all__ = ["Clock", "Task", "laid_out", "less", "measured", "paced", "trained"]
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -180,11 +180,17 @@ def laid_out(network: N, layout: torch.memory_format) -> N:
 
 def _steps_a_second(task: Task[N], way: _Way) -> Steps[float]:
     torch.set_num_threads(way.threads)
+    choices = dataclasses.replace(task.choices, dtype=way.dtype, layout=way.layout, shards=way.shards)
+    return (yield from paced(dataclasses.replace(task, choices=choices)))
+
+
+def paced(task: Task[N]) -> Steps[float]:
+    """Return how many steps a second the task takes as it is chosen, from a few of them that are then dropped."""
     ticks = [time.perf_counter()]
     name = f"{task.name}.measure"
     task = dataclasses.replace(task, checkpoints=None)
     steps = task.learned_from, task.nothing, 1000, lambda: 1e9
-    trial = trained(task, *steps, name, dtype=way.dtype, layout=way.layout, shards=way.shards)
+    trial = trained(task, *steps, name)
     for event in trial:
         if not isinstance(event, Progress):
             continue  # an epoch's end, where there are few pictures
