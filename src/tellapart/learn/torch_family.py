@@ -14,8 +14,9 @@ from tellapart.learn.torch_task import Task, paced
 
 __all__ = ["sized"]
 
-_PASSES = 7.0  # over the training pictures that there has to be time for, where a narrower network would get more
+_PASSES = 6.0  # over the training pictures that there has to be time for, where a narrower network would get more
 _MANY_PASSES = 20.0  # from here on it is not time that a network lacks, but pictures
+_FEW_PASSES = 9.0  # with fewer, more variation costs more than it brings
 _SMALLER = 0.5  # of the horizon, at fewer pixels
 
 
@@ -67,7 +68,10 @@ def _hurried(task: Task[Network], passes: float, varies: bool) -> Steps[Task[Net
     hurry = yield from decide(f"{name}.hurry", passes < _MANY_PASSES, words)
     if not hurry:
         return task
-    if varies:
+    few = yield from decide(
+        f"{name}.varied_less", varies and passes < _FEW_PASSES, f"as above; few are {_FEW_PASSES:.0f}"
+    )
+    if few:
         task = _varied_less(task, side)
     if not px:
         return task
