@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from tellapart.events import Steps, decide
-from tellapart.learn.augmentation import Augment
 from tellapart.learn.schedule import smaller_side
 from tellapart.learn.torch_batches import Varied
 from tellapart.learn.torch_networks import Network
@@ -15,8 +14,7 @@ from tellapart.learn.torch_task import Task, paced
 __all__ = ["sized"]
 
 _PASSES = 6.0  # over the training pictures that there has to be time for, where a narrower network would get more
-_MANY_PASSES = 20.0  # from here on it is not time that a network lacks, but pictures
-_FEW_PASSES = 9.0  # with fewer, more variation costs more than it brings
+_MANY_PASSES = 20.0  # from here on it is not time that a network lacks; with fewer, more variation costs accuracy
 _SMALLER = 0.5  # of the horizon, at fewer pixels
 
 
@@ -68,10 +66,7 @@ def _hurried(task: Task[Network], passes: float, varies: bool) -> Steps[Task[Net
     hurry = yield from decide(f"{name}.hurry", passes < _MANY_PASSES, words)
     if not hurry:
         return task
-    few = yield from decide(
-        f"{name}.varied_less", varies and passes < _FEW_PASSES, f"as above; few are {_FEW_PASSES:.0f}"
-    )
-    if few:
+    if varies:
         task = _varied_less(task, side)
     if not px:
         return task
@@ -89,11 +84,7 @@ def _varied_less(task: Task[Network], side: int) -> Task[Network]:
     """Return the task with pictures moved by half as much and nothing erased."""
     source = task.train.source
     assert isinstance(source, Varied)
-    augment = less_varied(source.augment, side)
+    shift_px = min(source.augment.shift_px, max(1, round(side / 16)))
+    augment = dataclasses.replace(source.augment, shift_px=shift_px, cut_px=0)
     train = dataclasses.replace(task.train, source=dataclasses.replace(source, augment=augment))
     return dataclasses.replace(task, train=train, augment=augment)
-
-
-def less_varied(augment: Augment, side: int) -> Augment:
-    """Return what suits few passes over pictures of `side` px: more variation than this costs more than it brings."""
-    return dataclasses.replace(augment, shift_px=min(augment.shift_px, max(1, round(side / 16))), cut_px=0)
