@@ -48,7 +48,7 @@ def prepare_guarded(source: Path | bytes, preprocess: Preprocess) -> Pixels:
         preprocess.decode,
         lambda picture, header: prepared(picture, header, preprocess),
         "tellapart.images.guarded:prepared_there",
-        {"preprocess": dataclasses.asdict(preprocess)},
+        lambda: {"preprocess": dataclasses.asdict(preprocess)},
     )
 
 
@@ -59,7 +59,7 @@ def decode_guarded(source: Path | bytes, at_least_px: int | None, policy: Decode
         policy,
         lambda picture, header: decoded(picture, header, at_least_px, policy),
         "tellapart.images.guarded:decoded_there",
-        {"at_least_px": at_least_px, "policy": dataclasses.asdict(policy)},
+        lambda: {"at_least_px": at_least_px, "policy": dataclasses.asdict(policy)},
     )
 
 
@@ -78,7 +78,7 @@ def _guarded(
     policy: DecodePolicy,
     here: Callable[[ImageFile.ImageFile, Header], Pixels],
     there: str,
-    options: Mapping[str, Any],
+    options: Callable[[], Mapping[str, Any]],
 ) -> Pixels:
     failed: PictureError | None = None
     content = b""
@@ -93,7 +93,7 @@ def _guarded(
         failed = error
     if failed is not None:
         content = source if isinstance(source, bytes) else _read(source, failed)
-    (answer,) = Guard().run(there, [content], options, memory_for(policy.max_pixels))
+    (answer,) = Guard().run(there, [content], options(), memory_for(policy.max_pixels))
     if answer.error is None:
         height, width = _SHAPE.unpack_from(answer.value)
         return np.frombuffer(bytearray(answer.value), np.uint8, offset=_SHAPE.size).reshape(height, width, 3)

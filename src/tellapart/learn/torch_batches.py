@@ -7,12 +7,14 @@ of (seed, epoch, picture) alone, so the bits of a batch depend neither on thread
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tellapart.events import Progress, Steps
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 HELD_BYTES = 1_500_000_000  # decoded pictures are kept in memory up to this many bytes, else decoded for each batch
+
+_MANY, _TIMED = 2000, 200  # pictures: with more, so many are decoded in either way to see which is faster
 
 _WHOLE = slice(None)
 
@@ -72,17 +76,33 @@ class Streamed:
 def decode_all(files: tuple[Path, ...], preprocess: Preprocess, channels: int, threads: int) -> Steps[Held | Streamed]:
     """Return the pictures as the network sees them: held when they fit in `HELD_BYTES`, else to be decoded later.
 
-    With one channel the pictures are taken to be grey, and their first channel is kept. Raises PictureError.
+    With one channel the pictures are taken to be grey, and their first channel is kept. Threads that hold each other up
+    more than they help, as they do with small pictures, are not used. Raises PictureError.
     """
     side = preprocess.image_size
     if len(files) * side * side * channels > HELD_BYTES:
         return Streamed(files, preprocess, channels, threads)
     pixels = np.empty((len(files), side, side, channels), np.uint8)
-    for i, picture in enumerate(map_ordered(lambda file: prepare_guarded(file, preprocess), files, threads)):
+    for i, picture in enumerate(_decoded(files, preprocess, threads)):
         pixels[i] = picture[..., :channels]
         if i % 64 == 0 or i + 1 == len(files):
             yield Progress("decode", i + 1, len(files))
     return Held(torch.from_numpy(pixels))
+
+
+def _decoded(files: tuple[Path, ...], preprocess: Preprocess, threads: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield what `prepare_guarded` gives, on one thread or on several, whichever is faster with the first ones."""
+
+    def some(part: tuple[Path, ...], count: int) -> Iterator[NDArray[np.uint8]]:
+        return map_ordered(lambda file: prepare_guarded(file, preprocess), part, count)
+
+    seconds: dict[int, float] = {}
+    done = 0
+    for count in (threads, 1) if len(files) > _MANY and threads > 1 else ():
+        began = time.perf_counter()
+        yield from some(files[done : done + _TIMED], count)
+        done, seconds[count] = done + _TIMED, time.perf_counter() - began
+    yield from some(files[done:], min(seconds, key=seconds.__getitem__, default=threads))
 
 
 class Source(Protocol):
