@@ -12,12 +12,14 @@ import pytest
 
 import tellapart
 from tellapart.events import Decision, Event
+from tellapart.ladder import rungs
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.early import told_why_early
 from tellapart.ladder.finish import Climbed, left_aside
 from tellapart.ladder.plan import Plan, Rung
 from tellapart.ladder.run import Run
 from tellapart.recipe import Recipe
+from tests.conftest import SHARED
 
 
 def test_a_run_with_nothing_left_to_do_says_so(photos: Path, tmp_path: Path) -> None:
@@ -40,9 +42,9 @@ def test_a_run_that_uses_its_budget_up_says_nothing(budget: float, left: float, 
 def test_what_is_left_out_for_lack_of_time_is_told_as_the_reason(tmp_path: Path) -> None:
     run = Run(tmp_path, tmp_path, tmp_path, Recipe(), Clock(30.0))
     fitted = SimpleNamespace(method="probe", details={})
-    climbed = cast(Climbed, SimpleNamespace(winner=SimpleNamespace(fitted=fitted)))
-    rungs = (Rung("probe", True, "at hand"), Rung("finetune", False, "it needs about 45 s", short_of_time=True))
-    [told] = [event for event in told_why_early(run, climbed, Plan(rungs)) if isinstance(event, Decision)]
+    climbed = cast(Climbed, SimpleNamespace(winner=SimpleNamespace(fitted=fitted), ladder=()))
+    both = (Rung("probe", True, "at hand"), Rung("finetune", False, "it needs about 45 s", short_of_time=True))
+    [told] = [event for event in told_why_early(run, climbed, Plan(both)) if isinstance(event, Decision)]
     assert told.value == "too short"
     assert "too little for finetune" in told.evidence
 
@@ -66,3 +68,28 @@ def test_numbers_of_a_part_of_the_pictures_are_said_to_be_of_a_part() -> None:
     assert left_aside(climbed(9)) == ""
     told = left_aside(climbed(6))
     assert told.startswith("Only 6 of 9 in train, 4 of 4 in val were used")
+
+
+def test_the_probe_stands_where_there_is_no_time_to_tune_and_stands_again_when_the_run_goes_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = SHARED / "weights"
+    if not (weights / "mobilenetv2_035").is_dir():
+        pytest.skip(f"{weights} holds no mobilenetv2_035")
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(weights))
+    monkeypatch.setattr(rungs, "_LEAST_TO_TUNE_SECONDS", 1e6)
+    seen: list[Event] = []
+    options: dict[str, Any] = {"method": "finetune", "backbone": "mobilenetv2_035", "image_size": 64, "budget": "5m"}
+    first = tellapart.train(photos, out=tmp_path / "run", watch=seen.append, **options)
+    assert first.result["method"] == "probe"
+    decisions = {event.name: event for event in seen if isinstance(event, Decision)}
+    assert decisions["ended_early"].value == "too short"
+    assert "too little for finetune" in decisions["ended_early"].evidence
+    monkeypatch.undo()
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(weights))
+    state = tmp_path / "run" / "run.json"
+    state.write_text(state.read_text().replace('"finished": true', '"finished": false'))
+    (tmp_path / "run" / "result.json").unlink()
+    again = tellapart.train(photos, out=tmp_path / "run", resume=True, **options)
+    assert again.result["method"] == "probe"
+    assert again.result["test"] == first.result["test"]

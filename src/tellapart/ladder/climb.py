@@ -36,7 +36,7 @@ from tellapart.ladder.early import told_why_early
 from tellapart.ladder.ensemble import ensemble
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
-from tellapart.ladder.run import Heard, Run, count_files, out_of_time, pictures_of, stage
+from tellapart.ladder.run import OUT_OF_TIME, Heard, Run, count_files, out_of_time, pictures_of, stage
 from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.space import check_room
 from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
@@ -50,6 +50,7 @@ __all__ = ["attempt", "climb"]
 
 _ASSEMBLE_SECONDS = 5e-5  # a picture: what the scan does after its last one, groups and splits
 _MOST_BACKBONES = 3
+_UNTUNED = "untuned"  # where a decision says that the probe stands for its tuning
 
 
 def climb(run: Run) -> Steps[Summary | None]:
@@ -245,7 +246,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             ended = not out_of_time
             if champion is None:
                 raise
-            why = "the budget was used up" if out_of_time else "the run was asked to end"
+            why = OUT_OF_TIME if out_of_time else "the run was asked to end"
             rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=why))
             yield RungEnded(rung.method, time.monotonic() - began, skipped=why)
             continue
@@ -315,7 +316,7 @@ def _together(
     try:
         told = yield from follow(steps, out_of_time(run.clock, lambda: reserve))
     except InterruptedRunError as error:
-        why = "the budget was used up" if isinstance(error, OutOfTimeError) else "the run was asked to end"
+        why = OUT_OF_TIME if isinstance(error, OutOfTimeError) else "the run was asked to end"
         return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=why), None
     if told.candidate is None:
         return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=told.words), None
@@ -343,21 +344,26 @@ def _steps(run: Run, chosen: Plan) -> list[tuple[Rung, str | None]]:
 
 def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[Made]:
     """Climb one rung, cut short when only what the end needs is left; `majority` is always ended."""
-    steps = rungs.climb(method, backbone)
     if method == "majority":
-        return (yield from steps)
+        return (yield from rungs.climb(method, backbone))
     reserve = seconds_to_finish(len(rungs.pictures["train"]), run.recipe.budget_seconds)
     name = f"{method}{'' if backbone is None else '.' + backbone}.out_of_time"
     yield (before := Recall(name))
-    if before.decided:
-        steps.close()
-        yield dataclasses.replace(before.decided.popleft(), again=True)
+    told = before.decided.popleft() if before.decided else None
+    if told is not None and told.value != _UNTUNED:
+        yield dataclasses.replace(told, again=True)
         raise OutOfTimeError()
+    steps = rungs.climb(method, backbone, tuned=told is None)
     try:
-        return (yield from follow(steps, out_of_time(run.clock, lambda: reserve)))
+        made = yield from follow(steps, out_of_time(run.clock, lambda: reserve))
     except OutOfTimeError:
         yield Decision(name, True, "what is left of the budget is kept for the end of the run")
         raise
+    if made.untuned:
+        words = "there is no time to tune the backbone: the head on it as it is stands; a longer --budget tunes it"
+        yield Decision(name, _UNTUNED, words, again=told is not None)
+        yield Note("warning", f"{words[0].upper()}{words[1:]}.")
+    return made
 
 
 def _row(found: Candidate, ground: Ground, chosen: bool, words: str) -> LadderRow:

@@ -22,9 +22,10 @@ from tellapart.recipe import Recipe
 if TYPE_CHECKING:
     from tellapart.learn.torch_world import World
 
-__all__ = ["Heard", "Run", "count_files", "out_of_time", "pictures_of", "stage"]
+__all__ = ["OUT_OF_TIME", "Heard", "Run", "count_files", "out_of_time", "pictures_of", "stage"]
 
 T = TypeVar("T")
+OUT_OF_TIME = "the budget was used up"  # what the ladder says of a rung that was cut off
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tellapart import __version__, judge
 from tellapart.data.manifest import SPLITS, Manifest, Split
-from tellapart.errors import TellapartError
+from tellapart.errors import OutOfTimeError, TellapartError
 from tellapart.events import Recall, Steps, decide
 from tellapart.images import Preprocess, at_least_for
 from tellapart.ladder.affordable import thinned
@@ -43,17 +43,22 @@ _FIT_SECONDS, _FIT_SHARE_OF_BUDGET, _FIT_SHARE = 2.0, 0.1, 0.25
 _WORTH_ADDING = 0.05  # of the pictures left out: for fewer, embedding goes no further
 _LOOKED_AT_BY_MAJORITY = 4_000
 _AT_ONCE = 32  # pictures
+_LEAST_TO_TUNE_SECONDS = 10.0  # loading torch alone takes seconds
 _FEW_BY_HAND = 2_000  # pictures: features of fewer are a matter of seconds
 _MAJORITY_SECONDS_PER_PICTURE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """A rung that was climbed, the rows of each split it looked at, and what one more picture would cost."""
+    """A rung that was climbed, the rows of each split it looked at, and what one more picture would cost.
+
+    `untuned` says that there was no time for more than the probe that tuning begins with.
+    """
 
     fitted: Fitted
     rows: Mapping[Split, IntArray]
     seconds_per_picture: float = 0.0
+    untuned: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +89,16 @@ class Rungs:
     share_of_tuning: float = 1.0
     probes: dict[str | None, tuple[LookedAt, Fitted]] = dataclasses.field(default_factory=dict)
 
-    def climb(self, method: str, backbone: str | None = None) -> Steps[Made]:
+    def climb(self, method: str, backbone: str | None = None, tuned: bool = True) -> Steps[Made]:
         """Climb one rung, the probe and its tuning with another `backbone` where one is named.
 
+        Where not `tuned`, `finetune` ends with the probe that it begins with, as it did before, for lack of time.
         Raises OutOfTimeError and InterruptedRunError as they are thrown in.
         """
         if method == "probe":
             return self._probe(backbone)
         if method == "finetune":
-            return self._finetune(backbone)
+            return self._finetune(backbone, tuned)
         return {"majority": self._majority, "classical": self._classical, "scratch": self._scratch}[method]()
 
     def _all(self) -> dict[Split, IntArray]:
@@ -177,27 +183,39 @@ class Rungs:
         self.probes[backbone] = seen, fitted
         return Made(fitted, seen.rows, seen.seconds_per_picture)
 
-    def _finetune(self, backbone: str | None) -> Steps[Made]:
-        from tellapart.learn.torch_finetune import finetune
+    def _finetune(self, backbone: str | None, tuned: bool = True) -> Steps[Made]:
+        """Tune the backbone; a probe that was fitted for it here stands where there is no time for that.
 
-        if backbone not in self.probes:
+        `tuned` is False where it is known already that there was none.
+        """
+        alone = backbone not in self.probes
+        if alone:
             yield from self._probe(backbone)
         seen, begun = self.probes[backbone]
-        kept_back = (1.0 - self.share_of_tuning) * max(0.0, self._left())
-        fitted = yield from finetune(
-            begun,
-            seen.graph.folder,
-            self.pictures["train"].take(seen.rows["train"]),
-            self.pictures["val"].take(seen.rows["val"]),
-            len(self.manifest.classes),
-            self.run.recipe,
-            self.run.cache,
-            lambda: self._left() - kept_back,
-            self.threads,
-            num_later=len(seen.rows["test"]),
-            checkpoints=self._checkpoints(),
-            world=self.run.world,
-        )
+        try:
+            if not tuned or self._left() < _LEAST_TO_TUNE_SECONDS:
+                raise OutOfTimeError
+            from tellapart.learn.torch_finetune import finetune
+
+            kept_back = (1.0 - self.share_of_tuning) * max(0.0, self._left())
+            fitted = yield from finetune(
+                begun,
+                seen.graph.folder,
+                self.pictures["train"].take(seen.rows["train"]),
+                self.pictures["val"].take(seen.rows["val"]),
+                len(self.manifest.classes),
+                self.run.recipe,
+                self.run.cache,
+                lambda: self._left() - kept_back,
+                self.threads,
+                num_later=len(seen.rows["test"]),
+                checkpoints=self._checkpoints(),
+                world=self.run.world,
+            )
+        except OutOfTimeError:
+            if not alone:
+                raise
+            return Made(begun, seen.rows, seen.seconds_per_picture, untuned=True)
         return Made(fitted, seen.rows, seen.seconds_per_picture)
 
     def looked_at(self, backbone: str | None = None) -> Steps[LookedAt]:
