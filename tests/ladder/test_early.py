@@ -68,6 +68,8 @@ def test_numbers_of_a_part_of_the_pictures_are_said_to_be_of_a_part() -> None:
     assert left_aside(climbed(9)) == ""
     told = left_aside(climbed(6))
     assert told.startswith("Only 6 of 9 in train, 4 of 4 in val were used")
+    assert "budget" in told
+    assert left_aside(climbed(6), interrupted=True).endswith("the run was asked to end.")
 
 
 def test_the_probe_stands_where_there_is_no_time_to_tune_and_stands_again_when_the_run_goes_on(

@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from tellapart.driving import finish
+from tellapart.errors import InterruptedRunError
+from tellapart.events import Event
 from tellapart.learn.cuts import EMBEDDING, Cut, Place, Sums, choose_cut
 from tellapart.learn.rungs import GraphHead, Head
 from tellapart.learn.torch_export import Trunk, load_trunk
@@ -217,9 +220,23 @@ def test_a_higher_cut_with_fifteen_passes_is_worth_more_than_a_lower_one_with_si
 
 
 def test_places_to_cut_are_measured_in_order(trunk: Trunk) -> None:
-    places, seconds = profiled(trunk, SIZE)
+    places, seconds = finish(profiled(trunk, SIZE))
     shares = [place.below for place in places]
     assert shares == sorted(shares)
     assert (places[0].name, shares[0], places[-1].name, shares[-1]) == (None, 0.0, EMBEDDING, 1.0)
     assert seconds > 0
     assert all(place.num_bytes > 0 for place in places[1:])
+
+
+def test_where_time_is_short_two_steps_must_do_and_each_can_be_interrupted(trunk: Trunk) -> None:
+    seen: list[Event] = []
+    places, _ = finish(profiled(trunk, SIZE, 2, seconds_left=0.0), seen.append)
+    assert len(seen) == 2, "the first step warms up"
+    assert places[-1].name == EMBEDDING
+    before = torch.get_num_threads()
+    steps = profiled(trunk, SIZE, 2)
+    next(steps)
+    with pytest.raises(InterruptedRunError):
+        steps.throw(InterruptedRunError(2))
+    assert torch.get_num_threads() == before
+    assert not any(module._forward_pre_hooks for module in trunk.modules())

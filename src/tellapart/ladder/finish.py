@@ -105,7 +105,7 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
         yield Note("warning", f"No picture was set apart for validation or test: {words}.")
     if climbed.crossed is not None and len(climbed.crossed.rows):
         yield Note("info", climbed.crossed.words)
-    if words := left_aside(climbed):
+    if words := left_aside(climbed, run.clock.interrupted):
         yield Note("warning", words)
     reports = {
         split: split_report(found, climbed.manifest.classes, bundle.card.temperature) for split, found in seen.items()
@@ -117,8 +117,11 @@ def finish(run: Run, climbed: Climbed, heard: Heard) -> Steps[Summary]:
     return (yield from stage("report", _report(run, climbed, heard, predictor, seen, reports, folds)))
 
 
-def left_aside(climbed: Climbed) -> str:
-    """Say how many pictures of each split were used where it is not all, which is for lack of time; else nothing."""
+def left_aside(climbed: Climbed, interrupted: bool = False) -> str:
+    """Say how many pictures of each split were used where it is not all, which is for lack of time; else nothing.
+
+    Where the run was `interrupted`, that is the reason.
+    """
     used = {split: len(climbed.winner.rows[split]) for split in SPLITS}
     if climbed.winner.fitted.looked_at is not None:
         used["train"] = len(climbed.pictures["train"])
@@ -126,7 +129,8 @@ def left_aside(climbed: Climbed) -> str:
     if used == there:
         return ""
     parts = ", ".join(f"{used[split]:,} of {there[split]:,} in {split}" for split in SPLITS if there[split])
-    return f"Only {parts} were used, and the numbers are of those; a longer --budget uses more."
+    why = "the run was asked to end" if interrupted else "a longer --budget uses more"
+    return f"Only {parts} were used, and the numbers are of those; {why}."
 
 
 def _left_out_rows(climbed: Climbed) -> IntArray:

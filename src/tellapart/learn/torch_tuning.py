@@ -194,7 +194,7 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     image_size, wish = ground.preprocess.image_size, ground.recipe.model.tune
     world = ground.world  # of several processes, each is one thread that sees its share
     threads = ground.threads if world.size == 1 and world.device == "cpu" else 1
-    places, seconds = profiled(ground.trunk, image_size, threads, world.device)
+    places, seconds = yield from profiled(ground.trunk, image_size, threads, world.device, max(0.0, left()))
     train_seconds = seconds / world.size
     if wish == "head":
         places = places[-1:]
