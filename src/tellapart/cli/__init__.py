@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["main", "script"]
+
+
+def script() -> NoReturn:
+    """Be the program `tellapart`: run the command line, and end the process with its exit code.
+
+    torch takes seconds to take itself apart, which no budget counts; where it was loaded, what was registered for the
+    end is done, and the system does the rest.
+    """
+    code = main()
+    if "torch" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
