@@ -124,8 +124,7 @@ def predict(
     opened = Bundle(Path(bundle))
     places, refused = _archives(asked)
     setting = None if threads is not None else read_setting(opened.path, default_threads())
-    given = (threads, None) if setting is None else (setting.threads, setting.session(opened))
-    predictor = Predictor(opened, *given)
+    predictor = Predictor(opened, threads) if setting is None else Predictor(*setting.taken(opened))
     answers = predictor.predict(expand((places.get(item, item) for item in asked), refused))
     return answers if not places else (as_member(answer, places) for answer in answers)
 

@@ -14,6 +14,6 @@ def test_bench_prints_where_the_time_goes_or_one_object(tellapart, tiny_bundle: 
     assert "pictures a second" in ran.out
     told = tellapart("bench", bundle, "--pictures", photos, "--json")
     names = ["version", "n", "cores", "load_ms", "decode_ms", "model_ms", "batch_ms", "models", "rates"]
-    names += ["threads", "runtime", "precision", "place"]
+    names += ["threads", "runtime", "precision", "batch", "form", "place"]
     assert list(told.json) == names
     assert tellapart("bench", tmp_path / "absent", "--pictures", photos, "--json").code == 2

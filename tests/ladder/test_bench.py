@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 
 import tellapart
 from tellapart.driving import finish
-from tellapart.errors import DataError, InputError
+from tellapart.errors import BundleError, DataError, GateError, InputError
 from tellapart.images import default_threads
-from tellapart.ladder.bench import _accuracy, fastest
+from tellapart.ladder.bench import fastest
+from tellapart.ladder.bench_forms import Accuracy
 from tellapart.runtime import Bundle, Prediction
 from tellapart.runtime.openvino_session import OpenVinoSession
 from tellapart.runtime.predictor import Predictor
+from tellapart.runtime.session import Session
 from tellapart.runtime.setting import CHOICES, Setting, read_setting, write_setting
 
 
@@ -33,7 +36,7 @@ def test_it_measures_and_leaves_a_setting_beside_the_bundle(bundle: Path, photos
     assert min(result.decode_ms, result.model_ms, result.batch_ms, result.load_ms) > 0
     assert {1, result.cores, 2 * result.cores} <= {rate.threads for rate in result.rates}
     assert all(rate.per_second > 0 and rate.share_of_limit > 0 for rate in result.rates)
-    chosen = Setting(result.threads, result.cores, result.runtime, result.precision)
+    chosen = Setting(result.threads, result.cores, result.runtime, result.precision, result.batch)
     assert read_setting(bundle, result.cores) == chosen
     assert [(model.runtime, model.precision) for model in result.models][:2] == list(CHOICES[:2])
     assert all(min(model.model_ms, model.batch_ms) > 0 for model in result.models)
@@ -110,7 +113,7 @@ def test_a_runtime_that_answers_otherwise_is_not_taken(
 
 def test_other_numbers_are_taken_only_with_their_accuracy(conv_run: Path) -> None:
     bundle = Bundle(conv_run / "bundle")
-    found, refused = finish(_accuracy(bundle, bundle.session))
+    found, refused = finish(Accuracy(bundle).of(bundle.session))
     assert found is not None
     assert (refused, found.change) == (None, 0.0)
 
@@ -119,7 +122,123 @@ def test_other_numbers_are_taken_only_with_their_accuracy(conv_run: Path) -> Non
             found = bundle.session.run(image, outputs)
             return {**found, "logits": -found["logits"]}
 
-    assert "accuracy drops" in (finish(_accuracy(bundle, Wrong()))[1] or "")
+    assert "accuracy drops" in (finish(Accuracy(bundle).of(Wrong()))[1] or "")
+
+
+def slowed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let each run of a graph that is not in 8 bits take `seconds` longer."""
+    run, begin = Session.run, Session.__init__
+
+    def begun(self, model, threads=1):
+        begin(self, model, threads)
+        self.slow = b"QuantizeLinear" not in model
+
+    def late(self, image, outputs=None):
+        if self.slow:
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                pass
+        return run(self, image, outputs)
+
+    monkeypatch.setattr(Session, "__init__", begun)
+    monkeypatch.setattr(Session, "run", late)
+
+
+@pytest.fixture
+def run_of_its_own(conv_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tellapart.ladder.bench.has_openvino", lambda: False)
+    monkeypatch.setattr("tellapart.ladder.bench._ROUNDS", 2)
+    return Path(shutil.copytree(conv_run, tmp_path / "run"))
+
+
+def test_a_form_in_8_bits_is_made_judged_and_followed_where_it_is_fastest(
+    run_of_its_own: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = run_of_its_own / "bundle"
+    before = list(tellapart.predict(bundle, photos))
+    slowed(monkeypatch, 0.004)
+    result = tellapart.bench(bundle)
+    assert result.form == "bundle.int8"
+    [model] = [model for model in result.models if model.form]
+    assert model.judged is not None
+    assert model.judged.change >= -0.5
+    assert (model.refused, result.rates[-1].form) == (None, "bundle.int8")
+    form = Bundle(run_of_its_own / "bundle.int8")
+    assert form.card.lineage["precision"] == "int8"
+    used = []
+    answered = Predictor.answered
+
+    def noted(self, *given):
+        used.append(self.bundle.path.name)
+        return answered(self, *given)
+
+    monkeypatch.setattr(Predictor, "answered", noted)
+    after = list(tellapart.predict(bundle, photos))
+    assert set(used) == {"bundle.int8"}
+    pairs = list(zip(before, after, strict=True))
+    assert sum(isinstance(b, Prediction) and isinstance(a, Prediction) and b.label == a.label for b, a in pairs) >= 47
+    # A form that was changed is told, one that is gone is forgotten.
+    content = bytearray((form.path / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (form.path / "model.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=r"bundle\.int8"):
+        tellapart.predict(bundle, photos)
+    shutil.rmtree(form.path)
+    used.clear()
+    assert len(list(tellapart.predict(bundle, photos))) == 48
+    assert set(used) == {"bundle"}
+
+
+def test_a_form_that_is_not_taken_is_not_left(run_of_its_own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(path.name for path in run_of_its_own.iterdir())
+    monkeypatch.setattr("tellapart.ladder.bench.fastest", lambda seconds, usual: (usual, "for once"))
+    result = tellapart.bench(run_of_its_own / "bundle")
+    assert (result.form, result.batch) == ("", 1)
+    assert sorted(path.name for path in run_of_its_own.iterdir()) == sorted([*before, "bundle.setting.json"])
+
+
+def test_exports_beside_the_bundle_are_choices_and_stay(
+    run_of_its_own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = run_of_its_own / "bundle"
+    tellapart.export(bundle, run_of_its_own / "small", precision="fp16")
+    shutil.copytree(run_of_its_own / "small", run_of_its_own / "other")
+    card = run_of_its_own / "other" / "card.json"
+    card.write_bytes(card.read_bytes().replace(b'"parent"', b'"father"'))
+    monkeypatch.setattr("tellapart.ladder.bench_forms.export", refuse)
+    result = tellapart.bench(bundle)
+    assert {model.form for model in result.models} == {"", "small"}
+    assert (run_of_its_own / "small" / "card.json").is_file()
+
+
+def refuse(*_: object) -> None:
+    raise GateError("export_gate", "int8 is refused: for once.", "Nothing was written.")
+
+
+def test_batches_are_taken_where_they_are_faster_and_give_the_same_bits(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tellapart.ladder.bench.has_openvino", lambda: False)
+    slowed(monkeypatch, 0.004)
+    result = tellapart.bench(bundle, photos)
+    assert result.batch == 8
+    assert read_setting(bundle, result.cores) == Setting(result.threads, result.cores, batch=8)
+    sizes = []
+    run = Session.run
+
+    def noted(self, image, outputs=None):
+        sizes.append(len(image))
+        return run(self, image, outputs)
+
+    monkeypatch.setattr(Session, "run", noted)
+    told = list(tellapart.predict(bundle, [*sorted((photos / "ants").iterdir()), "absent.jpg"]))
+    assert max(sizes) > 1
+    assert [isinstance(one, Prediction) for one in told] == [True] * 24 + [False]
+    alone = list(tellapart.predict(bundle, photos / "ants", threads=1))
+    for one, other in zip(alone, told[:24], strict=True):
+        assert isinstance(one, Prediction)
+        assert isinstance(other, Prediction)
+        assert (one.path, one.probs.tolist(), one.novelty) == (other.path, other.probs.tolist(), other.novelty)
 
 
 def test_pictures_are_needed(bundle: Path, tmp_path: Path) -> None:
@@ -147,5 +266,6 @@ def test_a_number_of_threads_has_to_be_faster_in_every_round() -> None:
     assert fastest({1: [2.0, 2.0], 2: [1.0, 1.0], 4: [0.9, 0.8]}, 2)[0] == 4
     assert fastest({1: [0.5, 1.1], 2: [1.0, 1.0], 4: [0.96, 0.2]}, 2)[0] == 2
     assert fastest({1: [1.0]}, 1)[0] == 1
+    assert fastest({1: [0.1], 2: [1.0, 1.0]}, 2)[0] == 2  # the other round was not measured any more
     assert fastest({1: [1.0, 1.0]}, 2)[0] == 1
     assert "5%" in fastest({("a", 1): [1.0], ("b", 1): [0.96]}, ("a", 1))[1]

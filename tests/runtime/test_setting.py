@@ -40,6 +40,14 @@ def test_it_is_read_back_for_the_same_card_and_cores(bundle: Path) -> None:
         {"runtime": ["openvino"]},
         {"precision": "int4"},
         {"precision": "bf16"},
+        {"batch": 0},
+        {"batch": 10**6},
+        {"batch": None},
+        {"form": "absent"},
+        {"form": "../bundle"},
+        {"form": ".."},
+        {"form": "bundle", "form_card": "0" * 64},
+        {"form": 3},
     ],
 )
 def test_what_is_out_of_range_is_not_followed(bundle: Path, change: dict[str, object]) -> None:

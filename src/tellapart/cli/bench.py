@@ -14,9 +14,11 @@ from tellapart.cli.output import json_line, printable, results_only
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tellapart.ladder.bench import Benched
+    from tellapart.ladder.bench import Benched, Rate, RunBy
 
 __all__ = ["bench"]
+
+_SETTING = ("threads", "batch", "form", "runtime", "precision")
 
 
 def bench(
@@ -56,33 +58,44 @@ def _show(result: Benched, console: Console) -> None:
     console.print()
     models = Table("the model by", "ms", "ms in batches of 8", box=None, pad_edge=False, header_style="bold")
     for model in result.models:
-        models.add_row(_name(model.runtime, model.precision), f"{model.model_ms:.2f}", f"{model.batch_ms:.2f}")
+        models.add_row(_name(model), f"{model.model_ms:.2f}", f"{model.batch_ms:.2f}")
     console.print(models)
     for model in result.models:
-        name = _name(model.runtime, model.precision)
+        name = _name(model)
         if model.judged is not None:
             words = f"{name}: {100 * model.judged.accuracy:.1f}% of {model.judged.n:,} pictures right"
-            console.print(f"{words}, {model.judged.change:+.2f} points", markup=False, highlight=False)
+            words += f", {model.judged.change:+.2f} points, {100 * model.judged.same:.1f}% named alike"
+            console.print(words, markup=False, highlight=False)
         if model.refused is not None:
             console.print(f"{name} is not taken: {model.refused}.", markup=False, highlight=False)
     console.print()
     rates = Table(
-        "threads", "by", "pictures a second", "of what they could do", box=None, pad_edge=False, header_style="bold"
-    )
-    setting = (result.threads, result.runtime, result.precision)
+        "threads", "at once", "by", "pictures a second", "of what they could do", box=None, pad_edge=False,
+        header_style="bold",
+    )  # fmt: skip
     for rate in result.rates:
-        mark = " *" if (rate.threads, rate.runtime, rate.precision) == setting else ""
-        name = _name(rate.runtime, rate.precision)
-        rates.add_row(f"{rate.threads}{mark}", name, f"{rate.per_second:,.0f}", f"{100 * rate.share_of_limit:.0f}%")
+        mark = all(getattr(rate, name) == getattr(result, name) for name in _SETTING)
+        rates.add_row(
+            f"{rate.threads}{' *' if mark else ''}",
+            f"{rate.batch}",
+            _name(rate),
+            f"{rate.per_second:,.0f}",
+            f"{100 * rate.share_of_limit:.0f}%",
+        )
     console.print(rates)
     console.print("the most: a picture decoded and run alone, on all threads at once, as far as there are cores")
-    console.print(f"{result.cores} cores; every number of threads gave the same answers, bit for bit")
+    console.print(
+        f"{result.cores} cores; every number of threads, and of pictures at once, gave the same answers, bit for bit"
+    )
     console.print()
     if result.place is not None:
-        taken = f"{result.threads} threads and {_name(result.runtime, result.precision)}"
+        taken = f"{result.threads} threads, {result.batch} pictures at once and {_name(result)}"
+        if result.batch == 1:
+            taken = f"{result.threads} threads and {_name(result)}"
         words = f"predict takes {taken} from now on: {printable(str(result.place))}"
         console.print(words, markup=False, highlight=False)
 
 
-def _name(runtime: str, precision: str) -> str:
-    return runtime if precision == "fp32" else f"{runtime}, {precision}"
+def _name(way: Benched | RunBy | Rate) -> str:
+    name = way.runtime if way.precision == "fp32" else f"{way.runtime}, {way.precision}"
+    return f"{printable(way.form)}, {name}" if way.form else name

@@ -10,23 +10,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tellapart.errors import BundleError, DataError
 from tellapart.events import Decision, Note, Progress, Steps
 from tellapart.files import finite
 from tellapart.images import default_threads, prepare_guarded
-from tellapart.ladder.export_gate import Judged, judged
-from tellapart.ladder.export_sample import of_the_run, sample
+from tellapart.ladder.bench_forms import Accuracy, forms_beside
+from tellapart.ladder.export_gate import Judged
+from tellapart.ladder.export_sample import of_the_run
 from tellapart.ladder.run import stage
-from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.openvino_session import has_bf16, has_openvino
 from tellapart.runtime.predictor import Failure, Prediction, Predictor
 from tellapart.runtime.session import Runs
-from tellapart.runtime.setting import CHOICES, Setting, write_setting
+from tellapart.runtime.setting import CHOICES, Setting, card_digest, write_setting
 from tellapart.runtime.sources import expand
-from tellapart.ship.observe import outputs_by
 from tellapart.ship.speed import BATCH
 
 __all__ = ["Benched", "Rate", "RunBy", "bench", "fastest"]
@@ -35,19 +33,20 @@ _PICTURES = 48
 _ROUNDS = 5
 _WORTH = 1.05  # times as fast: less is noise
 _ALIKE = 1e-3  # how far a probability may be off in another runtime
-_MAX_DROP = 0.5  # points
 _OUTPUTS = ("logits", "embedding")
 _K = TypeVar("_K", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunBy:
-    """One way to run the graph: milliseconds a picture on one thread, alone and in batches of eight.
+    """One way to run a graph: milliseconds a picture on one thread, alone and in batches of eight.
 
-    `refused` says why `predict` may not take it, None where it may; `judged` is there where numbers are others than the
-    graph's, and so accuracy was measured again.
+    `form` is the folder of another form of the bundle, beside it; empty for the bundle's own graph. `refused` says why
+    `predict` may not take it, None where it may; `judged` is there where numbers are others than the graph's own, and
+    so accuracy was measured again.
     """
 
+    form: str
     runtime: str
     precision: str
     model_ms: float
@@ -68,15 +67,18 @@ class Rate:
     share_of_limit: float
     runtime: str = "onnxruntime"
     precision: str = "fp32"
+    form: str = ""
+    batch: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Benched:
     """Milliseconds a picture on one thread: decode and resize, the model, the model in batches of eight; to load it.
 
-    `model_ms` and `batch_ms` are of onnxruntime; `models` has every way to run the graph. `rates` are of the whole
-    path; `threads`, `runtime` and `precision` are the setting that was chosen, and `place` where it was written, if it
-    could be. `n` pictures were used; numbers of threads that did not give the same answers, bit for bit, are left out.
+    `model_ms` and `batch_ms` are of onnxruntime; `models` has every way to run a graph. `rates` are of the whole path;
+    `threads`, `batch`, `form`, `runtime` and `precision` are the setting that was chosen, and `place` where it was
+    written, if it could be. `n` pictures were used; numbers of threads and batches that did not give the same answers,
+    bit for bit, are left out.
     """
 
     n: int
@@ -90,6 +92,8 @@ class Benched:
     threads: int
     runtime: str
     precision: str
+    batch: int
+    form: str
     place: Path | None
 
     def as_json(self) -> dict[str, Any]:
@@ -99,8 +103,9 @@ class Benched:
         return plain
 
 
-_Way = tuple[str, str]
-_Place = tuple[str, str, int]
+_Way = tuple[str, str, str]  # form, runtime, precision
+_Place = tuple[_Way, int, int]  # batch, threads
+_OWN: _Way = ("", *CHOICES[0])
 
 
 def bench(path: Path, pictures: Path | None) -> Steps[Benched]:
@@ -113,62 +118,67 @@ def bench(path: Path, pictures: Path | None) -> Steps[Benched]:
     bundle = Bundle(path)
     load_ms = 1e3 * (time.perf_counter() - began)
     files = _files(bundle, pictures)
-    cores = default_threads()
-    sessions = yield from _sessions(bundle)
+    beside = yield from forms_beside(bundle)
+    chosen = ""
+    try:
+        result = yield from _measured(beside.forms, files, Accuracy(bundle, pictures), load_ms)
+        chosen = result.form
+    finally:
+        beside.tidy(chosen)
+    return result
+
+
+def _measured(forms: Mapping[str, Bundle], files: Sequence[Path], accuracy: Accuracy, load_ms: float) -> Steps[Benched]:
+    bundle, cores = forms[""], default_threads()
+    sessions = yield from _sessions(forms)
     decode, times = yield from stage("measure", _parts(bundle, files, sessions))
-    seconds, refused = yield from stage("measure", _rounds(bundle, files, cores, list(sessions)))
-    found = tuple(
-        _rate(place, min(each), len(files), cores, decode + times[place[:2]][0]) for place, each in seconds.items()
+    seconds, refused = yield from stage("measure", _rounds(forms, files, cores, times))
+    rates = tuple(
+        _rate(place, min(each), len(files), cores, decode + times[place[0]][0]) for place, each in seconds.items()
     )
-    usual = (*CHOICES[0], cores)
-    chosen, words = fastest({place: each for place, each in seconds.items() if place[:2] not in refused}, usual)
+    usual: _Place = (_OWN, 1, cores)
     told: dict[_Way, Judged | None] = {}
-    if chosen[1] != "fp32":
+    while True:
+        (way, batch, threads), words = fastest(
+            {place: each for place, each in seconds.items() if place[0] not in refused}, usual
+        )
+        if way[::2] == ("", "fp32") or way in told:
+            break
         # Accuracy costs more than all the rest to measure: only for what would be taken.
-        told[chosen[:2]], why = yield from stage("judge", _accuracy(bundle, sessions[chosen[:2]]))
+        told[way], why = yield from stage("judge", accuracy.of(sessions[way]))
         if why is not None:
-            refused[chosen[:2]] = why
-            sound = {place: each for place, each in seconds.items() if place[:2] not in refused}
-            chosen, words = fastest(sound, usual)
-    runtime, precision, threads = chosen
-    yield Decision("setting", {"threads": threads, "runtime": runtime, "precision": precision}, words)
+            refused[way] = why
+    form, runtime, precision = way
+    value = {"threads": threads, "runtime": runtime, "precision": precision, "batch": batch, "form": form}
+    yield Decision("setting", value, words)
     if (busy := _busy()) > cores:
         yield Note(
             "warning", f"The machine was busy ({busy:.1f} programs wanted its {cores} cores): measure again later."
         )
     place = None
     try:
-        place = write_setting(path, Setting(threads, cores, runtime, precision))
+        card = card_digest(forms[form].path) if form else ""
+        place = write_setting(bundle.path, Setting(threads, cores, runtime, precision, batch, form, card))
     except OSError as error:
         yield Note("warning", f"The setting cannot be written beside the bundle ({error.strerror}).")
     models = tuple(RunBy(*way, *each, told.get(way), refused.get(way)) for way, each in times.items())
-    first = models[0]
+    own = times[_OWN]
     return Benched(
-        len(files),
-        cores,
-        load_ms,
-        decode,
-        first.model_ms,
-        first.batch_ms,
-        models,
-        found,
-        threads,
-        runtime,
-        precision,
-        place,
+        len(files), cores, load_ms, decode, *own, models, rates, threads, runtime, precision, batch, form, place
     )
 
 
-def _sessions(bundle: Bundle) -> Steps[dict[_Way, Runs]]:
-    """Return what runs the graph on one thread, by runtime and precision: those that are here and take it."""
+def _sessions(forms: Mapping[str, Bundle]) -> Steps[dict[_Way, Runs]]:
+    """Return what runs each form on one thread, by runtime and precision: those that are here and take it."""
     found: dict[_Way, Runs] = {}
-    for runtime, precision in CHOICES:
-        if runtime == "openvino" and (not has_openvino() or (precision == "bf16" and not has_bf16())):
-            continue
-        try:
-            found[runtime, precision] = Setting(1, 1, runtime, precision).session(bundle)
-        except BundleError as error:
-            yield Note("info", str(error))
+    for form, bundle in forms.items():
+        for runtime, precision in CHOICES:
+            if runtime == "openvino" and (not has_openvino() or (precision == "bf16" and (form or not has_bf16()))):
+                continue
+            try:
+                found[form, runtime, precision] = Setting(1, 1, runtime, precision).session(bundle)
+            except BundleError as error:
+                yield Note("info", str(error))
     return found
 
 
@@ -213,36 +223,50 @@ def _parts(
 
 
 def _rounds(
-    bundle: Bundle, files: Sequence[Path], cores: int, ways: Sequence[_Way]
+    forms: Mapping[str, Bundle], files: Sequence[Path], cores: int, times: Mapping[_Way, tuple[float, float]]
 ) -> Steps[tuple[dict[_Place, list[float]], dict[_Way, str]]]:
-    """Return the seconds of the whole path by runtime, precision and number of threads, tried in turns, a number for
-    each round; and why some runtime may not be taken: it answers otherwise than onnxruntime, in the same numbers.
+    """Return the seconds of the whole path by way, batch and number of threads, tried in turns, a number for each
+    round; and why some runtime may not be taken: it answers otherwise than onnxruntime, in the same numbers.
 
-    A number of threads whose answers differ from those of one thread does not count.
+    Batches are tried where the model is faster in them. A number of threads and a batch whose answers differ from
+    those of one picture after the other on one thread do not count.
     """
     counts = sorted({1, max(1, cores // 2), cores, cores + 1, 2 * cores})
-    places = [(*way, threads) for way in ways for threads in counts]
+    places = [
+        (way, batch, threads)
+        for way, (alone, batched) in times.items()
+        for batch in ((1, BATCH) if alone >= _WORTH * batched else (1,))
+        for threads in counts
+    ]
     predictors = {
-        (runtime, precision, threads): Predictor(
-            bundle, threads, Setting(threads, cores, runtime, precision).session(bundle)
+        (way, batch, threads): Predictor(
+            forms[way[0]], threads, Setting(threads, cores, way[1], way[2]).session(forms[way[0]]), batch
         )
-        for runtime, precision, threads in places
+        for way, batch, threads in places
     }
-    expected = {way: _answers(predictors[*way, 1], files) for way in ways}
+    expected = {way: _answers(predictors[way, 1, 1], files) for way in times}
     refused = {}
-    for way in ways:
-        if way[1] == "fp32" and (words := _otherwise(expected[way], expected[CHOICES[0]])):
+    for way in times:
+        if way[::2] == ("", "fp32") and (words := _otherwise(expected[way], expected[_OWN])):
             refused[way] = words
+    usual: _Place = (_OWN, 1, cores)
     seconds: dict[_Place, list[float]] = {place: [] for place in places}
     for done in range(_ROUNDS):
         for place in list(seconds):
+            if done and not _may_win(seconds[place], seconds.get(usual, ())) and place != usual:
+                continue
             start = time.perf_counter()
             given = _answers(predictors[place], files)
             seconds[place].append(time.perf_counter() - start)
-            if given != expected[place[:2]]:
+            if given != expected[place[0]]:
                 del seconds[place]
         yield Progress("measure", done + 1, _ROUNDS, "rounds")
     return seconds, refused
+
+
+def _may_win(seconds: Sequence[float], usual: Sequence[float]) -> bool:
+    """Whether the rounds so far were all faster by 5%: what was slower in one round is not measured in further ones."""
+    return all(slow / fast >= _WORTH for slow, fast in zip(usual, seconds, strict=False))
 
 
 _Said = tuple[str, str, float, float]
@@ -262,22 +286,10 @@ def _otherwise(given: Sequence[_Said], meant: Sequence[_Said]) -> str | None:
     return f"a probability is off by {away:.2g}" if away > _ALIKE else None
 
 
-def _accuracy(bundle: Bundle, session: Runs) -> Steps[tuple[Judged | None, str | None]]:
-    """Return how right the bundle is by `session` on labelled pictures of its run, and why that is not enough."""
-    try:
-        labelled = yield from sample(bundle, None, Recipe())
-    except DataError as error:
-        return None, f"its accuracy cannot be measured: {error.message}"
-    before: NDArray[np.float32] = outputs_by(bundle.session, labelled.judge)[0]
-    after = outputs_by(session, labelled.judge)[0]
-    found = judged(before, after, labelled.targets, labelled.groups, bundle.classes, _MAX_DROP)
-    return found, found.refused
-
-
 def fastest(seconds: Mapping[_K, Sequence[float]], usual: _K) -> tuple[_K, str]:
     """Return which to take, and why: the `usual` one, unless another is faster by 5% in every round.
 
-    `seconds` are those of each round; rounds were taken in turns.
+    `seconds` are those of each round; rounds were taken in turns. What missed rounds was slower in one before.
     """
     before = seconds.get(usual)
     if before is None:
@@ -285,7 +297,7 @@ def fastest(seconds: Mapping[_K, Sequence[float]], usual: _K) -> tuple[_K, str]:
     gains = {
         key: min(slow / fast for slow, fast in zip(before, times, strict=True))
         for key, times in seconds.items()
-        if key != usual
+        if key != usual and len(times) == len(before)
     }
     best = max(gains, key=lambda key: gains[key], default=usual)
     if best == usual or gains[best] < _WORTH:
@@ -294,9 +306,9 @@ def fastest(seconds: Mapping[_K, Sequence[float]], usual: _K) -> tuple[_K, str]:
 
 
 def _rate(place: _Place, seconds: float, count: int, cores: int, alone_ms: float) -> Rate:
-    runtime, precision, threads = place
+    (form, runtime, precision), batch, threads = place
     most = min(threads, cores) * 1e3 / alone_ms
-    return Rate(threads, count / seconds, count / seconds / most, runtime, precision)
+    return Rate(threads, count / seconds, count / seconds / most, runtime, precision, form, batch)
 
 
 def _busy() -> float:

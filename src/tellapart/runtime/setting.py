@@ -11,33 +11,57 @@ import stat
 from pathlib import Path
 
 from tellapart import files
+from tellapart.errors import BundleError
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.card import CARD
 from tellapart.runtime.openvino_session import OpenVinoSession, has_openvino
 from tellapart.runtime.session import Runs
 
-__all__ = ["CHOICES", "Setting", "read_setting", "setting_file", "write_setting"]
+__all__ = ["CHOICES", "Setting", "card_digest", "read_setting", "setting_file", "write_setting"]
 
-VERSION = 2  # 1 knew no runtimes
+VERSION = 3  # 1 knew no runtimes, 2 no batches and no other forms
 CHOICES = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 """By what a bundle may be run, and in what numbers where its graph leaves that open."""
 _MOST_BYTES = 1 << 16
 _MOST_THREADS = 1024
+_MOST_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
     """`threads` to answer pictures on, found best on a machine that lets this process use `cores`; what
-    computes, and in what numbers (`CHOICES`): `fp32` is as the bundle's graph says.
+    computes, and in what numbers (`CHOICES`): `fp32` is as the graph says; how many pictures go through it at once.
+
+    `form` is the name of a folder beside the bundle with another form of it, whose card has the digest `form_card`;
+    empty for the bundle itself.
     """
 
     threads: int
     cores: int
     runtime: str = "onnxruntime"
     precision: str = "fp32"
+    batch: int = 1
+    form: str = ""
+    form_card: str = ""
+
+    def followed(self, bundle: Bundle) -> Bundle:
+        """Return the form of a bundle that answers in this setting. Raises BundleError for one that is damaged."""
+        if not self.form:
+            return bundle
+        form = Bundle(bundle.path.resolve().with_name(self.form))
+        if form.classes != bundle.classes:
+            raise BundleError(
+                "bundle_card", f"{form.path} has other classes than {bundle.path}.", "Run tellapart bench again."
+            )
+        return form
+
+    def taken(self, bundle: Bundle) -> tuple[Bundle, int, Runs, int]:
+        """Return what a `Predictor` of a bundle takes in this setting. Raises BundleError as `followed` does."""
+        form = self.followed(bundle)
+        return form, self.threads, self.session(form), self.batch
 
     def session(self, bundle: Bundle) -> Runs:
-        """Return what runs the graph of a bundle in this setting."""
+        """Return what runs the graph of a bundle, as `followed` gives it, in this setting."""
         if self.runtime == "openvino":
             return OpenVinoSession(bundle.model, streams=self.threads, precision=self.precision)
         return bundle.session
@@ -52,29 +76,39 @@ def setting_file(bundle: Path) -> Path:
 def write_setting(bundle: Path, setting: Setting) -> Path:
     """Write the setting of a bundle and return where. Raises OSError."""
     place = setting_file(bundle)
-    files.write_json(place, {"version": VERSION, "card": _digest(bundle), **dataclasses.asdict(setting)})
+    files.write_json(place, {"version": VERSION, "card": card_digest(bundle), **dataclasses.asdict(setting)})
     return place
 
 
 def read_setting(bundle: Path, cores: int) -> Setting | None:
     """Return the setting of a bundle; None where there is none for this very bundle on a machine of so many cores, or
-    where its runtime is not installed any more.
+    where its runtime is not installed or the form it names not there any more.
     """
     try:
         value = json.loads(_content(setting_file(bundle), _MOST_BYTES))
-        if value["version"] != VERSION or value["card"] != _digest(bundle) or value["cores"] != cores:
+        if value["version"] != VERSION or value["card"] != card_digest(bundle) or value["cores"] != cores:
             return None
-        threads, runtime, precision = value["threads"], value["runtime"], value["precision"]
+        setting = Setting(**{field.name: value[field.name] for field in dataclasses.fields(Setting)})
+        if setting.form and not _is_beside(bundle, setting):
+            return None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+    counts = (setting.threads, _MOST_THREADS), (setting.batch, _MOST_AT_ONCE)
+    if not all(type(count) is int and 1 <= count <= most for count, most in counts):
         return None
-    if (runtime, precision) not in CHOICES or (runtime == "openvino" and not has_openvino()):
+    if (setting.runtime, setting.precision) not in CHOICES or (setting.runtime == "openvino" and not has_openvino()):
         return None
-    return Setting(threads, cores, runtime, precision)
+    return setting
 
 
-def _digest(bundle: Path) -> str:
+def _is_beside(bundle: Path, setting: Setting) -> bool:
+    """Whether the form is a folder beside the bundle, with the card that was measured. Raises OSError, ValueError."""
+    place = bundle.resolve().with_name(setting.form)  # which takes plain names alone
+    return not place.is_symlink() and card_digest(place) == setting.form_card
+
+
+def card_digest(bundle: Path) -> str:
+    """Return the SHA-256 of a bundle's card. Raises OSError."""
     return hashlib.sha256(_content(bundle / CARD, 1 << 24)).hexdigest()
 
 
