@@ -210,7 +210,7 @@ def export(
     wish = Wish(precision, max_drop, with_resize, to, Path(ort_web) if ort_web is not None else None)
     place = Path(data) if data is not None else None
     found = finish(steps(Path(bundle), Path(out), wish, place, Recipe.of(threads=threads)), watch)
-    return ExportResult(found.path, found.to, found.precision, found.forms, found.threads, found.why)
+    return ExportResult(**{field.name: getattr(found, field.name) for field in dataclasses.fields(ExportResult)})
 
 
 def bench(bundle: str | Path, pictures: str | Path | None = None, *, watch: Watch | None = None) -> Benched:

@@ -108,6 +108,7 @@ class ExportResult:
     """What `export` gives: the folder `out` in the form `precision` for `to`, and `why`; every form that was measured.
 
     The first of `forms` is the bundle as it was; speeds are of this machine, on `threads` threads where it says so.
+    `page` shows them, beside `out`.
     """
 
     out: Path
@@ -116,6 +117,7 @@ class ExportResult:
     forms: tuple[Form, ...]
     threads: int
     why: str
+    page: Path | None
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints: version 1 of the JSON contract."""
@@ -125,6 +127,7 @@ class ExportResult:
             {
                 "version": 1,
                 "out": str(self.out),
+                "page": None if self.page is None else str(self.page),
                 "to": self.to,
                 "precision": self.precision,
                 "why": self.why,

@@ -73,6 +73,9 @@ def test_auto_measures_every_form_and_says_why(conv_run: Path, tmp_path: Path) -
     assert all(form.speed is not None and form.speed.one_ms > 0 for form in result.forms)
     assert {"precision", "export"} <= {event.name for event in seen if isinstance(event, Decision)}
     told = json.loads(json.dumps(result.as_json()))
+    page = (tmp_path / "out.report.html").read_text(encoding="utf-8")
+    assert told["page"] == str(tmp_path / "out.report.html")
+    assert all(f"{form.bytes / 1e6:.2f} MB" in page for form in result.forms)
     assert told["forms"][0]["judged"]["same"] == 1.0
     assert told["forms"][1]["bytes"] > told["forms"][2]["bytes"]
 

@@ -143,6 +143,8 @@ def _show(result: ExportResult, console: Console) -> None:
         console.print(classes)
     console.print()
     console.print(f"{result.precision} in {printable(str(result.out))}: {result.why}.", markup=False, highlight=False)
+    if result.page is not None:
+        console.print(f"All of this as a page: {printable(str(result.page))}", markup=False, highlight=False)
     if result.to == "browser":
         words = f"Put it on any web server, or look at it here: python -m http.server -d {printable(str(result.out))}"
         console.print(words, markup=False, highlight=False)

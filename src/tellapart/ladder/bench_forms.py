@@ -55,7 +55,7 @@ def forms_beside(bundle: Bundle) -> Steps[Beside]:
         yield Note("info", f"{place} is in the way of a form in 8 bits: it was not made from this bundle.")
         return Beside(forms, None)
     try:
-        yield from export(bundle.path, place, Wish("int8"), None, Recipe())
+        yield from export(bundle.path, place, Wish("int8"), None, Recipe(), with_page=False)
         forms[place.name] = Bundle(place)
     except (GateError, DataError, InputError, MissingExtraError, OSError) as error:
         yield Note("info", f"No form in 8 bits is measured: {error}")

@@ -17,6 +17,7 @@ from tellapart.images import default_threads
 from tellapart.ladder.export_forms import AS_IT_IS, Form, Key, Made, Precision, Runtime, make_forms, measured
 from tellapart.ladder.export_resize import compare_resize
 from tellapart.ladder.export_sample import Sample, sample
+from tellapart.ladder.export_told import write_page
 from tellapart.ladder.run import stage
 from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
@@ -84,18 +85,24 @@ class Wish:
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written where; every form that was measured, the bundle as it was first; why that one was taken."""
+    """What was written where; every form that was measured, the bundle as it was first; why that one was taken.
 
-    path: Path
+    `page` is the page of all that, None where none could be written.
+    """
+
+    out: Path
     to: str
     precision: str
     forms: tuple[Form, ...]
     threads: int
     why: str
+    page: Path | None
 
 
-def export(path: Path, out: Path, wish: Wish, data: Path | None, recipe: Recipe) -> Steps[Exported]:
-    """Write the bundle at `path` anew at `out`, in the form asked for or the fastest that is as good.
+def export(
+    path: Path, out: Path, wish: Wish, data: Path | None, recipe: Recipe, *, with_page: bool = True
+) -> Steps[Exported]:
+    """Write the bundle at `path` anew at `out`, in the form asked for or the fastest that is as good; and a page.
 
     Raises InputError (`out_not_empty`), BundleError, DataError (`no_pictures_to_judge`), MissingExtraError; GateError
     (`export_gate`) where no form asked for is good enough: then nothing is written.
@@ -126,7 +133,13 @@ def export(path: Path, out: Path, wish: Wish, data: Path | None, recipe: Recipe)
     if wish.resizes:
         made = yield from stage("resize", _resizing(made, bundle, pictures))
     yield from stage("ship", _written(bundle, pictures, forms[AS_IT_IS], made, wish, out))
-    return Exported(out, wish.to, chosen, tuple(found.values()), threads, why)
+    page = None
+    if with_page:
+        try:
+            page = write_page(path, out, wish.to, tuple(found.values()), found[chosen, wish.runtime], threads, why)
+        except OSError as error:
+            yield Note("warning", f"The page of the export cannot be written ({error.strerror}).")
+    return Exported(out, wish.to, chosen, tuple(found.values()), threads, why, page)
 
 
 def _chosen(forms: Mapping[Key, Form], wish: Wish) -> tuple[str | None, str]:
