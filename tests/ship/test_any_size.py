@@ -55,6 +55,17 @@ def test_a_square_of_the_right_size_stays() -> None:
     assert differences(pixels, "crop", "bicubic", 24).max() == 0
 
 
+@pytest.mark.parametrize("size", [(30, 70), (70, 30), (24, 90), (90, 24), (50, 50)])
+def test_without_branches_it_gives_the_same_bits(size: tuple[int, int]) -> None:
+    preprocess = Preprocess(24, resize_policy="squash")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
+    first, second = (
+        Session(of_any_size(squares_alone(24), preprocess, branches=branches)).run(pixels)["square"]
+        for branches in (True, False)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_network_behind_it_gives_what_it_gave() -> None:
     preprocess = Preprocess(SIDE, interpolation="bilinear")
     model = of_any_size(trunk(), preprocess)

@@ -172,7 +172,8 @@ def _resizing(made: Made, bundle: Bundle, pictures: Sample) -> Steps[Made]:
     model = of_any_size(made.model, bundle.preprocess)
     changed = dataclasses.replace(made, model=model)
     if made.ir is not None:
-        changed = dataclasses.replace(changed, ir=as_ir(model, half=made.form.precision == "fp16"))
+        for_it = of_any_size(made.model, bundle.preprocess, branches=False)
+        changed = dataclasses.replace(changed, ir=as_ir(for_it, half=made.form.precision == "fp16"))
     for session in dict.fromkeys((Session(model), changed.session())):
         found = yield from compare_resize(Session(made.model), session, bundle.preprocess, pictures.files)
         words = (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tellapart.errors import BundleError, MissingExtraError
 
-__all__ = ["OpenVinoSession", "has_bf16", "has_openvino", "openvino_core", "openvino_module"]
+__all__ = ["OpenVinoSession", "has_bf16", "has_openvino", "openvino_core", "openvino_module", "pooled_before"]
 
 
 class OpenVinoSession:
@@ -38,6 +38,7 @@ class OpenVinoSession:
         }
         try:
             read = core.read_model(model, weights) if weights else core.read_model(model)
+            pooled_before(read)
             self._compiled = core.compile_model(read, "CPU", wish)
         except Exception as error:
             words = " ".join(str(error).split())[-200:]
@@ -55,6 +56,27 @@ class OpenVinoSession:
         request.infer([image])
         # What a request gives is overwritten by its next run.
         return {name: np.array(request.get_output_tensor(self._places[name]).data) for name in outputs}
+
+
+def pooled_before(model: Any) -> None:
+    """Keep what `model`, read by OpenVINO, does behind a maximum pooling behind it.
+
+    OpenVINO 2026.4 takes the function that follows a pooling into the convolution before it, which gives the same only
+    where a function never falls; it does so with GELU, which falls below -0.75. It knows GELU by `1 + erf(x)`, and not
+    by `1 - erf(-x)`, which is as much.
+    """
+    operators = importlib.import_module("openvino.opset13")
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Erf":
+            continue
+        given = node.input_value(0)
+        scaled = given.get_node()
+        if not scaled.inputs() or scaled.input_value(0).get_node().get_type_name() != "MaxPool":
+            continue
+        targets = list(node.output(0).get_target_inputs())
+        mirrored = operators.negative(operators.erf(operators.negative(given)))
+        for target in targets:
+            target.replace_source_output(mirrored.output(0))
 
 
 def has_openvino() -> bool:

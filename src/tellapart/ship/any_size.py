@@ -22,12 +22,13 @@ _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 _OPSET = 16
 
 
-def of_any_size(model: bytes, preprocess: Preprocess) -> bytes:
+def of_any_size(model: bytes, preprocess: Preprocess, *, branches: bool = True) -> bytes:
     """Return `model` with `image` uint8 [n, H, W, 3] of any size, RGB and the right way up, resized within.
 
     `model` takes squares, uint8 [n, S, S, 3]. A JPEG is taken as decoded in full, which `Preprocess.at_least_px` spares
     this package for large ones. A product with every level costs more than Pillow's loop: 3 ms for 500 x 375 pixels,
-    some 0.2 s for 12 million. Needs the package onnx.
+    some 0.2 s for 12 million; twice that without `branches`, where both orders of the sides are computed and one is
+    taken: OpenVINO 2026.4 gives another picture's levels for the first one behind a branch. Needs the package onnx.
     """
     import onnx
 
@@ -36,7 +37,7 @@ def of_any_size(model: bytes, preprocess: Preprocess) -> bytes:
     if version < _OPSET:
         graph = onnx.version_converter.convert_version(graph, _OPSET)
     nodes = _Nodes(preprocess)
-    nodes.write()
+    nodes.write(branches)
     for node in graph.graph.node:
         node.input[:] = ["resized" if name == "image" else name for name in node.input]
     kept = list(graph.graph.node)
@@ -80,7 +81,7 @@ class _Nodes:
         self.made: list[onnx.NodeProto] = []
         self.arrays: list[onnx.TensorProto] = []
 
-    def write(self) -> None:
+    def write(self, branches: bool) -> None:
         side = float(self._preprocess.image_size)
         shape = self._do("Shape", "image")
         height, width = (
@@ -104,12 +105,16 @@ class _Nodes:
         across, inside_across = self._weights(width, *spans[width])
         down, inside_down = self._weights(height, *spans[height])
         sideways = self._do("Transpose", across, perm=[1, 0])
-        square = self._do(
-            "If",
-            self._height_first(height, width, spans[height][2], spans[width][2]),
-            then_branch=self._branch([(down, None), (None, sideways)], levels),
-            else_branch=self._branch([(None, sideways), (down, None)], levels),
-        )
+        height_first = self._height_first(height, width, spans[height][2], spans[width][2])
+        orders: list[list[tuple[str | None, str | None]]] = [
+            [(down, None), (None, sideways)],
+            [(None, sideways), (down, None)],
+        ]
+        if branches:
+            first, second = (self._branch(order, levels) for order in orders)
+            square = self._do("If", height_first, then_branch=first, else_branch=second)
+        else:
+            square = self._do("Where", height_first, *(self._products(order, levels) for order in orders))
         if inside_across is not None and inside_down is not None:
             inside = self._do("And", self._do("Unsqueeze", inside_down, self._number([1], np.int64)), inside_across)
             background = np.array(self._preprocess.decode.background, np.float32).reshape(1, 3, 1, 1)
@@ -180,10 +185,14 @@ class _Nodes:
         from onnx import TensorProto, helper
 
         nodes = _Nodes(self._preprocess, f"{levels}_{products[0][0] or 'right'}_")
-        for left, right in products:
-            levels = nodes._whole(nodes._do("MatMul", left or levels, right or levels))
+        levels = nodes._products(products, levels)
         value = helper.make_tensor_value_info(levels, TensorProto.FLOAT, None)
         return helper.make_graph(nodes.made, "products", [], [value], nodes.arrays)
+
+    def _products(self, products: list[tuple[str | None, str | None]], levels: str) -> str:
+        for left, right in products:
+            levels = self._whole(self._do("MatMul", left or levels, right or levels))
+        return levels
 
     def _half(self, whole: str, part: str) -> str:
         return self._do("Mul", self._do("Sub", whole, part), self._number(0.5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tellapart.runtime.openvino_session import openvino_core, openvino_module
+from tellapart.runtime.openvino_session import openvino_core, openvino_module, pooled_before
 
 __all__ = ["as_ir"]
 
@@ -19,6 +19,7 @@ def as_ir(model: bytes, *, half: bool = False) -> tuple[bytes, bytes]:
 
     openvino = openvino_module()
     read = openvino_core().read_model(model)
+    pooled_before(read)
     names = [value.name for value in onnx.load_model_from_string(model).graph.output]
     for value, name in zip(read.outputs, names, strict=True):
         value.tensor.set_names({name})  # whatever else the value was called on the way
