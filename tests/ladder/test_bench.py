@@ -211,7 +211,7 @@ def test_exports_beside_the_bundle_are_choices_and_stay(
     assert (run_of_its_own / "small" / "card.json").is_file()
 
 
-def refuse(*_: object) -> None:
+def refuse(*_: object, **__: object) -> None:
     raise GateError("export_gate", "int8 is refused: for once.", "Nothing was written.")
 
 
