@@ -100,7 +100,9 @@ def openvino_api(model: str, side: int, classes: int) -> Mapping[str, Answer]:
     from model_api.models import ClassificationModel
 
     network = ClassificationModel.create_model(
-        str(prepared(model, side)), configuration={"resize_type": "crop", "labels": [str(n) for n in range(classes)]}
+        str(prepared(model, side)),
+        model_type="Classification",
+        configuration={"resize_type": "crop", "labels": [str(n) for n in range(classes)]},
     )
 
     def answer(files: list[str]) -> list[Any]:
