@@ -42,6 +42,7 @@ TORCH_FILES = {
     "learn/torch_rate.py",
     "learn/torch_scratch.py",
     "learn/torch_shards.py",
+    "learn/torch_soup.py",
     "learn/torch_stages.py",
     "learn/torch_step.py",
     "learn/torch_survey.py",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+import tellapart
 from tellapart import judge
 from tellapart.data import scan
 from tellapart.driving import finish
@@ -26,6 +29,7 @@ from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import fit_linear
 from tellapart.learn.rungs import Fitted, FloatArray, OutOfFold
 from tellapart.recipe import Recipe
+from tellapart.runtime.bundle import Bundle
 
 SIDE = 8
 PREPROCESS = Preprocess(image_size=SIDE, interpolation="bilinear")
@@ -165,3 +169,21 @@ def test_graphs_of_different_ages_become_one() -> None:
     means = pictures.astype(np.float32).mean((1, 2))
     np.testing.assert_allclose(both["embedding"], means[:, [1, 2, 0]] * [2.0, 2.0, 0.5], rtol=1e-5)
     onnx.checker.check_model(merged([trunk_of_planes([1, 2]), newer], [2.0, 0.5]), full_check=True)
+
+
+def test_best_effort_averages_networks_and_says_what_came_of_it(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "scratch", "effort": "best", "epochs": 2, "image_size": 8, "threads": 1}
+    run = tellapart.train(photos, out=tmp_path / "run", budget="5m", **options)
+    assert run.summary is not None
+    row = run.summary.ladder[-1]
+    assert row.method == "soup"
+    assert row.seconds > 0.0
+    if row.skipped is None:
+        assert "It is as large, and as fast, as scratch alone." in row.words
+        assert ("better." in row.words.partition(" validation loss")[0]) == row.chosen
+    else:
+        assert "the first network alone is the best" in row.skipped
+    decided = {name for name, _, _ in run.summary.decisions}
+    assert {"scratch.soup.more", "scratch.soup"} <= decided
+    assert run.bundle is not None
+    assert Bundle(run.bundle).card.method == ("soup" if row.chosen else run.summary.method)

@@ -36,8 +36,10 @@ from tellapart.ladder.early import told_why_early
 from tellapart.ladder.ensemble import ensemble
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
+from tellapart.ladder.rows import row_of
 from tellapart.ladder.run import OUT_OF_TIME, Heard, Run, count_files, out_of_time, pictures_of, stage
 from tellapart.ladder.rungs import Made, Rungs
+from tellapart.ladder.soup import soup
 from tellapart.ladder.space import check_room
 from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
@@ -277,23 +279,20 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             champion, bundle = found, None
             if ship and found.fitted.method != "majority" and not earlier_stands(run, rungs.manifest, found, ground):
                 bundle = yield from _delivered(run, rungs, found)
-        row = _row(found, ground, better, words)
+        row = row_of(found, ground, better, words)
         rows = [dataclasses.replace(old, chosen=old.chosen and not better) for old in rows] + [row]
         yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, better)
+        if made.soup is not None and not ended:
+            souped = yield from soup(run, made, found, champion or found, ground)
+            best, shipped = yield from _joined(run, rungs, *souped, rows, ground, ship)
+            champion, bundle = (champion, bundle) if best is None else (best, shipped)
+            tried = tried if best is None else [*tried[:-1], best]
+            ended = run.clock.interrupted
     assert champion is not None, "majority is always climbed"
     if len(tried) > 2 and not ended:
-        row, best = yield from _together(run, rungs, tried, champion, ground)
-        if best is not None and ship and not earlier_stands(run, rungs.manifest, best, ground):
-            try:
-                bundle = yield from _delivered(run, rungs, best)
-            except GateError as error:
-                yield Note("warning", f"The ensemble does not ship: {error.message}")
-                row, best = dataclasses.replace(row, chosen=False, words=f"{row.words} {error.message}"), None
-        if best is not None:
-            champion = best
-            rows = [dataclasses.replace(old, chosen=False) for old in rows]
-        rows.append(row)
-        yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, row.chosen, row.skipped)
+        together = yield from _together(run, rungs, tried, champion, ground)
+        best, shipped = yield from _joined(run, rungs, *together, rows, ground, ship)
+        champion, bundle = (champion, bundle) if best is None else (best, shipped)
     if not ship:
         return Climbed(rungs.manifest, rungs.pictures, ground, champion, None, tuple(rows), rungs.threads)
     if earlier_stands(run, rungs.manifest, champion, ground):
@@ -304,6 +303,30 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
         champion = candidate(made.fitted, ground, made.rows, champion.seconds)
         bundle = yield from _delivered(run, rungs, champion)
     return Climbed(rungs.manifest, rungs.pictures, ground, champion, bundle, tuple(rows), rungs.threads)
+
+
+def _joined(
+    run: Run,
+    rungs: Rungs,
+    row: LadderRow,
+    best: Candidate | None,
+    rows: list[LadderRow],
+    ground: Ground,
+    ship: bool,
+) -> Steps[tuple[Candidate | None, Bundle | None]]:
+    """Add the row of what was made of rungs to `rows`; return the candidate, where there is one that ships."""
+    bundle = None
+    if best is not None and ship and not earlier_stands(run, rungs.manifest, best, ground):
+        try:
+            bundle = yield from _delivered(run, rungs, best)
+        except GateError as error:
+            yield Note("warning", f"The {row.method} does not ship: {error.message}")
+            row, best = dataclasses.replace(row, chosen=False, words=f"{row.words} {error.message}"), None
+    if best is not None:
+        rows[:] = [dataclasses.replace(old, chosen=False) for old in rows]
+    rows.append(row)
+    yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, row.chosen, row.skipped)
+    return best, bundle
 
 
 def _together(
@@ -320,7 +343,7 @@ def _together(
         return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=why), None
     if told.candidate is None:
         return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=told.words), None
-    return _row(told.candidate, ground, told.better, told.words), told.candidate if told.better else None
+    return row_of(told.candidate, ground, told.better, told.words), told.candidate if told.better else None
 
 
 def _delivered(run: Run, rungs: Rungs, found: Candidate) -> Steps[Bundle]:
@@ -364,26 +387,3 @@ def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[
         yield Decision(name, _UNTUNED, words, again=told is not None)
         yield Note("warning", f"{words[0].upper()}{words[1:]}.")
     return made
-
-
-def _row(found: Candidate, ground: Ground, chosen: bool, words: str) -> LadderRow:
-    """Return a rung's row: its numbers are on validation; where there is none, `words` tells those out of fold."""
-    rows = found.rows["val"]
-    numbers = judge.metrics(ground.val_targets[rows], found.val_probs, ground.groups_of("val", rows))
-    if not numbers.n and len(found.out_of_fold_rows):
-        folds = judge.metrics(ground.train_targets[found.out_of_fold_rows], found.out_of_fold_probs())
-        words = f"Out of fold, {folds.accuracy:.1%} of {folds.n:,} pictures are right. {words}"
-    return LadderRow(
-        method=found.fitted.method,
-        backbone=found.fitted.backbone,
-        seconds=found.seconds,
-        n=numbers.n or None,
-        accuracy=numbers.accuracy,
-        log_loss=numbers.log_loss,
-        chosen=chosen,
-        words=words,
-        accuracy_low=numbers.accuracy_low,
-        accuracy_high=numbers.accuracy_high,
-        log_loss_low=numbers.log_loss_low,
-        log_loss_high=numbers.log_loss_high,
-    )

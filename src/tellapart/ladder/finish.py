@@ -245,7 +245,7 @@ def _report(
         folds=folds,
         test_openings=count_openings(run.folder, fingerprint) if "test" in seen else 0,
         epochs=fitted.epochs,
-        range_test=heard.range_test if fitted.method == "finetune" else None,
+        range_test=heard.range_test if "lr" in fitted.details else None,
         variations=_varied(climbed),
         mistakes=tuple(cards[row] for row in shown.mistakes if row in cards),
         examples=tuple(cards[row] for row in shown.examples if row in cards),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ from tellapart.learn.embed import embed, measure_rate, missing
 from tellapart.learn.features import features
 from tellapart.learn.majority import majority
 from tellapart.learn.probe import probe
-from tellapart.learn.rungs import Fitted, IntArray, Pictures
+from tellapart.learn.rungs import Fitted, IntArray, Later, Pictures, Soup
 from tellapart.report.render import compile_templates
 from tellapart.runtime.reference import MAX_REFERENCES
 from tellapart.ship.gallery import gallery
@@ -52,13 +52,15 @@ _MAJORITY_SECONDS_PER_PICTURE = 0.01
 class Made:
     """A rung that was climbed, the rows of each split it looked at, and what one more picture would cost.
 
-    `untuned` says that there was no time for more than the probe that tuning begins with.
+    `untuned` says that there was no time for more than the probe that tuning begins with. `soup` makes one of the
+    rung's network and more like it, with `--effort best` and where there are networks.
     """
 
     fitted: Fitted
     rows: Mapping[Split, IntArray]
     seconds_per_picture: float = 0.0
     untuned: bool = False
+    soup: Callable[[], Steps[Soup]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +194,11 @@ class Rungs:
         if alone:
             yield from self._probe(backbone)
         seen, begun = self.probes[backbone]
+        kept_back, later = 0.0, self._later()
+
+        def left() -> float:
+            return self._left() - kept_back
+
         try:
             if not tuned or self._left() < _LEAST_TO_TUNE_SECONDS:
                 raise OutOfTimeError
@@ -206,17 +213,22 @@ class Rungs:
                 len(self.manifest.classes),
                 self.run.recipe,
                 self.run.cache,
-                lambda: self._left() - kept_back,
+                left,
                 self.threads,
                 num_later=len(seen.rows["test"]),
                 checkpoints=self._checkpoints(),
                 world=self.run.world,
+                later=later,
             )
         except OutOfTimeError:
             if not alone:
                 raise
             return Made(begun, seen.rows, seen.seconds_per_picture, untuned=True)
-        return Made(fitted, seen.rows, seen.seconds_per_picture)
+        soup = None if later is None else later.soup_within(left)
+        return Made(fitted, seen.rows, seen.seconds_per_picture, soup=soup)
+
+    def _later(self) -> Later | None:
+        return Later() if self.run.recipe.fit.effort == "best" else None
 
     def looked_at(self, backbone: str | None = None) -> Steps[LookedAt]:
         """Bring the embeddings of all pictures, or of as many as the budget pays for, into the cache."""
@@ -341,6 +353,7 @@ class Rungs:
         from tellapart.learn.torch_scratch import scratch
 
         train, val = self.pictures["train"], self.pictures["val"]
+        later = self._later()
         fitted = yield from scratch(
             train,
             val,
@@ -353,6 +366,8 @@ class Rungs:
             num_later=len(self.pictures["test"]),
             checkpoints=self._checkpoints(),
             world=self.run.world,
+            later=later,
         )
         rows = self._all()
-        return Made(fitted, rows if fitted.looked_at is None else {**rows, "train": fitted.looked_at})
+        rows = rows if fitted.looked_at is None else {**rows, "train": fitted.looked_at}
+        return Made(fitted, rows, soup=None if later is None else later.soup_within(self._left))

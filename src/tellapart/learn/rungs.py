@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellapart.events import Epoch
+from tellapart.events import Epoch, Steps
 from tellapart.images.preprocess import Preprocess
 from tellapart.runtime.session import Session
 
-__all__ = ["Fitted", "FloatArray", "GraphHead", "Head", "IntArray", "OutOfFold", "Pictures", "Variations"]
+__all__ = [
+    "Fitted",
+    "FloatArray",
+    "GraphHead",
+    "Head",
+    "IntArray",
+    "Later",
+    "OutOfFold",
+    "Pictures",
+    "Soup",
+    "Variations",
+]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -168,3 +179,22 @@ class Fitted:
     details: Mapping[str, object] = dataclasses.field(default_factory=dict)
     variations: Variations | None = None
     looked_at: IntArray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Soup:
+    """Networks of one rung as one, their weights averaged; `words` say what was averaged, or why nothing was."""
+
+    words: str
+    fitted: Fitted | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class Later:
+    """What a rung leaves for where there is time after it: `soup`, given the seconds left, averages more networks."""
+
+    soup: Callable[[Callable[[], float]], Steps[Soup]] | None = None
+
+    def soup_within(self, left: Callable[[], float]) -> Callable[[], Steps[Soup]] | None:
+        """Return what makes the soup within `left()` seconds, or None where there is nothing to make it from."""
+        return None if self.soup is None else functools.partial(self.soup, left)

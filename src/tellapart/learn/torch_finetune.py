@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from tellapart.events import Decision, Steps, decide
 from tellapart.learn.cuts import Cut
 from tellapart.learn.embed import checked_picture, embed, measure_rate
 from tellapart.learn.memory import keep_large_blocks
-from tellapart.learn.rungs import Fitted, FloatArray, IntArray, OutOfFold, Pictures, Variations
+from tellapart.learn.rungs import Fitted, FloatArray, IntArray, Later, OutOfFold, Pictures, Variations
 from tellapart.learn.torch_activations import VIEWS
 from tellapart.learn.torch_batches import Samples, Varied
 from tellapart.learn.torch_checkpoint import Checkpoints
@@ -26,6 +28,7 @@ from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
 from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_rate import peak_rate
+from tellapart.learn.torch_soup import Pot, souped
 from tellapart.learn.torch_task import Clock, Task, less, trained
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, loaded, prepared
@@ -56,6 +59,7 @@ def finetune(
     num_later: int = 0,
     checkpoints: Checkpoints | None = None,
     world: World | None = None,
+    later: Later | None = None,
 ) -> Steps[Fitted]:
     """Tune the backbone of `probe`, whose weights lie in `folder`, on `train`, within `left()` seconds of wall time.
 
@@ -65,7 +69,7 @@ def finetune(
     other processes of `world` take each step as well.
 
     Out-of-fold logits are as `scratch` has them: from a slice that is held out where there are 500 validation pictures
-    or more, else from models of three folds, as many as there is time for.
+    or more, else from models of three folds, as many as there is time for. `later` is told how to go on to a soup.
     Raises OutOfTimeError where not even the head could be tuned in the time; InterruptedRunError where what there is
     by then cannot be shipped at once; DataError, TellapartError (`diverged`, `export_failed`).
     """
@@ -90,7 +94,7 @@ def finetune(
         reserve = _EXPORT_SECONDS + _MARGIN * cost * (len(train) + len(val) + num_later)
         task, cut = yield from prepared(ground, less(left, reserve))
         task = dataclasses.replace(task, checkpoints=checkpoints)
-        return (yield from _climbed(ground, task, cut, left, reserve))
+        return (yield from _climbed(ground, task, cut, left, reserve, later))
     finally:
         torch.set_num_threads(before)
 
@@ -129,10 +133,16 @@ def _mix(
     network.eval()
 
 
-def _out_of_fold(task: Task[Tuned], learned: Learned, blend: float, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
+def _out_of_fold(
+    task: Task[Tuned], learned: Learned, blend: float, left: Clock, kept: dict[str, dict[str, Tensor]] | None
+) -> Steps[tuple[OutOfFold, bool]]:
+    """Return what models of folds say of what they did not see; their weights go to `kept`, by the fold's name."""
+
     def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Tuned, Learned]]:
         network, found = yield from trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
         _mix(task, network, copied(task.start(seen.rows)), copied(network), blend, seen.rows)
+        if kept is not None:
+            kept[stage.rpartition(".")[2]] = copied(network)
         return network, found
 
     def predicted(network: Tuned, unseen: Samples) -> Steps[Tensor]:
@@ -141,7 +151,9 @@ def _out_of_fold(task: Task[Tuned], learned: Learned, blend: float, left: Clock)
     return out_of_fold(task.train, task.folds, task.num_classes, learned, fitted, predicted, left, task.name)
 
 
-def _climbed(ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: float) -> Steps[Fitted]:
+def _climbed(
+    ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: float, later: Later | None
+) -> Steps[Fitted]:
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     lr = yield from peak_rate(task, ground.recipe.fit.lr, share * (left() - reserve))
     task = dataclasses.replace(task, optimizer=lambda network: optimizer_for(network, lr))
@@ -157,13 +169,46 @@ def _climbed(ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: 
     if interrupted and ground.embed_seconds * (len(ground.train) + len(ground.val)) > _SOON:
         raise InterruptedRunError(2)
     blend = yield from deaf(_blend(task, network, seen.rows))
+    folds: dict[str, dict[str, Tensor]] | None = None if later is None else {}
     if len(task.held_out):
         logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
         found = OutOfFold(task.held_out, logits.numpy())
     elif interrupted:
         found = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
-        found, interrupted = yield from _out_of_fold(task, learned, blend, less(left, reserve))
+        found, interrupted = yield from _out_of_fold(task, learned, blend, less(left, reserve), folds)
+    how = {"interrupted": interrupted, "ended": learned.ended, "lr": lr, "blend": blend}
+    if later is not None and not interrupted and blend > 0.0:
+
+        def done(made: Tuned, rows: IntArray) -> None:
+            _mix(task, made, copied(task.start(rows)), copied(made), blend, rows)
+
+        pot = Pot.of(
+            network,
+            task=task,
+            learned=learned,
+            folds=folds or {},
+            steps=learned.epochs[-1].step,
+            again=False,
+            done=done,
+            ship=lambda made, told: _finished(ground, task, cut, made, learned, told, how),
+            predicted=len(found.rows),
+            reserve=reserve,
+        )
+        later.soup = functools.partial(souped, pot)
+    return (yield from _finished(ground, task, cut, network, learned, found, how))
+
+
+def _finished(
+    ground: Ground,
+    task: Task[Tuned],
+    cut: Cut,
+    network: Tuned,
+    learned: Learned,
+    found: OutOfFold,
+    how: Mapping[str, object],
+) -> Steps[Fitted]:
+    """Return the rung with this network, its embeddings from the graph that ships."""
     network = network.cpu()
     graph, exporter = export(joined(ground.trunk, network), task.preprocess.image_size)
     embeddings: dict[str, FloatArray] = {}
@@ -184,13 +229,10 @@ def _climbed(ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: 
         epochs=learned.epochs,
         notes=tuple(filter(None, [judge.curve_words(learned.epochs)])),
         details={
-            "interrupted": interrupted,
-            "ended": learned.ended,
+            **how,
             "tuned_from": cut.name or "input",
             "views": cut.num_views,
-            "lr": lr,
             "bn_policy": network.bn,
-            "blend": blend,
             "head": ground.recipe.model.head,
             "pooling": ground.recipe.model.pooling,
             "dropout": DROPOUT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -20,7 +21,7 @@ from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import stratified
 from tellapart.learn.mirroring import small_features
-from tellapart.learn.rungs import Fitted, Head, IntArray, OutOfFold, Pictures, Variations
+from tellapart.learn.rungs import Fitted, Head, IntArray, Later, OutOfFold, Pictures, Variations
 from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
 from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Samples, Varied, decode_all
@@ -29,10 +30,11 @@ from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_family import sized
 from tellapart.learn.torch_folds import deaf, out_of_fold, parts
 from tellapart.learn.torch_last import embedded, mirrored_too, seconds_to_finish, with_embeddings
-from tellapart.learn.torch_loop import Learned
+from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network, export, family_of, shape_for
+from tellapart.learn.torch_soup import Pot, souped
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import chosen
 from tellapart.learn.torch_task import Clock, Task, less, measured, trained
@@ -44,6 +46,7 @@ from tellapart.recipe import Recipe
 __all__ = ["scratch"]
 
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
+_AGAIN, _AGAIN_STEPS = 0.3, 0.5  # of the usual rates and of the steps, where training goes on for a soup
 _USED = 0.9  # of the time that is left, about, goes into training
 _AUTO = "light"  # the preset that is the start of --augment auto
 _COMPARED_ON = 2000  # pictures, for the question how to balance classes
@@ -63,6 +66,7 @@ def scratch(
     num_later: int = 0,
     checkpoints: Checkpoints | None = None,
     world: World | None = None,
+    later: Later | None = None,
 ) -> Steps[Fitted]:
     """Train a network on `train`, stopped early on `val`, within `left()` seconds of wall time.
 
@@ -76,7 +80,7 @@ def scratch(
     as there is time for; the network that ships learned from all, and `held_out` is empty: the embeddings of `val` are
     then the only ones that it never learned from. InterruptedRunError ends training, and what was best by then is
     returned, `details["interrupted"]` being true, with the out-of-fold rows there are; before there is anything, it
-    passes. Raises PictureError, TellapartError (`diverged`).
+    passes. `later` is told how to go on to a soup. Raises PictureError, TellapartError (`diverged`).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(recipe.fit.threads or default_threads())
@@ -84,7 +88,7 @@ def scratch(
         world = world or World(device=device_of(recipe.fit.device))
         task = yield from _prepared(train, val, num_classes, preprocess, recipe, left, shorter_px, grey, world)
         task = dataclasses.replace(task, checkpoints=checkpoints)
-        return (yield from _climbed(task, train, left, num_later))
+        return (yield from _climbed(task, train, left, num_later, later))
     finally:
         torch.set_num_threads(before)
 
@@ -137,7 +141,6 @@ def _prepared(
     batch_size = batch_size_for(len(learned_from))
     epochs = recipe.fit.epochs or epochs_for(len(learned_from))
     varied = dataclasses.replace(sources[0], augment=augment, fill=(mean * 255.0).round().to(torch.uint8))
-    scale = math.sqrt(batch_size / 128)  # smaller batches are noisier, and noise adds up as its root
     task = Task(
         name="scratch",
         train=dataclasses.replace(samples[0], source=varied),
@@ -146,7 +149,7 @@ def _prepared(
         held_out=held_out,
         num_classes=num_classes,
         start=lambda _: first(),
-        optimizer=lambda made: Muon(made, filter_lr=0.12 * min(1.0, scale), lr=0.1 * scale),
+        optimizer=lambda made: _optimizer(made, batch_size),
         max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
         choices=Choices(seed=recipe.seed, batch_size=batch_size, device=world.device),
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
@@ -180,7 +183,7 @@ def _balance(seen: Samples, groups: Sequence[str], num_classes: int, recipe: Rec
     return kind
 
 
-def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) -> Steps[Fitted]:
+def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int, later: Later | None) -> Steps[Fitted]:
     looked_at = with_embeddings(train.targets, task.held_out, task.choices.seed)
     reserve = seconds_to_finish(task, len(looked_at), num_later)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
@@ -196,14 +199,44 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
     )
     network.mirrors = yield from deaf(mirrored_too(task, network))
     interrupted = learned.ended == "interrupted"
+    folds: dict[str, dict[str, Tensor]] | None = None if later is None else {}
     if len(task.held_out):
         logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
-        out_of_fold = OutOfFold(np.searchsorted(looked_at, task.held_out), logits.numpy())
+        out_of_fold = OutOfFold(task.held_out, logits.numpy())
     elif interrupted:
         out_of_fold = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
-        out_of_fold, interrupted = yield from _out_of_fold(task, learned, network.mirrors, less(left, reserve))
+        out_of_fold, interrupted = yield from _out_of_fold(task, learned, network.mirrors, less(left, reserve), folds)
+    if later is not None and not interrupted:
+        whole = dataclasses.replace(task.choices, smaller=0.0)
+        pot = Pot.of(
+            network,
+            task=dataclasses.replace(
+                task, optimizer=lambda made: _optimizer(made, task.choices.batch_size, _AGAIN), choices=whole
+            ),
+            learned=learned,
+            folds=folds or {},
+            steps=max(1, round(_AGAIN_STEPS * learned.epochs[-1].step)),
+            again=True,
+            done=lambda *_: None,
+            ship=lambda made, found: _finished(task, train, made, learned, found, looked_at, False),
+            predicted=len(out_of_fold.rows),
+            reserve=reserve,
+        )
+        later.soup = functools.partial(souped, pot)
+    return (yield from _finished(task, train, network, learned, out_of_fold, looked_at, interrupted))
 
+
+def _finished(
+    task: Task[Network],
+    train: Pictures,
+    network: Network,
+    learned: Learned,
+    out_of_fold: OutOfFold,
+    looked_at: IntArray,
+    interrupted: bool,
+) -> Steps[Fitted]:
+    """Return the rung with this network; `out_of_fold` has rows of all training pictures."""
     network = network.cpu()
     trunk = export(network)
     width = network.head.in_features
@@ -217,7 +250,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
         trunk=trunk,
         head=Head(network.head.weight.detach().T.numpy().copy(), network.head.bias.detach().numpy().copy()),
         preprocess=task.preprocess,
-        out_of_fold=out_of_fold,
+        out_of_fold=OutOfFold(np.searchsorted(looked_at, out_of_fold.rows), out_of_fold.logits),
         embeddings=embeddings,
         held_out=np.searchsorted(looked_at, task.held_out),
         looked_at=None if len(looked_at) == len(train) else looked_at,
@@ -234,6 +267,12 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int) 
         },
         variations=shown,
     )
+
+
+def _optimizer(network: Network, batch_size: int, share: float = 1.0) -> Muon:
+    """Return the optimizer for a network, its rates a share of the usual ones."""
+    scale = math.sqrt(batch_size / 128)  # smaller batches are noisier, and noise adds up as its root
+    return Muon(network, filter_lr=share * 0.12 * min(1.0, scale), lr=share * 0.1 * scale)
 
 
 def _shown(task: Task[Network], pictures: Pictures, looked_at: IntArray) -> Variations:
@@ -265,9 +304,16 @@ def _colours(sample: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), (square - mean.square()).clamp(min=1e-4).sqrt().float()
 
 
-def _out_of_fold(task: Task[Network], learned: Learned, mirrors: bool, left: Clock) -> Steps[tuple[OutOfFold, bool]]:
+def _out_of_fold(
+    task: Task[Network], learned: Learned, mirrors: bool, left: Clock, kept: dict[str, dict[str, Tensor]] | None
+) -> Steps[tuple[OutOfFold, bool]]:
+    """Return what models of folds say of what they did not see; their weights go to `kept`, by the fold's name."""
+
     def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Network, Learned]]:
-        return trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
+        network, found = yield from trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
+        if kept is not None:
+            kept[stage.rpartition(".")[2]] = copied(network)
+        return network, found
 
     def predicted(network: Network, unseen: Samples) -> Steps[Tensor]:
         network.mirrors = mirrors

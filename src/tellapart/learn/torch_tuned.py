@@ -115,20 +115,20 @@ def blended(network: nn.Module, start: dict[str, Tensor], end: dict[str, Tensor]
 
 
 @torch.no_grad()
-def reestimated(network: Tuned, batches: Iterable[Tensor]) -> None:
+def reestimated(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the statistics of trained batch norm to the mean over `batches`: an average of weights has others."""
-    norms = [norm for norm in network._norms() if isinstance(norm, _NORMS)] if network.bn == "train" else []
+    network.train()
+    norms = [norm for norm in network.modules() if isinstance(norm, _NORMS) and norm.training]
+    network.eval()
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean of all batches
-    network.eval()
-    for norm in norms:
         norm.train()
     for inputs in batches:
-        network.embedding(inputs)
+        network(inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

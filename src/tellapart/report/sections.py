@@ -31,6 +31,7 @@ METHODS = {
     "probe": "a linear head on a frozen, pretrained network",
     "finetune": "a pretrained network, trained further",
     "scratch": "a small network, trained from nothing",
+    "soup": "several networks of one kind, their weights averaged",
     "ensemble": "several models that answer together",
 }
 KINDS: Mapping[SplitName, str] = {"test": "test", "val": "validation", "train": "left-out"}
