@@ -46,7 +46,7 @@ from tellapart.recipe import Recipe
 __all__ = ["scratch"]
 
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
-_AGAIN, _AGAIN_STEPS = 0.3, 0.5  # of the usual rates and of the steps, where training goes on for a soup
+_AGAIN, _AGAIN_STEPS = 0.6, 0.5  # of the usual rates and of the steps, where training goes on for a soup
 _USED = 0.9  # of the time that is left, about, goes into training
 _AUTO = "light"  # the preset that is the start of --augment auto
 _COMPARED_ON = 2000  # pictures, for the question how to balance classes
