@@ -84,6 +84,19 @@ def begun(photos: Path, run: Path, recipe: Recipe) -> RunFolder:
     return folder
 
 
+def test_a_run_that_was_killed_before_its_first_event_is_gone_on_with(photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    prepare(photos, run, Recipe(), resume=False)
+    (run / ".run.json.82ihef1m.tmp").write_text('{"da')
+    with pytest.raises(DataError, match="holds no run"):
+        prepare(photos, run, Recipe(), resume=False)
+    assert prepare(photos, run, Recipe(), resume=True).fresh
+    assert [path.name for path in run.iterdir()] == ["recipe.json"]
+    (run / "recipe.json").write_text('{"flour": 500}')  # of someone else's
+    with pytest.raises(DataError, match="holds no run"):
+        prepare(photos, run, Recipe(), resume=True)
+
+
 def test_a_run_is_not_written_over_but_can_be_gone_on_with(photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     begun(photos, run, Recipe())

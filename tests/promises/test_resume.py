@@ -22,6 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "classical": {"method": "classical", "budget": "9h"},
     "probe": {"method": "probe", "backbone": "mobilenetv2_035", "image_size": 64, "budget": "9h"},
     "scratch": {"method": "scratch", "epochs": 12, "budget": "9h", "checkpoint_every": 0.0},
+    "soup": {"method": "scratch", "effort": "best", "epochs": 6, "budget": "9h", "checkpoint_every": 0.0},
     "finetune": {
         "method": "finetune",
         "backbone": "mobilenetv2_035",

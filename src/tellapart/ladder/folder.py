@@ -89,7 +89,7 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> Steps
         )
     if out.exists() and not out.is_dir():
         raise DataError("out_not_a_folder", f"--out {out} is a file.", "Choose a folder that is new or empty.")
-    if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()):
+    if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()) and not (resume and _hardly_begun(out)):
         _refuse_strange(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,9 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> Steps
         raise _unwritable(out, error) from None
     lock = _locked(out)
     try:
-        if any(path.name != _LOCK for path in out.iterdir()):
+        if resume and _hardly_begun(out):
+            _tidy(out)
+        elif any(path.name != _LOCK for path in out.iterdir()):
             return dataclasses.replace((yield from _occupied(data, out, recipe, resume)), lock=lock)
         _keep(out, recipe)
     except BaseException:
@@ -242,6 +244,20 @@ def stored_result(out: Path) -> dict[str, Any]:
     if not isinstance(stored, dict) or "version" not in stored:
         raise DataError("damaged_run", f"{out}/result.json cannot be read.", "Start in a new folder.")
     return stored
+
+
+def _hardly_begun(out: Path) -> bool:
+    """Return whether a folder holds no more than what a run writes before its first event, where it was killed."""
+    names = {path.name for path in out.iterdir()} - {_LOCK}
+    temporary = {name for name in names if re.fullmatch(r"\.(recipe|run)\.json\.\w+\.tmp", name)}
+    if not names or names - temporary - {"recipe.json", "run.json"}:
+        return False
+    try:
+        if "recipe.json" in names:
+            Recipe.parse(json.loads((out / "recipe.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecipeError):
+        return False
+    return "recipe.json" in names or not names - temporary
 
 
 def _tidy(out: Path) -> None:
