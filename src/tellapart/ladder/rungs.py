@@ -15,6 +15,7 @@ from tellapart.errors import OutOfTimeError, TellapartError
 from tellapart.events import Recall, Steps, decide
 from tellapart.images import Preprocess, at_least_for
 from tellapart.ladder.affordable import thinned
+from tellapart.ladder.clock import processor_share
 from tellapart.ladder.finish import seconds_to_finish
 from tellapart.ladder.folder import CHECKPOINTS
 from tellapart.ladder.run import Run
@@ -43,7 +44,7 @@ _FIT_SECONDS, _FIT_SHARE_OF_BUDGET, _FIT_SHARE = 2.0, 0.1, 0.25
 _WORTH_ADDING = 0.05  # of the pictures left out: for fewer, embedding goes no further
 _LOOKED_AT_BY_MAJORITY = 4_000
 _AT_ONCE = 32  # pictures
-_LEAST_TO_TUNE_SECONDS = 10.0  # loading torch alone takes seconds
+_LEAST_TO_TUNE_SECONDS = 10.0  # of a processor: to load torch and to see what a step takes
 _FEW_BY_HAND = 2_000  # pictures: features of fewer are a matter of seconds
 _MAJORITY_SECONDS_PER_PICTURE = 0.01
 
@@ -200,7 +201,7 @@ class Rungs:
             return self._left() - kept_back
 
         try:
-            if not tuned or self._left() < _LEAST_TO_TUNE_SECONDS:
+            if not tuned or self._left() < _LEAST_TO_TUNE_SECONDS / processor_share():
                 raise OutOfTimeError
             from tellapart.learn.torch_finetune import finetune
 
