@@ -181,6 +181,14 @@ def test_pictures_are_small_for_as_long_as_was_chosen() -> None:
     assert learned.ended == "done"
 
 
+@pytest.mark.parametrize(("smaller", "ended"), [(0.0, "early_stop"), (1.0, "done")])
+def test_patience_begins_once_pictures_are_no_longer_small(smaller: float, ended: str) -> None:
+    choices = dataclasses.replace(PLAIN, patience=0.1, smaller=smaller, smaller_px=2)
+    state = fresh(Watched(), 40, lr=0.0)  # validation never gets better
+    learned, _ = run(fit(state, samples(64), samples(30, seed=1), choices, lambda: 1e9))
+    assert learned.ended == ended
+
+
 def test_an_end_is_foreseen_though_steps_take_longer_once_pictures_are_no_longer_small() -> None:
     small, large = 1.0, 2.0  # seconds a step: the clock below knows no other time
     spent = 0.0

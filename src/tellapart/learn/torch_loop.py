@@ -151,7 +151,7 @@ def fit(
                     continue
                 yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
                 before.cuts_off(state)
-                _keep_the_best(state, found, choices.patience)
+                _keep_the_best(state, found, choices)
                 if state.hits >= choices.enough * state.seen:
                     yield from _end_early(state, stage)
                 state.next_epoch()
@@ -272,13 +272,14 @@ def _epoch_of(state: State, found: Validation | None, seconds: float) -> Epoch:
     return epoch
 
 
-def _keep_the_best(state: State, found: Validation | None, patience: float) -> None:
+def _keep_the_best(state: State, found: Validation | None, choices: Choices) -> None:
     if found is None or found.tempered < state.best_loss:
         state.best, state.best_step = copied(state.average), state.step
         state.best_loss = found.tempered if found else math.inf
     elif not state.ended:
-        waited = state.horizon.progress(state.step) - state.horizon.progress(state.best_step)
-        state.ended = "early_stop" if waited > patience else ""
+        since = max(state.horizon.progress(state.best_step), choices.smaller)  # small pictures say little of large ones
+        waited = state.horizon.progress(state.step) - since
+        state.ended = "early_stop" if waited > choices.patience else ""
 
 
 def _end_early(state: State, stage: str) -> Steps[None]:

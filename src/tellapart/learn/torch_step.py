@@ -38,7 +38,7 @@ class Choices:
     pass without a better validation loss (1: all of it). The horizon is moved, up to its `most` steps, so that the rate
     is back at zero when the time is up; and once `enough`, a share, of an epoch's pictures were told right, so that
     half as many steps again are the last (above 1: never). For `smaller`, a share of the horizon, pictures are first
-    brought to `smaller_px` a side, and a step takes `smaller_cost` times as long as it does later.
+    brought to `smaller_px` a side, a step takes `smaller_cost` times as long as later, and `patience` has not begun.
     """
 
     seed: int
