@@ -183,3 +183,17 @@ def test_without_validation_pictures_there_is_no_soup(photo_pictures: Pictures, 
     run(scratch(even(photo_pictures), *how, shorter_px=32, later=later))
     assert later.soup is not None
     assert "no validation pictures" in run(later.soup(lambda: 1e4)).words
+
+
+def test_where_the_probe_stays_there_is_nothing_to_average_and_the_ladder_is_told(
+    run: Run, exported: tuple[Graph, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val, later = stripes(tmp_path / "train", 66, 1), stripes(tmp_path / "val", 45, 2), Later()
+    graph, recipe = exported[0], Recipe.of(epochs=8, lr=6e-3, tune="last", flip="off")
+    monkeypatch.setattr("tellapart.learn.torch_finetune._BLENDS", (0.0,))
+    begun = run(probe(graph, graph.preprocess("squash"), train, val, 3, recipe, tmp_path, threads=1))
+    run(finetune(begun, graph.folder, train, val, 3, recipe, tmp_path, lambda: 1e4, 1, later=later))
+    assert later.soup is not None
+    soup = run(later.soup(lambda: 1e4))
+    assert soup.fitted is None
+    assert "the probe's own weights" in soup.words

@@ -28,7 +28,7 @@ from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
 from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_rate import peak_rate
-from tellapart.learn.torch_soup import Pot, souped
+from tellapart.learn.torch_soup import Pot, nothing, souped
 from tellapart.learn.torch_task import Clock, Task, less, trained
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, loaded, prepared
@@ -178,7 +178,11 @@ def _climbed(
     else:
         found, interrupted = yield from _out_of_fold(task, learned, blend, less(left, reserve), folds)
     how = {"interrupted": interrupted, "ended": learned.ended, "lr": lr, "blend": blend}
-    if later is not None and not interrupted and blend > 0.0:
+    if later is not None and blend == 0.0:
+        later.soup = functools.partial(
+            nothing, "validation kept the probe's own weights, and they have no other draws."
+        )
+    elif later is not None and not interrupted:
 
         def done(made: Tuned, rows: IntArray) -> None:
             _mix(task, made, copied(task.start(rows)), copied(made), blend, rows)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tellapart.events import Decision, Epoch, Steps, decide, without
+from tellapart.events import Decision, Epoch, Progress, Steps, decide, without
 from tellapart.learn.rungs import Fitted, IntArray, OutOfFold, Soup
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_folds import deaf, out_of_fold
@@ -24,7 +24,7 @@ from tellapart.learn.torch_task import Clock, Task, less, trained
 from tellapart.learn.torch_tuned import reestimated
 from tellapart.learn.torch_validate import logits_of, validated
 
-__all__ = ["Pot", "averaged", "souped"]
+__all__ = ["Pot", "averaged", "nothing", "souped"]
 
 _MOST = 3  # networks, the first included
 _CAUTION = 1.2  # times as long as the first network took
@@ -61,6 +61,12 @@ class Pot(Generic[N]):
     def of(cls, network: N, **fields: object) -> Pot[N]:
         """Return a pot with a copy of the network, which may change afterwards."""
         return cls(network=copy.deepcopy(network), **fields)  # type: ignore[arg-type]
+
+
+def nothing(words: str, left: Clock) -> Steps[Soup]:
+    """Return no soup, for a reason that the rung knows."""
+    yield Progress("soup", 0, None, "networks")
+    return Soup(words)
 
 
 def souped(pot: Pot[N], left: Clock) -> Steps[Soup]:
