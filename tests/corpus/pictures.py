@@ -171,6 +171,12 @@ PNG = saved(photo(), "PNG")
 BOX = b"\x00\x00\x00\x20ftyp"
 RED = (254, 0, 0)
 
+
+def _zeroed(data: bytes) -> bytes:
+    """Return a file whose second half is overwritten by zero bytes, as a copy leaves it that broke off."""
+    return data[: len(data) // 2].ljust(len(data), b"\0")
+
+
 _LEFT_OUT: tuple[tuple[int, str, Callable[[], bytes], str, str], ...] = (
     (1, "empty", lambda: b"", "empty_file", "empty"),
     (2, "a page of html", lambda: b"<!DOCTYPE html><html>404</html>", "not_an_image", "HTML"),
@@ -180,6 +186,13 @@ _LEFT_OUT: tuple[tuple[int, str, Callable[[], bytes], str, str], ...] = (
     (3, "truncated progressive jpeg", lambda: saved(photo(), progressive=True)[:-200], "truncated", "ends early"),
     (3, "jpeg cut in its header", lambda: JPEG[:150], "truncated", "ends early"),
     (4, "jpeg without its last two bytes", lambda: JPEG[:-2], "truncated", "end marker"),
+    (
+        4,
+        "jpeg whose second half is zeros",
+        lambda: _zeroed(saved(photo(), progressive=True)),
+        "truncated",
+        "ends early",
+    ),
     (4, "jpeg without its last byte", lambda: JPEG[:-1], "truncated", "end marker"),
     (5, "truncated png", lambda: PNG[: len(PNG) // 2], "truncated", "ends early"),
     (5, "truncated webp", lambda: saved(photo(), "WEBP")[:200], "truncated", "ends early"),

@@ -19,6 +19,7 @@ from tellapart.images.sniff import Format
 __all__ = ["READERS", "Jpeg", "Tiff", "as_far_as_it_goes", "lacks_its_end_alone"]
 
 _END = b"\xff\xd9"
+_MOST_ZEROS = 2  # that a scan may end in; more were written over it, or fill up a copy that broke off
 _NO_PICTURE = b"\x55\xaa" * 8  # bits that decode to something, wherever they are read
 
 
@@ -72,6 +73,8 @@ def lacks_its_end_alone(jpeg: bytes) -> bool:
 
     Then what is put before a new end marker changes nothing.
     """
+    if len(jpeg) - len(jpeg.rstrip(b"\0")) > _MOST_ZEROS:
+        return False
     seen = []
     for more in (b"", _NO_PICTURE):
         try:
