@@ -310,6 +310,16 @@ def test_names_are_read_as_they_were_written(tmp_path: Path, scan_of: Scan) -> N
     assert scan_of(tmp_path / "mac.zip").classes == ("caf\u00e9", "th\u00e9")
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_an_archive_that_is_whole_and_holds_no_files_is_told(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "set").mkdir()
+    for _ in range(2):  # nothing, then a folder without files
+        archive = pack(tmp_path / "set", tmp_path / f"a{suffix}")
+        error = refused(archive, tmp_path / "cache")
+        assert (error.code, error.message) == ("empty_archive", f"The archive {archive} holds no files.")
+        (tmp_path / "set" / "cat").mkdir(exist_ok=True)
+
+
 def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
     for name in ("a.zip", "a.tar.gz", "a.tar"):
         (tmp_path / name).write_bytes(b"<html>404</html>" * 100)

@@ -141,6 +141,12 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> Steps[tuple[int, in
                 size += len(chunk)
                 yield Progress("unpack", count, None, "files")
         count += 1
+    if not count:
+        raise DataError(
+            "empty_archive",
+            f"The archive {shown(str(archive))} holds no files.",
+            "Put pictures into it, or leave it out.",
+        )
     yield Progress("unpack", count, count, "files")
     return count, size
 
