@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -228,6 +229,26 @@ def test_misspelt_columns_are_answered_with_the_usual_names(
     assert caught.value.code == "unknown_column"
     assert says in caught.value.message
     assert next_step in caught.value.next
+
+
+@pytest.mark.parametrize("name", ["bin.csv", "bin.tsv", "bin.jsonl"])
+def test_bytes_that_are_no_text_are_told_as_such_and_not_shown(folder: Path, scan_of: Scan, name: str) -> None:
+    for size in (100, 5000):
+        (folder / name).write_bytes(random.Random(size).randbytes(size))
+        with pytest.raises(DataError, match=f"{name} is not text") as caught:
+            scan_of(folder / name)
+        assert caught.value.code == "damaged_table"
+        assert len(str(caught.value)) < 200
+
+
+def test_columns_are_listed_as_far_as_a_person_reads(folder: Path, scan_of: Scan) -> None:
+    (folder / "t.csv").write_text(",".join(f"{n}-{'x' * 500}" for n in range(300)) + "\n1,2\n")
+    with pytest.raises(DataError) as caught:
+        scan_of(folder / "t.csv")
+    assert caught.value.code == "unknown_column"
+    assert "0-xxx" in caught.value.next
+    assert "288 more" in caught.value.next
+    assert len(caught.value.next) < 600
 
 
 def test_columns_unlike_any_usual_name_bring_no_guess(folder: Path, scan_of: Scan) -> None:

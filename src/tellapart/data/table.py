@@ -38,6 +38,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "split": ("split", "set", "subset"),
     "group": ("group",),
 }
+_MOST_SHOWN, _NAME_SHOWN = 12, 30
 _DRIVE_OR_URL = re.compile(r"[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*:/|\\\\")
 
 
@@ -122,7 +123,7 @@ def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str
         folded.setdefault(name.strip().casefold(), name)
     found: dict[str, str] = {}
     lacking: list[str] = []
-    listed = f"Its columns are: {some(list(names), 20) or 'none'}."
+    listed = f"Its columns are: {_listed(names)}."
     for role, column in asked.items():
         if column is not None:
             if column not in names and column.strip().casefold() not in folded:
@@ -149,6 +150,12 @@ def _columns(path: Path, names: Sequence[str], options: DataOptions) -> dict[str
             f"{listed} Name one with {' and '.join(f'--{role}-column' for role in lacking)}.",
         )
     return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names of columns, as many and as much of each as a person would read."""
+    brief = [name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}..." for name in map(shown, names)]
+    return some(brief, _MOST_SHOWN) or "none"
 
 
 def _misspelt(roles: Sequence[str], names: Sequence[str]) -> str:

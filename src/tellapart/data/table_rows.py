@@ -19,6 +19,7 @@ __all__ = ["SUFFIXES", "Table", "read_table"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_LOOKED_AT, _CONTROLS = 4000, 0.05  # of so many first characters, a larger share is what no text has
 _PICTURE_NAME = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)$", flags=re.IGNORECASE)
 
 
@@ -54,10 +55,27 @@ def read_table(path: Path, wanted: Callable[[Sequence[str]], Iterable[str]], oth
         ) from None
     if not text.strip():
         raise DataError("empty_table", f"{shown(path.name)} is empty.", "Add a row for each picture.")
-    table = _json_lines(path, text) if suffix in (".jsonl", ".ndjson") else _separated(path, text, wanted, others)
+    try:
+        table = _json_lines(path, text) if suffix in (".jsonl", ".ndjson") else _separated(path, text, wanted, others)
+    except DataError:
+        _refuse_no_text(path, text)
+        raise
     if not table.numbers:
         raise DataError("empty_table", f"{shown(path.name)} lists no pictures.", "Add a row for each picture.")
     return dataclasses.replace(table, notes=(*notes, *table.notes))
+
+
+def _refuse_no_text(path: Path, text: str) -> None:
+    """Refuse what no table was found in, and what is no text at all."""
+    head = text[:_LOOKED_AT]
+    controls = sum(letter < " " and letter not in "\t\n\v\f\r" for letter in head)
+    if controls > _CONTROLS * len(head):
+        raise DataError(
+            "damaged_table",
+            f"{shown(path.name)} is not text: {controls:,} of its first {len(head):,} characters "
+            "are control characters.",
+            "Save it as CSV, TSV or JSON Lines anew.",
+        ) from None
 
 
 def _text(raw: bytes) -> tuple[str, list[tuple[str, str]]]:
