@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tellapart.errors import InputError
+from tellapart.errors import InputError, PictureError
+from tellapart.images import decode
 from tellapart.runtime.predictor import Failure
 from tellapart.runtime.sources import expand
 
@@ -105,6 +106,10 @@ def test_links_in_a_circle_end(tree: Path) -> None:
 def test_what_is_no_plain_file_in_a_folder_fails_in_its_place(tree: Path) -> None:
     os.mkfifo(tree / "pipe.jpg")
     assert _names(tree, "") == ["a.PNG", "b.jpg", "pipe.jpg: not_a_file", "sub/c.jpg", "sub/deep/d.jpg"]
+    (listed,) = (found.error for found in expand([str(tree)]) if isinstance(found, Failure))
+    with pytest.raises(PictureError) as named:
+        decode(tree / "pipe.jpg")
+    assert (listed.code, str(listed)) == (named.value.code, str(named.value)), "one wording, wherever it is met"
 
 
 def test_folders_are_listed_only_when_their_turn_comes(tree: Path) -> None:

@@ -167,7 +167,7 @@ def _file(source: Path | bytes, name: str) -> BinaryIO:
     try:
         # A pipe would block for ever when opened, so what is no regular file is never opened.
         if not stat.S_ISREG(os.stat(source).st_mode):
-            raise PictureError("unreadable", f"{name} is not a regular file.", "Give a picture file.")
+            raise PictureError("not_a_file", f"{name} is no regular file, so it is never opened.", "Leave it out.")
         return open(source, "rb")
     except PermissionError:
         raise PictureError("permission", f"{name} may not be read.", "Change its permissions.") from None

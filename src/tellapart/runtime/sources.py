@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tellapart.errors import InputError, PictureError, did_you_mean
+from tellapart.images.header import shown_name
 from tellapart.runtime.predictor import Failure
 
 __all__ = ["expand"]
@@ -99,10 +100,9 @@ def _below(folder: str) -> Iterator[Path | Failure]:
         elif kind == "file":
             yield Path(path)
         else:
-            words = (
-                "It is a link that leads nowhere." if kind == "link" else "It is no regular file: it is never opened."
-            )
-            yield _failure(path, InputError("not_a_file", words, "Leave it out."))
+            name = shown_name(Path(path))
+            what = "a link that leads nowhere" if kind == "link" else "no regular file, so it is never opened"
+            yield _failure(path, InputError("not_a_file", f"{name} is {what}.", "Leave it out."))
 
 
 def _listed(folder: str) -> Iterator[tuple[str, str]]:
