@@ -82,6 +82,10 @@ def test_a_broken_picture_is_told_in_its_place_and_the_run_goes_on(
     assert sorted(path.name for path in (tmp_path / "why").iterdir()) == ["001-00.png", "explain.html"]
     alone = tellapart("explain", bundle, broken, "--out", tmp_path / "none")
     assert alone.code == 2
+    told, last = (line for line in alone.err.splitlines() if line.endswith("]"))
+    assert told.startswith(f"{broken}: ")
+    assert told.endswith("Fetch the picture again, or remove the file. [truncated]")
+    assert last.endswith("[none_answered]")
 
 
 def test_a_folder_is_filled_replaced_when_it_is_ours_and_refused_otherwise(

@@ -18,6 +18,8 @@ import pytest
 from tellapart import api
 from tellapart.cli import display
 from tellapart.cli.display import PlainLines
+from tellapart.errors import PictureError
+from tellapart.runtime.predictor import Failure
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,19 @@ def answer(path: str, label: str = "ants", prob: float = 0.973, word: str = "lab
     return Answer({"path": path, "label": label, "prob": prob, "top": top, "novelty": 0.1, "answer": word})
 
 
-def failure(path: str) -> Answer:
-    return Answer({"path": path, "error": {"code": "truncated", "message": "The picture ends too early."}})
+def failure(path: str) -> Failure:
+    return Failure(path, PictureError("truncated", "The picture ends too early.", "Fetch it again."))
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer | Failure]:
     """What the API will answer: the pictures themselves are its business, not that of the command line."""
-    planned: list[Answer] = []
+    planned: list[Answer | Failure] = []
     monkeypatch.setattr(api, "predict", lambda bundle, pictures, threads=None: iter(planned), raising=False)
     return planned
 
 
-def test_a_line_for_each_picture(tellapart, answers: list[Answer]) -> None:
+def test_a_line_for_each_picture(tellapart, answers: list[Answer | Failure]) -> None:
     answers += [answer("a.jpg"), answer("b.jpg", word="unsure", prob=0.6), answer("c.jpg", word="unknown", prob=0.5)]
     ran = tellapart("predict", "bundle", "a.jpg")
     assert ran.code == 0
@@ -58,16 +60,16 @@ def test_a_line_for_each_picture(tellapart, answers: list[Answer]) -> None:
     ]
 
 
-def test_json_lines_keep_the_order_and_go_on_after_a_bad_file(tellapart, answers: list[Answer]) -> None:
+def test_json_lines_keep_the_order_and_go_on_after_a_bad_file(tellapart, answers: list[Answer | Failure]) -> None:
     answers += [answer("a\n\udcff.jpg"), failure("b.jpg"), answer("c.jpg")]
     ran = tellapart("predict", "bundle", "a.jpg", "--json")
     assert ran.code == 0
     assert ran.err == ""
-    assert ran.lines == [planned.line for planned in answers]
+    assert ran.lines == [planned.as_json() for planned in answers]
 
 
 def test_where_results_go_elsewhere_it_is_told_how_many_there_are(
-    tellapart, answers: list[Answer], monkeypatch: pytest.MonkeyPatch
+    tellapart, answers: list[Answer | Failure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(1000))
     monkeypatch.setattr(display, "PlainLines", lambda stream: PlainLines(stream, lambda: float(next(ticks))))
@@ -77,23 +79,28 @@ def test_where_results_go_elsewhere_it_is_told_how_many_there_are(
     assert ran.err.splitlines() == ["predict  6 pictures, 1.2 a second", "predict  11 pictures, 1.1 a second"]
 
 
-def test_a_bad_file_is_told_on_standard_error(tellapart, answers: list[Answer]) -> None:
+def test_a_bad_file_is_told_on_standard_error(tellapart, answers: list[Answer | Failure]) -> None:
     answers += [failure("b\x1b.jpg"), answer("c.jpg")]
     ran = tellapart("predict", "bundle", "x")
     assert ran.code == 0
-    assert ran.err == "b\\x1b.jpg: The picture ends too early.\n"
+    assert ran.err == "b\\x1b.jpg: The picture ends too early. Fetch it again. [truncated]\n"
     assert ran.out == "c.jpg: ants 97.3%\n"
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--csv", "-"]])
-def test_only_when_no_picture_could_be_answered_it_is_a_failure(tellapart, answers: list[Answer], flags) -> None:
-    answers += [failure("a.jpg"), failure("b.jpg")]
-    ran = tellapart("predict", "bundle", "x", *flags)
-    assert ran.code == 2
-    assert "none of the 2 pictures" in ran.err
+def test_only_when_no_picture_could_be_answered_it_is_a_failure(
+    tellapart, answers: list[Answer | Failure], flags
+) -> None:
+    for name, said in (("a.jpg", "The one picture could not"), ("b.jpg", "None of the 2 pictures could")):
+        answers.append(failure(name))
+        ran = tellapart("predict", "bundle", "x", *flags)
+        assert ran.code == 2
+        last = ran.err.splitlines()[-1]
+        assert last.startswith(f"tellapart: {said} be answered. ")
+        assert last.endswith("give other pictures. [none_answered]")
 
 
-def test_csv_on_standard_output(tellapart, answers: list[Answer]) -> None:
+def test_csv_on_standard_output(tellapart, answers: list[Answer | Failure]) -> None:
     answers += [answer("=a.jpg", label="a,b"), failure("c.jpg")]
     ran = tellapart("predict", "bundle", "x", "--csv", "-")
     header, first, second = csv.reader(io.StringIO(ran.out))
@@ -102,14 +109,16 @@ def test_csv_on_standard_output(tellapart, answers: list[Answer]) -> None:
     assert second == ["c.jpg", "", "", "", "", "The picture ends too early."]
 
 
-def test_csv_in_a_file_beside_the_lines(tellapart, answers: list[Answer], tmp_path: Path) -> None:
+def test_csv_in_a_file_beside_the_lines(tellapart, answers: list[Answer | Failure], tmp_path: Path) -> None:
     answers += [answer("a\udcff.jpg")]
     ran = tellapart("predict", "bundle", "x", "--json", "--csv", tmp_path / "table.csv")
     assert len(ran.lines) == 1
     assert (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[1].startswith("a\\udcff.jpg,ants,")
 
 
-def test_a_table_that_cannot_be_written_is_the_users_to_mend(tellapart, answers: list[Answer], tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_written_is_the_users_to_mend(
+    tellapart, answers: list[Answer | Failure], tmp_path: Path
+) -> None:
     ran = tellapart("predict", "bundle", "x", "--csv", tmp_path / "absent" / "table.csv")
     assert ran.code == 2
 
@@ -150,7 +159,7 @@ def test_a_table_takes_the_place_of_nothing_but_a_table_of_predict(
 
 @pytest.mark.parametrize("earlier", [None, b"", HEADER + b"old.jpg,bees,0.9,label,0.5,\n"])
 def test_an_earlier_table_is_replaced_when_the_new_one_is_whole(
-    tellapart, answers: list[Answer], tmp_path: Path, earlier: bytes | None
+    tellapart, answers: list[Answer | Failure], tmp_path: Path, earlier: bytes | None
 ) -> None:
     answers += [answer("a.jpg")]
     table = tmp_path / "table.csv"
@@ -175,7 +184,7 @@ def test_a_run_that_breaks_off_leaves_the_earlier_table(tellapart, monkeypatch, 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="/dev/null is that of POSIX")
-def test_a_table_may_go_to_a_device(tellapart, answers: list[Answer]) -> None:
+def test_a_table_may_go_to_a_device(tellapart, answers: list[Answer | Failure]) -> None:
     answers += [answer("a.jpg")]
     assert tellapart("predict", "bundle", "x", "--csv", os.devnull).code == 0
     assert not os.path.isfile(os.devnull)
@@ -187,7 +196,7 @@ def test_one_standard_output_is_not_asked_for_two_things(tellapart) -> None:
     assert "standard output" in ran.json["error"]["message"]
 
 
-def test_pictures_are_sorted_by_their_answer(tellapart, answers: list[Answer], tmp_path: Path) -> None:
+def test_pictures_are_sorted_by_their_answer(tellapart, answers: list[Answer | Failure], tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     names = [str(tmp_path / "new" / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
     for name in names:

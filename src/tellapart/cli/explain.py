@@ -10,7 +10,7 @@ import typer
 
 from tellapart.cli.display import following
 from tellapart.cli.options import DebugFlag, JsonFlag
-from tellapart.cli.output import json_line, printable, results_only
+from tellapart.cli.output import json_line, none_answered, picture_refused, printable, results_only
 
 if TYPE_CHECKING:
     from tellapart.ladder.explain import Explanation
@@ -54,8 +54,7 @@ def explain(
         else:
             _show(result, stream)
     if result.pictures and not result.explained:
-        sys.stderr.write(f"tellapart: none of the {len(result.pictures):,} pictures could be answered.\n")
-        return 2
+        return none_answered(len(result.pictures))
     return 0
 
 
@@ -64,7 +63,7 @@ def _show(result: Explanation, stream: TextIO) -> None:
 
     for one in result.pictures:
         if isinstance(one, Failure):
-            sys.stderr.write(f"{printable(one.path or '')}: {printable(one.error.message)}\n")
+            sys.stderr.write(picture_refused(one.path or "", one.error))
             continue
         stream.write("\n".join(map(printable, _lines(one, result.sanity.passed))) + "\n\n")
     for note in result.notes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from tellapart.cli.output import json_line, printable, reader_left
+from tellapart.cli.output import json_line, reader_left, said
 from tellapart.cli.start import follows
 from tellapart.cli.verbs import VERBS
 from tellapart.errors import InputError, InterruptedRunError, TellapartError, did_you_mean
@@ -40,7 +40,7 @@ def failed(error: BaseException, arguments: Sequence[str]) -> int:
     if follows():
         return told.exit_code  # the process of rank 0 says it
     if "--json" not in options or not _written(json_line({"error": told.as_json()})):
-        sys.stderr.write(f"tellapart: {printable(str(told))} [{told.code}]\n")  # a section of docs/errors.md
+        sys.stderr.write(f"tellapart: {said(told)}")
     return told.exit_code
 
 

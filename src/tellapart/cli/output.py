@@ -10,9 +10,19 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from tellapart.errors import InputError, TellapartError
 from tellapart.files import finite
 
-__all__ = ["accept_any_name", "json_line", "printable", "reader_left", "results_only"]
+__all__ = [
+    "accept_any_name",
+    "json_line",
+    "none_answered",
+    "picture_refused",
+    "printable",
+    "reader_left",
+    "results_only",
+    "said",
+]
 
 
 def accept_any_name() -> None:
@@ -36,6 +46,28 @@ def printable(text: str) -> str:
 def json_line(value: Any) -> str:
     """Return `value` as one line of ASCII JSON, ended by a newline; numbers that are not finite become null."""
     return json.dumps(finite(value), ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def said(error: TellapartError) -> str:
+    """Return an error as a person is told it: what is wrong, what to do next, and its section of docs/errors.md."""
+    return f"{printable(str(error))} [{error.code}]\n"
+
+
+def picture_refused(path: str, error: TellapartError) -> str:
+    """Return the line that takes the place of a picture's answer."""
+    return f"{printable(path)}: {said(error)}"
+
+
+def none_answered(count: int) -> int:
+    """Say that none of `count` pictures could be answered, after a line for each; return the exit code."""
+    which = "The one picture" if count == 1 else f"None of the {count:,} pictures"
+    error = InputError(
+        "none_answered",
+        f"{which} could{' not' if count == 1 else ''} be answered.",
+        "Why is told above: put that right, or give other pictures.",
+    )
+    sys.stderr.write(f"tellapart: {said(error)}")
+    return error.exit_code
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import typer
 
 from tellapart.cli.display import following
 from tellapart.cli.options import DebugFlag
-from tellapart.cli.output import json_line, printable, results_only
+from tellapart.cli.output import json_line, none_answered, picture_refused, printable, results_only
 from tellapart.cli.sorting import Sorter
 from tellapart.cli.table import HEADER, csv_line, table_file
 from tellapart.errors import InputError
@@ -51,6 +51,7 @@ def predict(
 ) -> int:
     """Name the class of each of PICTURES: files, folders, globs or archives."""
     from tellapart import api
+    from tellapart.runtime.predictor import Failure
 
     if as_json and csv == "-":
         raise InputError(
@@ -75,7 +76,11 @@ def predict(
                 table.flush()
             if csv != "-":
                 (sys.stderr if "error" in line and not as_json else out).write(
-                    json_line(line) if as_json else _sentence(line, getattr(result, "candidates", ()))
+                    json_line(line)
+                    if as_json
+                    else picture_refused(line["path"], result.error)
+                    if isinstance(result, Failure)
+                    else _sentence(line, getattr(result, "candidates", ()))
                 )
                 out.flush()
             if "error" in line:
@@ -89,15 +94,12 @@ def predict(
                     line["answer"],
                 )
     if failed and not answered:
-        sys.stderr.write(f"tellapart: none of the {failed:,} pictures could be answered.\n")
-        return 2
+        return none_answered(failed)
     return 0
 
 
 def _sentence(line: dict[str, Any], candidates: Sequence[str]) -> str:
     path = printable(line["path"])
-    if "error" in line:
-        return f"{path}: {printable(line['error']['message'])}\n"
     label = f"{printable(line['label'])} {100 * line['prob']:.1f}%"
     others = candidates[1:] if len(candidates) <= MOST_NAMED else ()
     perhaps = " or ".join([label, *map(printable, others)])
