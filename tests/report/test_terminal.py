@@ -92,3 +92,23 @@ def test_many_cautions_are_cut_short_with_a_count(make_summary: SummaryMaker) ->
         n=40, skill=1.0, test_openings=2, fit_words="Overfitting: much.", counts={"used": 10, "excluded": 90}
     )
     assert "more in the report" in printed(summary)
+
+
+@pytest.mark.parametrize("case", ["guessing", "nothing held out", "no better than guessing"])
+def test_where_it_is_not_fit_for_use_the_terminal_begins_where_the_report_does(
+    make_summary: SummaryMaker, case: str
+) -> None:
+    summary = {
+        "guessing": lambda: make_summary(method="majority"),
+        "nothing held out": lambda: make_summary(splits={}),
+        "no better than guessing": lambda: make_summary(n=40, skill=0.0),
+    }[case]()
+    said = verdict(summary)
+    assert said.tone == "poor"
+    lines = printed(summary).splitlines()
+    advised = [lines.index(plain(sentence)) for sentence in said.advice]
+    commands = [line for line in lines if line.startswith("  tellapart ")]
+    assert commands[0] == f"  tellapart check {summary.data}"
+    assert "--effort best" not in commands[0]
+    assert max(advised) < lines.index(commands[0])
+    assert any("dd pictures" in line or "dd labelled pictures" in line for line in lines)

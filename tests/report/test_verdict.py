@@ -63,7 +63,7 @@ def test_when_guessing_won_the_verdict_is_not_to_use_it(make_summary: SummaryMak
     assert said.tone == "poor"
     assert said.headline.startswith("Do not use it")
     assert "Weakest" not in text_of(said)
-    assert [command.line.split()[1] for command in next_commands(summary, said)] == ["train", "check"]
+    assert [command.line.split()[1] for command in next_commands(summary, said)] == ["check", "train"]
 
 
 def test_without_a_test_split_it_says_that_validation_chose_the_model(make_summary: SummaryMaker) -> None:

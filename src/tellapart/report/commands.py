@@ -20,20 +20,22 @@ class Command:
 
 
 def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
-    """Return three commands; where the model is not fit for use, training again comes first.
+    """Return three commands; where the model is not fit for use, its pictures come first, as in the verdict's advice.
 
     After an evaluation there is nothing to train again: two then. Nor is there anything to use where nothing beat
-    guessing: the pictures are looked at instead.
+    guessing: two again.
     """
     bundle, data = _argument(summary.bundle), _argument(summary.data)
     predict = Command("Name the pictures in a folder", f"tellapart predict {bundle} new_pictures/")
     evaluate = Command("Measure it on other labelled pictures", f"tellapart evaluate {bundle} labelled_pictures/")
     if summary.evaluated:
         return predict, evaluate
-    again = Command("Try harder", f"tellapart train {data}{_harder(summary)}")
-    if summary.method == "majority":
-        return again, Command("Look for what is wrong with the pictures", f"tellapart check {data}")
-    return (again, predict, evaluate) if verdict.tone == "poor" else (predict, evaluate, again)
+    harder = f"tellapart train {data}{_harder(summary)}"
+    if verdict.tone != "poor":
+        return predict, evaluate, Command("Try harder", harder)
+    check = Command("Look for what is wrong with the pictures", f"tellapart check {data}")
+    again = Command("Add pictures of every class, then train again", harder)
+    return (check, again) if summary.method == "majority" else (check, again, evaluate)
 
 
 def _harder(summary: Summary) -> str:

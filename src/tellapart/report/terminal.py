@@ -48,6 +48,10 @@ def show(summary: Summary, console: Console) -> None:
             console.print(_hanging("!", caution, "yellow"))
     if said.cautions:
         console.print()
+    if said.tone == "poor":
+        for sentence in said.advice:
+            line(plain(sentence))
+        console.print()
     for command in next_commands(summary, said):
         line(f"{command.words}:", "dim")
         console.print(Text(f"  {visible(command.line)}"), soft_wrap=True)
