@@ -110,7 +110,10 @@ class RangeTest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RungEnded:
-    """A rung of the ladder was climbed (or left out, with `skipped` saying why)."""
+    """A rung of the ladder was climbed (or left out, with `skipped` saying why).
+
+    Its numbers are of `n` validation pictures, or of training pictures where these were `left_out` in turn.
+    """
 
     method: str
     seconds: float
@@ -119,6 +122,7 @@ class RungEnded:
     n: int | None = None
     chosen: bool = False
     skipped: str | None = None
+    left_out: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

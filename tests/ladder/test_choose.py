@@ -125,3 +125,22 @@ def test_a_rung_that_calls_all_pictures_one_class_is_noticed() -> None:
     majority = dataclasses.replace(stuck, fitted=dataclasses.replace(stuck.fitted, method="majority"))
     assert always_one_class(majority, where) is None
     assert always_one_class(stuck, dataclasses.replace(where, val_targets=np.ones(30, np.int64))) is None
+
+
+def shares(where: Ground) -> Candidate:
+    """`majority`, its out-of-fold logits alike for all."""
+    found = made("majority", where, 0.0)
+    flat = np.zeros_like(found.fitted.out_of_fold.logits)
+    held = OutOfFold(found.fitted.out_of_fold.rows, flat)
+    return candidate(dataclasses.replace(found.fitted, out_of_fold=held), where, found.rows, 1.0)
+
+
+@pytest.mark.parametrize(("num_train", "kept"), [(4, True), (6, True), (18, False), (60, False)])
+def test_too_few_pictures_to_tell_do_not_put_guessing_before_what_was_learned(num_train: int, kept: bool) -> None:
+    """All named wrong, as leaving one of very few out does: only from some number on is that worse than guessing."""
+    where = ground(num_train, 0)
+    wrong = made("classical", where, skill=-50.0)
+    comparison = beats(wrong, shares(where), where)
+    assert comparison.difference > 0
+    assert comparison.better is kept
+    assert ("too few to compare" in comparison.words) is (num_train < 20)

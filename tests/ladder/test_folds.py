@@ -88,7 +88,8 @@ def test_shares_that_are_asked_for_are_carved_all_the_same(photos: Path, tmp_pat
     run = tellapart.train(photos, out=tmp_path / "run", method="majority", folds=3, test=0.25)
     assert [run.result["counts"][split] for split in ("train", "val", "test")] == [36, 0, 12]
     assert run.result["folds"]["n"] == 36
-    assert "majority is not fitted anew" in run.result["folds"]["words"]
+    assert run.result["folds"]["accuracy"] == 0.5
+    assert "as long" not in run.result["folds"]["words"]
 
 
 def test_off_sets_apart_however_few(tmp_path: Path, photos: Path) -> None:

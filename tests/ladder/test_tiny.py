@@ -49,6 +49,26 @@ def test_a_handful_of_pictures_becomes_a_bundle(tmp_path, monkeypatch, num_class
         assert "Nothing was set apart to test on" in page
 
 
+@pytest.mark.parametrize("each", [2, 3])
+def test_what_was_learned_is_kept_where_so_few_pictures_cannot_tell(tmp_path, monkeypatch, each):
+    """All of one colour: left out, most are named wrong. The row of the ladder says so, as the verdict does."""
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(f"{__name__}.TINTS", TINTS[:1] * 2)
+    data = folder(tmp_path / "few", 2, each)
+    tellapart.train(data, out=tmp_path / "run", effort="quick")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["method"] == "classical"
+    row = next(row for row in report["ladder"] if row["chosen"])
+    assert row["val"] is None
+    assert row["left_out"]["n"] == 2 * each
+    for number in ("accuracy", "log_loss"):
+        assert row["left_out"][number] == report["train"][number] == report["folds"][number]
+    assert row["accuracy_high"] - row["accuracy_low"] > 0.5
+    guessing = next(row for row in report["ladder"] if row["method"] == "majority")
+    assert guessing["left_out"]["accuracy"] == 0.5
+
+
 def test_splits_that_are_given_are_kept_however_few(tmp_path, monkeypatch):
     monkeypatch.setenv("TELLAPART_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -89,9 +89,8 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
         case RungEnded():
             if event.skipped is not None:
                 return f"{event.method}  left out: {event.skipped}"
-            gave = (
-                "" if event.accuracy is None else f"  {_share(event.accuracy)} of {event.n} validation pictures right"
-            )
+            kind = "left-out" if event.left_out else "validation"
+            gave = "" if event.accuracy is None else f"  {_share(event.accuracy)} of {event.n} {kind} pictures right"
             loss = "" if event.log_loss is None else f", log loss {event.log_loss:.3f}"
             return f"{event.method}{gave}{loss}, {event.seconds:.1f} s{', best so far' if event.chosen else ''}"
         case Note():

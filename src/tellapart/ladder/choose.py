@@ -16,6 +16,7 @@ from tellapart.learn.rungs import Fitted, FloatArray, IntArray
 __all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Crossed", "Ground", "always_one_class", "beats", "candidate"]
 
 ENOUGH_TO_COMPARE = 500
+_FEW_TO_COMPARE = 20  # pictures: with fewer no comparison of log loss can tell, whatever its interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,17 @@ class Candidate:
         """Return calibrated float64 [n, K] for `out_of_fold_rows`."""
         return judge.softmax(self.out_of_fold_logits())
 
+    def left_out_probs(self) -> NDArray[np.float64]:
+        """Return what is told of `out_of_fold_rows`, float64 [n, K]: their calibrated predictions.
+
+        `majority` names each the most common class of all: leaving one out would tip that over where classes are of one
+        size, and every picture would be named wrong.
+        """
+        if self.fitted.method != "majority":
+            return self.out_of_fold_probs()
+        seen = self.fitted.embeddings["train"][self.fitted.out_of_fold.rows]
+        return judge.softmax(self.fitted.head.logits(seen) / np.float32(self.temperature))
+
 
 @dataclasses.dataclass(frozen=True)
 class Crossed:
@@ -102,8 +114,9 @@ def candidate(
 def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.Comparison:
     """Compare a dearer rung with the best so far: on validation when 500 pictures or more are there, else out-of-fold.
 
-    Anything better than `majority` is usable, so against it a lower mean is enough; any other champion falls only when
-    the whole 95 % interval of the difference is below zero.
+    Anything better than `majority` is usable, so against it a lower mean is enough; on fewer than 20 pictures, where no
+    log loss can tell, it is also enough not to be clearly worse at naming them. Any other champion falls only when the
+    whole 95 % interval of the difference is below zero.
     """
     names = challenger.name, champion.name
     on_val = np.intersect1d(challenger.rows["val"], champion.rows["val"], return_indices=True)
@@ -117,7 +130,17 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
         targets, groups = ground.train_targets[rows], ground.groups_of("train", rows)
         probs = challenger.out_of_fold_probs()[ours], champion.out_of_fold_probs()[theirs]
     against_majority = champion.fitted.method == "majority"
-    return judge.compare(targets, *probs, ground.balanced, against_majority, names, groups)
+    found = judge.compare(targets, *probs, ground.balanced, against_majority, names, groups)
+    if found.better or not against_majority or not 0 < found.n < _FEW_TO_COMPARE:
+        return found
+    right = probs[0].argmax(axis=1) == targets, (targets == np.bincount(ground.train_targets).argmax())
+    worse = (told := judge.paired_accuracy(*right, groups)).clear and told.difference < 0
+    words = (
+        f"{found.n} pictures are too few to compare the log loss of {names[0]} and {names[1]} on. Of them "
+        f"{int(right[0].sum())} are named right, and {int(right[1].sum())} by always naming the most common class: "
+        + ("clearly worse." if worse else "not clearly worse, so that what looks at the pictures is kept.")
+    )
+    return dataclasses.replace(found, better=not worse, words=words)
 
 
 def always_one_class(found: Candidate, ground: Ground) -> int | None:

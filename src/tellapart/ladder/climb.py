@@ -36,7 +36,7 @@ from tellapart.ladder.early import told_why_early
 from tellapart.ladder.ensemble import ensemble
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
-from tellapart.ladder.rows import row_of
+from tellapart.ladder.rows import row_of, with_crossed
 from tellapart.ladder.run import OUT_OF_TIME, Heard, Run, count_files, out_of_time, pictures_of, stage
 from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.soup import soup
@@ -88,7 +88,8 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         climbed = yield from _best(run, rungs, chosen)
         if climbed is not None and folds:
             left_out = yield from crossed(rungs, climbed.winner, folds)
-            climbed = dataclasses.replace(climbed, crossed=left_out)
+            ladder = with_crossed(climbed.ladder, left_out, climbed.ground)
+            climbed = dataclasses.replace(climbed, crossed=left_out, ladder=ladder)
     finally:
         if export is not None:
             export.close()
@@ -281,7 +282,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
                 bundle = yield from _delivered(run, rungs, found)
         row = row_of(found, ground, better, words)
         rows = [dataclasses.replace(old, chosen=old.chosen and not better) for old in rows] + [row]
-        yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, better)
+        yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, better, left_out=row.left_out)
         if made.soup is not None and not ended:
             souped = yield from soup(run, made, found, champion or found, ground)
             best, shipped = yield from _joined(run, rungs, *souped, rows, ground, ship)
@@ -325,7 +326,8 @@ def _joined(
     if best is not None:
         rows[:] = [dataclasses.replace(old, chosen=False) for old in rows]
     rows.append(row)
-    yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, row.chosen, row.skipped)
+    told = row.method, row.seconds, row.accuracy, row.log_loss, row.n, row.chosen, row.skipped, row.left_out
+    yield RungEnded(*told)
     return best, bundle
 
 

@@ -25,10 +25,11 @@ _REPEATED = ("classical", "probe")
 def crossed(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed]:
     """Return what models that did not see a training picture, nor one of its group, say of it.
 
-    For `classical` and `probe` the whole rung is repeated for each fold on the others: its penalty, its temperature and
-    all else are chosen without the fold (nested cross-validation: Varma and Simon, BMC Bioinformatics 7, 2006). For
-    `majority` and `scratch`, and where time or an interruption cuts that short, the predictions that calibrated the
-    winner are returned: by models that did not see the picture either, but at a temperature chosen on all of them.
+    `majority` has nothing to leave out. For `classical` and `probe` the whole rung is repeated for each fold on the
+    others: its penalty, its temperature and all else are chosen without the fold (nested cross-validation: Varma and
+    Simon, BMC Bioinformatics 7, 2006). For `scratch` and the like, and where time or an interruption cuts that short,
+    the predictions that calibrated the winner are returned: by models that did not see the picture either, but at a
+    temperature chosen on all of them.
     """
     if winner.fitted.method in _REPEATED:
         reserve = seconds_to_finish(len(rungs.pictures["train"]), rungs.run.recipe.budget_seconds)
@@ -43,6 +44,11 @@ def crossed(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed]:
             if found is not None:
                 return found
             why = ""
+    elif winner.fitted.method == "majority":
+        words = (
+            "majority names all pictures alike, whichever are left out: its numbers are those of the classes' shares."
+        )
+        return Crossed(count, winner.out_of_fold_rows, winner.left_out_probs(), words)
     else:
         why = f" {winner.fitted.method} is not fitted anew for them: that would take {count} times as long."
     rows = winner.out_of_fold_rows
@@ -50,7 +56,7 @@ def crossed(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed]:
         f"{len(rows):,} training pictures were predicted by models of folds that had not seen them, and calibrated on "
         f"the same predictions.{why}"
     )
-    return Crossed(count, rows, winner.out_of_fold_probs(), words)
+    return Crossed(count, rows, winner.left_out_probs(), words)
 
 
 def _repeated(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed | None]:

@@ -141,7 +141,7 @@ def _left_out(climbed: Climbed) -> Measured:
     """Return training pictures as they were named by models that did not see them: those of folds, or out of fold."""
     winner, crossed = climbed.winner, climbed.crossed
     rows = _left_out_rows(climbed)
-    probs = winner.out_of_fold_probs() if crossed is None else crossed.probs
+    probs = winner.left_out_probs() if crossed is None else crossed.probs
     places = np.searchsorted(winner.rows["train"], rows)
     return Measured(climbed.pictures["train"].take(rows), winner.fitted.embeddings["train"][places], probs)
 
@@ -158,7 +158,7 @@ def contract(summary: Summary) -> dict[str, Any]:
     """Return what `train --json` prints: version 1 of the JSON contract, and `folds` where there were any."""
     everything = summary.as_json()
     rungs = [
-        {name: row[name] for name in ("method", "backbone", "seconds", "val") if name in row}
+        {name: row[name] for name in ("method", "backbone", "seconds", "val", "left_out") if name in row}
         for row in everything["ladder"]
         if row["skipped"] is None
     ]

@@ -143,7 +143,7 @@ def nice_ticks(low: float, high: float, about: int = 4) -> tuple[float, ...]:
 def ladder_plot(rows: Sequence[LadderRow]) -> Plot | None:
     """Return validation accuracy against the time spent so far, one dot a rung, or None for fewer than two rungs."""
     climbed = [row for row in rows if row.skipped is None and row.accuracy is not None and math.isfinite(row.accuracy)]
-    if len(climbed) < 2:
+    if len(climbed) < 2 or any(row.left_out for row in climbed):
         return None
     ends, clock = [], 0.0
     for row in climbed:

@@ -48,6 +48,7 @@ AnswerName = Literal["label", "unsure", "unknown"]
 class LadderRow:
     """One rung: what it gave on validation and what it cost, or why it was `skipped`.
 
+    Without validation pictures the numbers are of training pictures `left_out` in turn.
     `accuracy` in [0, 1], `log_loss` in nats, both over `n` pictures; `words` says what the comparison found.
     """
 
@@ -64,6 +65,7 @@ class LadderRow:
     accuracy_high: float | None = None
     log_loss_low: float | None = None
     log_loss_high: float | None = None
+    left_out: bool = False
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -322,7 +324,8 @@ class Summary:
 
 
 def _ladder_json(row: LadderRow) -> dict[str, Any]:
-    val = None if row.n is None else {"n": row.n, "accuracy": row.accuracy, "log_loss": row.log_loss}
+    numbers = None if row.n is None else {"n": row.n, "accuracy": row.accuracy, "log_loss": row.log_loss}
+    val = None if row.left_out else numbers
     backbone = {} if row.backbone is None else {"backbone": row.backbone}
     low, high = row.interval or (None, None)
     ends = {
@@ -331,8 +334,9 @@ def _ladder_json(row: LadderRow) -> dict[str, Any]:
         "log_loss_low": row.log_loss_low,
         "log_loss_high": row.log_loss_high,
     }
-    rest = {"chosen": row.chosen, "skipped": row.skipped, "words": row.words, **({} if val is None else ends)}
-    return {"method": row.method, **backbone, "seconds": row.seconds, "val": val, **rest}
+    rest = {"chosen": row.chosen, "skipped": row.skipped, "words": row.words, **({} if numbers is None else ends)}
+    left_out = {"left_out": numbers} if row.left_out else {}
+    return {"method": row.method, **backbone, "seconds": row.seconds, "val": val, **left_out, **rest}
 
 
 def _split_json(split: SplitReport) -> dict[str, Any]:
