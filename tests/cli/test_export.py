@@ -16,7 +16,7 @@ def test_export_prints_a_table_or_one_object(tellapart, photos: Path, tmp_path: 
     assert "fp32 in one" in ran.out
     told = tellapart("export", bundle, "--out", "two", "--precision", "fp16", "--json")
     assert told.code == 0
-    assert list(told.json) == ["version", "out", "to", "precision", "why", "threads", "forms"]
+    assert list(told.json) == ["version", "out", "page", "to", "precision", "why", "threads", "forms"]
     assert tellapart("predict", "two", photos / "ants").code == 0
     refused = tellapart("export", bundle, "--out", "three", "--precision", "int8", "--json")
     assert refused.code == 3

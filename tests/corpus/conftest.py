@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tellapart import cache
+
 LINUX_ROOT = sys.platform == "linux" and os.geteuid() == 0
 
 Mount = Callable[..., None]
@@ -73,4 +75,5 @@ def mounted() -> Iterator[Mount]:
         pytest.skip("mounting needs the superuser of Linux")
     yield mount
     for place in reversed(places):
+        cache._IDLE.close()  # as at the end of a process
         subprocess.run(["umount", place], check=True)

@@ -258,9 +258,11 @@ class _Kept:
 
     def close(self) -> None:
         if self._space is not None:
-            if self._waiting:
-                self._save()
-            self._space.close()
+            try:
+                if self._waiting:
+                    self._save()
+            finally:
+                self._space.close()
 
 
 def _space_key(graph: bytes, preprocess: Preprocess, flip: bool) -> str:
