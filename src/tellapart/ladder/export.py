@@ -162,8 +162,10 @@ def _chosen(forms: Mapping[Key, Form], wish: Wish) -> tuple[str | None, str]:
 def _refused(forms: Mapping[Key, Form], precision: str, runtime: Runtime) -> str | None:
     """Return why a form may not be used by `runtime`. The bundle's own graph has to be as good, though not as fast."""
     form, own = forms.get((precision, runtime)), forms.get((precision, "onnxruntime"))
-    if form is None or own is None:
+    if own is None:
         return "the model has no convolutions that could be in 8 bits"
+    if form is None:
+        return own.refused or own.judged.refused or "OpenVINO cannot read the model in this form"
     return form.refused or own.judged.refused
 
 

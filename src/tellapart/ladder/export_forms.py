@@ -105,7 +105,13 @@ def make_forms(
         found[precision, "onnxruntime"] = ours
         if runtime == "openvino":
             # From the weights in 32 bits: OpenVINO shortens them by itself.
-            ir = as_ir(plain if precision == "fp16" else model, half=precision == "fp16")
+            try:
+                ir = as_ir(plain if precision == "fp16" else model, half=precision == "fp16")
+            except RuntimeError as error:  # its reader knows less than onnxruntime does
+                yield Note(
+                    "info", f"{precision}: OpenVINO cannot read it ({str(error).strip().splitlines()[-1][:200]})."
+                )
+                continue
             found[precision, runtime] = _made((precision, runtime), model, pictures, judge, in_float, ir, ours)
     return found
 
