@@ -84,14 +84,14 @@ class _Idle:
     def keep(self, path: Path, db: sqlite3.Connection) -> None:
         """Keep a connection that is not used any more."""
         with self._lock:
-            surplus = [db]
+            surplus: sqlite3.Connection | None = db
             if self._process == os.getpid() and (state := _state(path)):
-                surplus = [old for old, _ in [self._kept.pop(path, (None, ()))] if old is not None]
+                surplus, _ = self._kept.pop(path, (None, ()))
                 self._kept[path] = (db, state)
                 if len(self._kept) > _MOST_IDLE:
-                    surplus.append(self._kept.pop(next(iter(self._kept)))[0])
-        for old in surplus:
-            old.close()
+                    surplus, _ = self._kept.pop(next(iter(self._kept)))
+        if surplus is not None:
+            surplus.close()
 
     def close(self) -> None:
         """Close all, side by side: each waits for the disk."""

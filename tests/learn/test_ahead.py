@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_what_comes_afterwards_is_done_until_it_fails_or_is_stopped(tmp_path):
         for number in range(3):
             done.append(number)
             yield None
-        raise OSError("the disk is full")
+        raise sqlite3.DatabaseError("the cache is damaged")
 
     made = Ahead(PREPROCESS, files, digests, 1, steps())
     made._worker.join()
