@@ -45,6 +45,9 @@ def test_levels_are_those_of_a_plain_computation(photo: NDArray[np.uint8]) -> No
     wide = grey.astype(int)
     laplacian = sum(np.roll(wide, by, axis) for axis in (0, 1) for by in (-1, 1)) - 4 * wide
     assert record["sharpness"] == pytest.approx(laplacian[1:-1, 1:-1].std(), rel=1e-3)
+    steps = [np.diff(wide, axis=axis) for axis in (0, 1)]
+    slope = np.sqrt(sum((step**2).mean() for step in steps))
+    assert record["slope"] == pytest.approx(slope, rel=1e-3)
     spread = thumbnail.max(axis=2).astype(int) - thumbnail.min(axis=2)
     assert record["saturation"] == pytest.approx(spread.mean(), rel=1e-3)
     assert (record["format"], record["mode"]) == (FORMATS.index("PNG"), MODES.index("RGB"))
@@ -56,6 +59,16 @@ def test_a_blurred_picture_is_less_sharp_at_any_size(photo: NDArray[np.uint8]) -
         blurred = picture.filter(ImageFilter.GaussianBlur(size[0] / 60))
         sharp, soft = (measured(stored(one, "JPEG", quality=92))[0]["sharpness"] for one in (picture, blurred))
         assert soft < sharp / 2
+
+
+def test_how_narrow_edges_are_is_told_whatever_the_contrast(photo: NDArray[np.uint8]) -> None:
+    picture = Image.fromarray(photo).resize((400, 300))
+    pale = Image.blend(picture, Image.new("RGB", picture.size, (128, 128, 128)), 0.6)
+    blurred = picture.filter(ImageFilter.GaussianBlur(4))
+    records = [measured(stored(one))[0] for one in (picture, pale, blurred)]
+    sharp, faint, soft = (float(record["sharpness"]) / float(record["slope"]) for record in records)
+    assert faint == pytest.approx(sharp, rel=0.1)
+    assert soft < sharp / 2
 
 
 def test_the_border_is_that_of_a_frame(photo: NDArray[np.uint8]) -> None:

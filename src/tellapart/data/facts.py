@@ -25,7 +25,7 @@ from tellapart.images.sniff import HEAD_BYTES, sniff
 
 __all__ = ["VERSION", "PictureFacts", "Refusal", "gather", "read_file", "space_key"]
 
-VERSION = 3
+VERSION = 4
 
 _BATCH = 16
 _HELD_BYTES = 8 << 20

@@ -33,7 +33,8 @@ MODES = ("other", "1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16")
 # `contrast` are mean and deviation of grey, `saturation` the mean of the highest channel less the lowest, `border` the
 # mean colour of the outermost 1/32 on each side, `border_spread` the deviation there (root mean square over channels).
 # `sharpness` is the deviation of the Laplacian of grey at a longer side of 129 to 256 px, or as it is where that is
-# less. `entropy` is of grey, in bits, 0 to 8.
+# less; `slope` there the root mean square of the difference between neighbours, both ways added up: Laplacian against
+# slope tells how wide edges are, whatever their contrast. `entropy` is of grey, in bits, 0 to 8.
 MEASURES = np.dtype(
     [
         ("hashes", "<u8", len(WINDOWS)),
@@ -49,6 +50,7 @@ MEASURES = np.dtype(
         ("contrast", "<f2"),
         ("saturation", "<f2"),
         ("sharpness", "<f2"),
+        ("slope", "<f2"),
         ("entropy", "<f2"),
         ("border", "u1", 3),
         ("border_spread", "<f2"),
@@ -95,7 +97,7 @@ def measure(picture: ImageFile.ImageFile, header: Header, flat: Image.Image, box
     record["num_frames"] = min(header.num_frames or 0, 65535)
     record["camera"], record["taken"] = _exif(picture.info.get("exif"))
     record["brightness"], record["contrast"], record["entropy"] = _levels(grey)
-    record["sharpness"] = _sharpness(np.asarray(grey))
+    record["sharpness"], record["slope"] = _detail(np.asarray(grey))
     record["saturation"] = _saturation(thumbnail)
     record["border"], record["border_spread"] = _border(thumbnail)
     return Measured(record.tobytes(), thumbnail.tobytes())
@@ -116,15 +118,18 @@ def _levels(grey: Image.Image) -> tuple[float, float, float]:
     return mean, math.sqrt(float(shares @ (levels - mean) ** 2)), float(-(seen @ np.log2(seen)))
 
 
-def _sharpness(grey: Pixels) -> float:
+def _detail(grey: Pixels) -> tuple[float, float]:
+    """Return `sharpness` and `slope` of grey levels uint8 [h, w]; 0 of less than three by three."""
     if min(grey.shape) < 3:
-        return 0.0
+        return 0.0, 0.0
     levels = grey.astype(np.float32)
     laplacian = levels[1:-1, :-2] + levels[1:-1, 2:]
     laplacian += levels[:-2, 1:-1]
     laplacian += levels[2:, 1:-1]
     laplacian -= 4 * levels[1:-1, 1:-1]
-    return _deviation(laplacian.ravel())
+    steps = ((levels[:, 1:] - levels[:, :-1]).ravel(), (levels[1:] - levels[:-1]).ravel())
+    slope = math.sqrt(sum(float(step @ step) / len(step) for step in steps))
+    return _deviation(laplacian.ravel()), slope
 
 
 def _saturation(thumbnail: Pixels) -> float:

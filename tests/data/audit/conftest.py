@@ -26,6 +26,7 @@ def made(n: int = 200, num_classes: int = 4, seed: int = 0, **changes: Any) -> E
     measures["contrast"] = random.normal(60, 8, n)
     measures["saturation"] = random.normal(80, 10, n)
     measures["sharpness"] = random.normal(20, 3, n)
+    measures["slope"] = measures["sharpness"] * 0.8
     measures["entropy"] = random.normal(7.3, 0.2, n)
     measures["border"] = random.integers(0, 256, (n, 3))
     measures["border_spread"] = random.normal(40, 5, n)

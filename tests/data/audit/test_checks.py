@@ -126,6 +126,14 @@ QUALITY = {
 }
 
 
+def test_a_picture_of_wide_edges_is_blurred_though_its_contrast_hides_it() -> None:
+    evidence = made(400, 4)
+    measures = evidence.measures.copy()
+    measures["contrast"] = np.exp(np.random.default_rng(3).normal(4, 0.6, 400))
+    measures["sharpness"][3], measures["slope"][3], measures["contrast"][3] = 6.0, 15.0, 50.0
+    assert paths(found("quality", dataclasses.replace(evidence, measures=measures))) == {evidence.paths[3]}
+
+
 @pytest.mark.parametrize("words", QUALITY)
 def test_case_41_what_is_odd_in_its_set_is_of_bad_quality(words: str) -> None:
     evidence = made(400, 4)

@@ -62,18 +62,20 @@ def quality(evidence: Evidence) -> Finding | None:
 def flaws(evidence: Evidence) -> Iterator[Flaw]:
     """Yield what can be wrong with a picture; thresholds are robust deviations from the set's own median."""
     m = evidence.measures
-    brightness, contrast, entropy, sharpness, saturation = (
-        m[name].astype(np.float64) for name in ("brightness", "contrast", "entropy", "sharpness", "saturation")
-    )
+    names = ("brightness", "contrast", "entropy", "sharpness", "slope", "saturation")
+    brightness, contrast, entropy, sharpness, slope, saturation = (m[name].astype(np.float64) for name in names)
     blank = contrast < _BLANK_CONTRAST
     yield Flaw("blank", "blank", np.where(blank, 1.0, 0.0))
     seen = ~blank
     light = deviations(np.where(seen, logit_level(brightness), np.nan), 0.25)
     yield _beyond("dark", "very dark", -light, seen & (brightness < 64))
     yield _beyond("bright", "very bright", light, seen & (brightness > 191))
-    # Sharpness goes with contrast: what is left is how fine the detail is.
+    # Sharpness goes with contrast: what is left is how fine the detail is. And it goes with how steep edges are: what
+    # is left is how narrow they are, which differs less from picture to picture. Blurred is what is odd by either.
     detail = np.log((sharpness + 0.1) / (contrast + 1.0))
-    yield _beyond("blurred", "blurred", -deviations(np.where(seen, detail, np.nan), 0.2), seen)
+    narrow = np.log((sharpness + 0.1) / (slope + 1.0))
+    soft = [-deviations(np.where(seen, of, np.nan), least) for of, least in ((detail, 0.2), (narrow, 0.15))]
+    yield _beyond("blurred", "blurred", np.maximum(*soft), seen)
     yield _beyond("low_information", "with little information", -deviations(entropy, 0.4), seen & (entropy < 4.0))
     sizes = np.log(np.maximum(evidence.sizes.astype(np.float64), 1))
     # A picture that is larger than the others is no worse than they are: it is looked at in small.
