@@ -77,8 +77,7 @@ def more_pictures(found: Forecast, have: int, balanced: bool) -> Advice | None:
         f"Heads refitted on growing shares of the {amount(have)} training pictures, on {amount(found.n)} "
         "predictions out of fold."
     )
-    between = f"95% interval {interval(found.low, found.high, found.n)}"
-    now, then = percent(found.now, found.n), percent(found.value, found.n)
+    now = percent(found.now, found.n)
     if found.gain_high < 2 * _LITTLE or found.gain < _LITTLE:
         most = max(0.0, found.gain_high)
         text = (
@@ -86,7 +85,12 @@ def more_pictures(found: Forecast, have: int, balanced: bool) -> Advice | None:
             f"({now} now)."
         )
         return Advice("enough_pictures", text, evidence, max(0.0, found.gain), max(0.0, found.gain_low), most)
-    text = f"Twice the pictures ({amount(have)} more) would raise {name} from {now} to about {then} ({between})."
+    # The gain and not the accuracy reached: both rest on the same pictures, so that the gain is surer.
+    between = f"95% interval {100 * found.gain_low:.1f} to {100 * found.gain_high:.1f}"
+    text = (
+        f"Twice the pictures ({amount(have)} more) would raise {name} by about {_points(found.gain)} ({between}), "
+        f"from {now} now."
+    )
     return Advice("more_pictures", text, evidence, found.gain, found.gain_low, found.gain_high)
 
 
