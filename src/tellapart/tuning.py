@@ -49,7 +49,7 @@ def tune(
         raise MissingExtraError("tune", "A search over recipes")
     import dataclasses
 
-    from tellapart.driving import Signals, drive
+    from tellapart.driving import Signals, drive, finish
     from tellapart.interrupts import by_exception
     from tellapart.ladder.clock import Clock
     from tellapart.ladder.tune import tune as steps
@@ -58,7 +58,7 @@ def tune(
     by_exception()
     data, chosen = Path(data), Recipe.of(recipe, **options)
     with Signals() as signals:
-        folder, lock = prepare(data, None if out is None else Path(out), chosen)
+        folder, lock = finish(prepare(data, None if out is None else Path(out), chosen), watch)
         try:
             clock = Clock(chosen.budget_seconds, spent_already + time.monotonic() - entered)
             searched = steps(data, folder, chosen, trials, clock)

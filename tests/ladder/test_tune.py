@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def test_a_search_ends_in_a_recipe_that_train_takes_and_opens_no_test_split(phot
     assert "<script" not in page
     assert json.loads(json.dumps(found.as_json()))["best"]["number"] == found.best.number
 
-    assert {path.name for path in out.iterdir()} == {"best.json", "events.jsonl", "search.json", "tune.db", "tune.html"}
+    kept = {"best.json", "events.jsonl", "manifest.jsonl", "search.json", "tune.db", "tune.html"}
+    assert {path.name for path in out.iterdir()} == kept
 
     # It goes on where it was, and only with what it began with. What a killed trial left is not for another one.
     (out / "trial" / "checkpoints").mkdir(parents=True)
@@ -63,6 +65,24 @@ def test_a_search_ends_in_a_recipe_that_train_takes_and_opens_no_test_split(phot
     assert not (out / "trial").exists()
     with pytest.raises(RecipeError, match="other options"):
         tellapart.tune(photos, trials=4, out=out, method="majority")
+
+
+def test_case_99_a_search_is_not_gone_on_with_on_pictures_that_have_changed(photos: Path, tmp_path: Path) -> None:
+    photos, out = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "search"
+    tellapart.tune(photos, trials=1, out=out, **QUICK)
+    there = sorted((photos / "bees").iterdir())[0]
+    there.rename(photos / "bees/new.png")
+    (out / "STOP").touch()
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()}
+    with pytest.raises(DataError) as refused:
+        tellapart.tune(photos, trials=2, out=out, **QUICK)
+    assert (refused.value.code, refused.value.exit_code) == ("other_data", 2)
+    told = f"1 file was added (bees/new.png), 1 file was removed (bees/{there.name})"
+    assert told in refused.value.message
+    assert "--out" in refused.value.next
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()} == before
+    (photos / "bees/new.png").rename(there)
+    assert len(tellapart.tune(photos, trials=2, out=out, **QUICK).trials) == 2
 
 
 def test_an_interrupted_search_keeps_the_best_so_far_and_makes_the_trial_again(photos: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from tellapart.ladder.clock import Clock
 from tellapart.ladder.finish import Climbed, seconds_to_finish
 from tellapart.ladder.run import Run, pictures_of
 from tellapart.ladder.study import Study, Tried
+from tellapart.ladder.tune_folder import MANIFEST
 from tellapart.ladder.tune_space import chosen, default_values, knobs
 from tellapart.learn.backbones import names_at_hand
 from tellapart.learn.rungs import Pictures
@@ -116,6 +117,8 @@ def tune(data: Path, out: Path, base: Recipe, num_trials: int, clock: Clock) -> 
     even the default recipe could be tried.
     """
     manifest = yield from scan(data, base, cache_root(out))
+    if not (out / MANIFEST).exists():
+        manifest.write(out / MANIFEST)
     # From here on an interruption is told by the clock: what there is by then is kept.
     return (yield from follow(_searched(data, out, base, num_trials, clock, manifest), lambda _: None, deaf=True))
 

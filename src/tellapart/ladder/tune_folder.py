@@ -7,19 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from tellapart import files
+from tellapart.cache import cache_root
+from tellapart.data.changes import changes_since
+from tellapart.data.listing import shown
+from tellapart.data.manifest import Manifest
 from tellapart.errors import DataError, RecipeError
+from tellapart.events import Steps
 from tellapart.ladder.folder import beside
 from tellapart.locks import Lock, claim
 from tellapart.recipe import Recipe
 
-__all__ = ["prepare"]
+__all__ = ["MANIFEST", "prepare"]
+
+MANIFEST = "manifest.jsonl"
+"""The pictures that a search began with, in its folder."""
 
 _ABOUT, _LOCK = "search.json", "lock"
 
 
-def prepare(data: Path, out: Path | None, recipe: Recipe) -> tuple[Path, Lock]:
-    """Return the folder of a search and its lock. Raises DataError where it cannot be used, RecipeError
-    (`other_recipe`) where it holds a search around another recipe.
+def prepare(data: Path, out: Path | None, recipe: Recipe) -> Steps[tuple[Path, Lock]]:
+    """Return the folder of a search and its lock.
+
+    Raises DataError where it cannot be used, or where pictures have changed since its search began (`other_data`),
+    RecipeError (`other_recipe`) where it holds a search around another recipe.
     """
     if not data.exists():
         raise DataError("no_data", f"{data} does not exist.", "Give a folder of pictures, or a table that lists them.")
@@ -50,6 +60,7 @@ def prepare(data: Path, out: Path | None, recipe: Recipe) -> tuple[Path, Lock]:
             )
         try:
             _remember(known, data, recipe)
+            yield from _refuse_changed(data, folder, recipe)
             (folder / "STOP").unlink(missing_ok=True)  # it was meant for the search before
         except BaseException:
             held.release()
@@ -82,4 +93,18 @@ def _remember(known: Path, data: Path, recipe: Recipe) -> None:
             "other_recipe",
             f"The search in {known.parent} is one with {what}.",
             "Give the same ones, or choose another folder with --out.",
+        )
+
+
+def _refuse_changed(data: Path, folder: Path, recipe: Recipe) -> Steps[None]:
+    """Refuse to go on with other pictures: losses of trials are compared, and would no longer be of the same ones."""
+    if not (folder / MANIFEST).exists():
+        return
+    before = Manifest.read(folder / MANIFEST)
+    if changes := (yield from changes_since(before, data, recipe, cache_root(folder))):
+        raise DataError(
+            "other_data",
+            f"The pictures in {shown(str(data))} are not those that the search in {folder} began with: {changes}. "
+            "Nothing was written.",
+            "Put them back as they were, or start a new search with another --out.",
         )
