@@ -50,6 +50,8 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "text that begins like a BMP": (b"BMW is a maker of cars in Munich, Bavaria", "not_an_image", "text"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not_an_image", "Git LFS"),
     "zip": (b"PK\x03\x04" + b"\x00" * 99, "not_an_image", "zip"),
+    "empty zip": (b"PK\x05\x06" + b"\x00" * 18, "not_an_image", "a zip archive"),
+    "zip in parts": (b"PK\x07\x08PK\x03\x04" + b"\x00" * 99, "not_an_image", "a zip archive"),
     "gzip": (b"\x1f\x8b\x08" + b"\x01" * 99, "not_an_image", "gzip"),
     "video": (BOX + b"isom" + b"\0" * 20, "not_an_image", "video"),
     "zeros": (bytes(1000), "not_an_image", "zero bytes"),

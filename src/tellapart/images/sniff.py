@@ -53,6 +53,8 @@ _OTHER_FORMATS: tuple[tuple[int, bytes, str], ...] = (
 )
 _NOT_IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"PK\x05\x06", "a zip archive"),  # an empty one
+    (0, b"PK\x07\x08", "a zip archive"),  # one of several parts
     (0, b"\x1f\x8b", "a gzip archive"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"Rar!", "a RAR archive"),
