@@ -132,6 +132,26 @@ def test_what_cannot_be_used_is_refused_with_its_code_and_one_sentence(kind: str
                     verb(source)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.97])
+def test_a_jpeg_whose_last_part_became_zeros_is_refused_though_a_decoder_takes_it(
+    share: float, progressive: bool
+) -> None:
+    for pixels in (np.indices((300, 400)).sum(0) % 256, np.random.default_rng(0).integers(0, 256, (300, 400, 3))):
+        whole = saved(Image.fromarray(pixels.astype(np.uint8)), "JPEG", quality=95, progressive=progressive)
+        kept = int(share * len(whole))
+        damaged = whole[:kept] + bytes(len(whole) - kept)
+        with pytest.raises(PictureError) as caught:
+            decode(damaged)
+        assert caught.value.code == "truncated"
+        assert decode(damaged, policy=DecodePolicy(allow_truncated=True)).shape == (300, 400, 3)
+
+
+@pytest.mark.parametrize("zeros", [1, 16, 4000, 200_000])
+def test_zeros_that_fill_up_a_whole_jpeg_to_a_block_are_none_of_the_picture(zeros: int) -> None:
+    assert (decode(JPEG + bytes(zeros)) == decode(JPEG)).all()
+
+
 def test_what_a_header_tells_is_refused_without_decoding() -> None:
     for kind in ("html", "bomb", "too long", "one pixel", "float", "heic", "text bomb", "no width"):
         with pytest.raises(PictureError) as caught:

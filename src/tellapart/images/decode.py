@@ -13,6 +13,7 @@ from tellapart.images.header import Header, opened
 from tellapart.images.preprocess import DecodePolicy
 from tellapart.images.profiles import read_profile
 from tellapart.images.readers import as_far_as_it_goes
+from tellapart.images.structure import jpeg_ends_in_zeros
 
 __all__ = ["Box", "Pixels", "decode", "decoded", "sixteen_bit_peak", "upright"]
 
@@ -82,6 +83,10 @@ def upright(
     whose sides are no multiple of the divisor: half of 375 pixels is 187.5, and the decoder gives 188, the last one
     of which is half empty. What Pillow raises comes through.
     """
+    if header.format == "JPEG" and not policy.allow_truncated:
+        assert picture.fp is not None
+        if jpeg_ends_in_zeros(picture.fp):
+            raise OSError("image file is truncated: it ends in zeros")
     try:
         flat, reduced = _drafted(picture, header, at_least_px, policy)
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Collection
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 from tellapart.images.sniff import Format
 
@@ -19,6 +19,7 @@ __all__ = [
     "exif_texts",
     "gif_frames",
     "has_trailing_bytes",
+    "jpeg_ends_in_zeros",
     "png_without_profile",
     "read_exif",
     "tiff_pages",
@@ -27,6 +28,7 @@ __all__ = [
 _MAX_CHUNKS = 1_000_000
 _MAX_PAGES = 1000
 _TAIL_BYTES = 65536
+_ZEROS = 16  # at a JPEG's end that make one look further
 _ORIENTATION = 0x0112
 _PLACE = 0x8825
 _LATITUDE_LONGITUDE = frozenset({2, 4})
@@ -182,6 +184,25 @@ def has_trailing_bytes(file: BinaryIO, format: Format, decodes: bool = False) ->
     return not tail.endswith(end) and (end in tail or (decodes and size > _TAIL_BYTES))
 
 
+def jpeg_ends_in_zeros(file: IO[bytes]) -> bool:
+    """Say whether zero bytes stand where the last part of a JPEG was; a decoder may take them for coded data.
+
+    Zero bytes after the end marker, as copies in whole blocks have them, are none of the picture's.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _ZEROS))
+    if file.read().strip(b"\0"):
+        return False
+    end = size
+    while end:
+        start = max(0, end - _TAIL_BYTES)
+        file.seek(start)
+        if rest := file.read(end - start).rstrip(b"\0"):
+            return _jpeg_ends_early(file, start + len(rest))
+        end = start
+    return True
+
+
 def _more_than_zeros(file: BinaryIO, start: int) -> bool:
     file.seek(start)
     return bool(file.read(_TAIL_BYTES).strip(b"\0"))
@@ -221,7 +242,7 @@ def ends_early(file: BinaryIO, format: Format) -> bool:
         return True
 
 
-def _unpack_at(file: BinaryIO, layout: str, offset: int) -> int:
+def _unpack_at(file: IO[bytes], layout: str, offset: int) -> int:
     file.seek(offset)
     return int(struct.unpack(layout, file.read(struct.calcsize(layout)))[0])
 
@@ -231,7 +252,7 @@ def _webp_end(file: BinaryIO) -> int:
     return declared + declared % 2
 
 
-def _jpeg_ends_early(file: BinaryIO, size: int) -> bool:
+def _jpeg_ends_early(file: IO[bytes], size: int) -> bool:
     """Walk the segments up to the start of scan; after it, the end marker cannot occur in coded data."""
     offset = 2
     for _ in range(_MAX_CHUNKS):
@@ -246,8 +267,9 @@ def _jpeg_ends_early(file: BinaryIO, size: int) -> bool:
         elif marker[1] in (0x01, *range(0xD0, 0xD9)):
             offset += 2
         elif marker[1] == 0xDA:
-            file.seek(max(offset, size - _TAIL_BYTES))
-            return b"\xff\xd9" not in file.read()
+            start = max(offset, size - _TAIL_BYTES)
+            file.seek(start)
+            return b"\xff\xd9" not in file.read(max(0, size - start))
         else:
             offset += 2 + _unpack_at(file, ">H", offset + 2)
     return False
