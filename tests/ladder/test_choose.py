@@ -64,6 +64,25 @@ def test_a_dearer_rung_that_is_no_better_does_not_replace_a_cheaper_one() -> Non
     assert not beats(made("scratch", where, 2.0), made("probe", where, 2.0), where).better
 
 
+def test_a_tuned_backbone_meets_the_probe_as_it_is_when_fitted_on_the_same_pictures() -> None:
+    where = ground(300, 100)
+    probe = made("probe", where, skill=2.0)
+    rows = np.arange(0, 300, 3)
+    few = OutOfFold(rows, _logits(where.train_targets[rows], 1.7, 3))  # by models of fewer pictures, hence worse
+    tuned = dataclasses.replace(made("finetune", where, skill=3.0).fitted, out_of_fold=few)
+    assert not beats(candidate(tuned, where, probe.rows, 1.0), probe, where).better
+    same = dataclasses.replace(few, before=_logits(where.train_targets[rows], 0.7, 3))
+    told = beats(candidate(dataclasses.replace(tuned, out_of_fold=same), where, probe.rows, 1.0), probe, where)
+    assert told.better
+    assert told.n == 100
+    assert "fitted on the same pictures" in told.words
+    worse = dataclasses.replace(few, before=_logits(where.train_targets[rows], 2.7, 3))
+    other = candidate(dataclasses.replace(tuned, out_of_fold=worse), where, probe.rows, 1.0)
+    assert beats(other, probe, where).difference > 0
+    another = dataclasses.replace(probe, fitted=dataclasses.replace(probe.fitted, backbone="another"))
+    assert beats(other, another, where).words == beats(candidate(tuned, where, probe.rows, 1.0), another, where).words
+
+
 def test_rungs_that_looked_at_other_pictures_meet_on_those_both_saw() -> None:
     where = ground(300, 100)
     half = made("probe", where, 3.0)

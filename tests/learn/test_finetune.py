@@ -17,11 +17,14 @@ from tellapart.events import Decision, Epoch, Event, Progress, RangeTest
 from tellapart.images import prepare
 from tellapart.learn.augmentation import preset
 from tellapart.learn.backbones_export import Graph
+from tellapart.learn.balancing import balancing
 from tellapart.learn.draws import picture_keys
+from tellapart.learn.linear import fit_path
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, GraphHead, Pictures
 from tellapart.learn.torch_activations import view_of
 from tellapart.learn.torch_finetune import finetune
+from tellapart.learn.torch_folds import parts
 from tellapart.learn.torch_tuning import _bn_policy
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
@@ -133,6 +136,23 @@ def test_predictions_out_of_fold_are_by_models_that_saw_neither_the_picture_nor_
     assert fitted.held_out.size == 0
     folds = {event.stage for event in seen if isinstance(event, Progress) and "fold" in event.stage}
     assert folds == {"finetune.fold1", "finetune.fold2", "finetune.fold3"}
+
+
+def test_the_probe_beside_models_of_folds_is_fitted_on_what_they_saw(
+    ground: Ground, made: tuple[Fitted, list[Event]]
+) -> None:
+    held, embeddings = made[0].out_of_fold, ground.probe.embeddings["train"]
+    folds, _ = parts(ground.train, len(ground.val), Recipe.of().seed)
+    assert held.before is not None
+    for fold in range(3):
+        rest = np.flatnonzero(folds != fold)
+        way = balancing(str(ground.probe.details["balance"]), ground.train.targets[rest], 3)
+        steps = fit_path(
+            embeddings[rest], ground.train.targets[rest], 3, [ground.probe.details["penalty"]], way.weights
+        )
+        head = way.adjusted(ground.run(steps)[0])
+        inside = folds[held.rows] == fold
+        assert np.array_equal(held.before[inside], head.logits(embeddings[held.rows[inside]]))
 
 
 def test_labels_that_are_chance_are_not_known_out_of_fold(ground: Ground) -> None:

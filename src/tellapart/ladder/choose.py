@@ -104,15 +104,32 @@ def candidate(
 ) -> Candidate:
     """Calibrate a rung on its out-of-fold logits, each class counting equally where they are to."""
     held = fitted.out_of_fold
-    truth = ground.train_targets[rows["train"][held.rows]]
-    weights = class_weights_of(truth, held.logits.shape[1])[truth] if ground.balanced and len(truth) else None
-    temperature = judge.fit_temperature(held.logits, truth, weights)
+    temperature = _temperature(held.logits, ground.train_targets[rows["train"][held.rows]], ground)
     val_probs = judge.softmax(fitted.head.logits(fitted.embeddings["val"]) / np.float32(temperature))
     return Candidate(fitted, temperature, rows, val_probs, seconds, seconds_per_picture)
 
 
+def _temperature(logits: FloatArray, truth: IntArray, ground: Ground) -> float:
+    weights = class_weights_of(truth, logits.shape[1])[truth] if ground.balanced and len(truth) else None
+    return judge.fit_temperature(logits, truth, weights)
+
+
+def _before(challenger: Candidate, champion: Candidate, ground: Ground) -> NDArray[np.float64] | None:
+    """Return what a probe, fitted on no more than models of folds had that go on from it, says of what these left out.
+
+    Calibrated, float64 [n, K], for the challenger's `out_of_fold_rows`; None where the champion is not that probe.
+    """
+    before, theirs = challenger.fitted.out_of_fold.before, champion.fitted
+    if before is None or theirs.method != "probe" or theirs.backbone != challenger.fitted.backbone:
+        return None
+    truth = ground.train_targets[challenger.out_of_fold_rows]
+    return judge.softmax(before / np.float32(_temperature(before, truth, ground)))
+
+
 def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.Comparison:
     """Compare a dearer rung with the best so far: on validation when 500 pictures or more are there, else out-of-fold.
+
+    Models of two thirds of the pictures that go on from a probe meet it as it is when fitted on the same two thirds.
 
     Anything better than `majority` is usable, so against it a lower mean is enough; on fewer than 20 pictures, where no
     log loss can tell, it is also enough not to be clearly worse at naming them. Any other champion falls only when the
@@ -125,6 +142,10 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
         rows, ours, theirs = on_val
         targets, groups = ground.val_targets[rows], ground.groups_of("val", rows)
         probs = challenger.val_probs[ours], champion.val_probs[theirs]
+    elif (before := _before(challenger, champion, ground)) is not None:
+        rows, names = challenger.out_of_fold_rows, (names[0], f"{names[1]}, fitted on the same pictures,")
+        targets, groups = ground.train_targets[rows], ground.groups_of("train", rows)
+        probs = challenger.out_of_fold_probs(), before
     else:
         rows, ours, theirs = on_folds
         targets, groups = ground.train_targets[rows], ground.groups_of("train", rows)

@@ -132,10 +132,12 @@ class OutOfFold:
     """Predictions for training pictures by models that did not see them (nor pictures of their group).
 
     `rows` int64 [n] indexes the training rows in the manifest's order; `logits` float32 [n, K], before calibration.
+    `before` float32 [n, K] are those of what these models went on from, a probe's head, fitted on the same pictures.
     """
 
     rows: IntArray
     logits: FloatArray
+    before: FloatArray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

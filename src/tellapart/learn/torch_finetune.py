@@ -31,7 +31,7 @@ from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_soup import Pot, nothing, souped
 from tellapart.learn.torch_task import Clock, Task, less, trained
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
-from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, loaded, prepared
+from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, head_of, loaded, prepared
 from tellapart.learn.torch_validate import logits_of, validated
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.learn.torch_world import World
@@ -134,9 +134,20 @@ def _mix(
 
 
 def _out_of_fold(
-    task: Task[Tuned], learned: Learned, blend: float, left: Clock, kept: dict[str, dict[str, Tensor]] | None
+    ground: Ground,
+    task: Task[Tuned],
+    learned: Learned,
+    blend: float,
+    left: Clock,
+    kept: dict[str, dict[str, Tensor]] | None,
 ) -> Steps[tuple[OutOfFold, bool]]:
-    """Return what models of folds say of what they did not see; their weights go to `kept`, by the fold's name."""
+    """Return what models of folds say of what they did not see; their weights go to `kept`, by the fold's name.
+
+    The probe's head says of the same pictures what it does when fitted on the same rest: all of its own folds learn
+    from more.
+    """
+    before: list[FloatArray] = []
+    embeddings = ground.probe.embeddings["train"]
 
     def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Tuned, Learned]]:
         network, found = yield from trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
@@ -146,9 +157,16 @@ def _out_of_fold(
         return network, found
 
     def predicted(network: Tuned, unseen: Samples) -> Steps[Tensor]:
-        return logits_of(network, unseen, task.exact, "predict")
+        logits = yield from logits_of(network, unseen, task.exact, "predict")
+        seen = np.setdiff1d(task.train.rows, unseen.rows)
+        before.append(head_of(ground, seen).logits(embeddings[unseen.rows]))
+        return logits
 
-    return out_of_fold(task.train, task.folds, task.num_classes, learned, fitted, predicted, left, task.name)
+    steps = out_of_fold(task.train, task.folds, task.num_classes, learned, fitted, predicted, left, task.name)
+    found, interrupted = yield from steps
+    if before:
+        found = dataclasses.replace(found, before=np.concatenate(before))
+    return found, interrupted
 
 
 def _climbed(
@@ -176,7 +194,7 @@ def _climbed(
     elif interrupted:
         found = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
-        found, interrupted = yield from _out_of_fold(task, learned, blend, less(left, reserve), folds)
+        found, interrupted = yield from _out_of_fold(ground, task, learned, blend, less(left, reserve), folds)
     how = {"interrupted": interrupted, "ended": learned.ended, "lr": lr, "blend": blend}
     if later is not None and blend == 0.0:
         later.soup = functools.partial(

@@ -36,7 +36,7 @@ from tellapart.learn.torch_world import ALONE, World
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
-__all__ = ["DROPOUT", "DROP_PATH", "Ground", "loaded", "prepared"]
+__all__ = ["DROPOUT", "DROP_PATH", "Ground", "head_of", "loaded", "prepared"]
 
 _FITS = 1.7  # how many times the pictures are trained on: one fold of two thirds is counted
 _EPOCHS = 30
@@ -113,7 +113,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     options = recipe.model
 
     def start(rows: IntArray) -> Tuned:
-        head = ground.probe.head if len(rows) == len(ground.train) else _head_of(ground, rows)
+        head = ground.probe.head if len(rows) == len(ground.train) else head_of(ground, rows)
         assert isinstance(head, Head)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -254,7 +254,7 @@ def _balance(ground: Ground) -> str:
     return str(ground.probe.details.get("balance", "none")) if wish == "auto" else wish
 
 
-def _head_of(ground: Ground, rows: IntArray) -> Head:
+def head_of(ground: Ground, rows: IntArray) -> Head:
     """Return the probe's head fitted on some of the training pictures, at the penalty of the whole."""
     penalty = ground.probe.details.get("penalty")
     targets = ground.train.targets[rows]
