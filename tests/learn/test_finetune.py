@@ -143,13 +143,13 @@ def test_the_probe_beside_models_of_folds_is_fitted_on_what_they_saw(
 ) -> None:
     held, embeddings = made[0].out_of_fold, ground.probe.embeddings["train"]
     folds, _ = parts(ground.train, len(ground.val), Recipe.of().seed)
+    penalty = ground.probe.details["penalty"]
     assert held.before is not None
+    assert isinstance(penalty, float)
     for fold in range(3):
         rest = np.flatnonzero(folds != fold)
         way = balancing(str(ground.probe.details["balance"]), ground.train.targets[rest], 3)
-        steps = fit_path(
-            embeddings[rest], ground.train.targets[rest], 3, [ground.probe.details["penalty"]], way.weights
-        )
+        steps = fit_path(embeddings[rest], ground.train.targets[rest], 3, [penalty], way.weights)
         head = way.adjusted(ground.run(steps)[0])
         inside = folds[held.rows] == fold
         assert np.array_equal(held.before[inside], head.logits(embeddings[held.rows[inside]]))
