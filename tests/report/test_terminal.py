@@ -48,6 +48,16 @@ def test_it_fits_the_terminal_and_keeps_its_numbers(make_summary: SummaryMaker, 
         assert fact in bare
 
 
+@pytest.mark.parametrize("width", range(60, 101))
+def test_no_rung_is_broken_over_two_lines(make_summary: SummaryMaker, width: int) -> None:
+    ladder = (
+        LadderRow("majority", None, 0.04, 341, 0.238, 2.287),
+        LadderRow("finetune", "mobilenetv2_100", 509.0, 341, 0.924, 0.294, chosen=True),
+    )
+    text = printed(make_summary(ladder=ladder), width)
+    assert {"majority", "finetune"} <= set(text.split())
+
+
 def test_piped_each_sentence_is_one_line(make_summary: SummaryMaker) -> None:
     summary = make_summary(n=40, skill=1.0, test_openings=2)
     said = verdict(summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tellapart.report.commands import next_commands
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 MAX_CAUTIONS = 3
-# Columns that the numbers of the ladder take, and those of its log loss.
-NUMBERS, LOG_LOSS = 41, 10
+_ANY_WIDTH = 10_000
 _TONES = {"good": "bold green", "fair": "bold yellow", "poor": "bold red"}
 
 
@@ -36,7 +36,7 @@ def show(summary: Summary, console: Console) -> None:
     if said.score is not None:
         line(_score_line(said.score))
     console.print()
-    console.print(_ladder(summary.ladder, console.width))
+    console.print(_ladder(summary.ladder, console))
     for row in summary.ladder:
         if row.skipped is not None:
             line(f"{visible(row.method)} was left out: {visible(row.skipped)}", "dim")
@@ -88,17 +88,22 @@ def _hanging(sign: str, text: str, style: str) -> Table:
     return grid
 
 
-def _ladder(rows: tuple[LadderRow, ...], width: int) -> Table:
+def _ladder(rows: tuple[LadderRow, ...], console: Console) -> Table:
     """Return the rungs that were climbed; where that is too wide, without log loss, and the backbone below its rung."""
+    climbed = [row for row in rows if row.skipped is None]
+    backbones = any(row.backbone for row in climbed)
+    for losses, beside in ((True, backbones), (False, backbones)):
+        table = _table(climbed, losses, beside)
+        if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
+            return table
+    return _table(climbed, False, False)
+
+
+def _table(climbed: Sequence[LadderRow], losses: bool, beside: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    climbed = [row for row in rows if row.skipped is None]
-    rungs = [visible(row.method) for row in climbed]
-    backbones = [visible(row.backbone or "") for row in climbed]
-    apart = NUMBERS + max(map(len, [*rungs, ""])) + max(map(len, [*backbones, ""])) + 2
-    losses, beside = apart + LOG_LOSS <= width, apart <= width and any(backbones)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     table.add_column("rung", overflow="fold")
     if beside:
@@ -106,9 +111,10 @@ def _ladder(rows: tuple[LadderRow, ...], width: int) -> Table:
     for name in ("time", "accuracy", "95% interval", *["log loss"] * losses):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
-    for row, rung, backbone in zip(climbed, rungs, backbones, strict=True):
-        cells = [rung, backbone] if beside else ["\n".join(filter(None, (rung, backbone)))]
+    for row in climbed:
+        rung, backbone = visible(row.method), visible(row.backbone or "")
         low, high = row.interval or (None, None)
+        cells = [rung, backbone] if beside else ["\n".join(filter(None, (rung, backbone)))]
         cells += [duration(row.seconds), percent(row.accuracy, row.n), interval(low, high, row.n)]
         cells += [metric(row.log_loss)] * losses
         cells += ["kept" if row.chosen else ""]
