@@ -15,7 +15,7 @@ import tellapart
 from tellapart.driving import finish
 from tellapart.errors import BundleError, DataError, GateError, InputError
 from tellapart.images import default_threads
-from tellapart.ladder.bench import fastest
+from tellapart.ladder.bench import _contenders, fastest
 from tellapart.ladder.bench_forms import Accuracy
 from tellapart.runtime import Bundle, Prediction
 from tellapart.runtime.openvino_session import OpenVinoSession
@@ -191,7 +191,7 @@ def test_a_form_in_8_bits_is_made_judged_and_followed_where_it_is_fastest(
 
 def test_a_form_that_is_not_taken_is_not_left(run_of_its_own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(path.name for path in run_of_its_own.iterdir())
-    monkeypatch.setattr("tellapart.ladder.bench.fastest", lambda seconds, usual: (usual, "for once"))
+    monkeypatch.setattr("tellapart.ladder.bench.fastest", lambda seconds, usual, plainness: (usual, "for once"))
     result = tellapart.bench(run_of_its_own / "bundle")
     assert (result.form, result.batch) == ("", 1)
     assert sorted(path.name for path in run_of_its_own.iterdir()) == sorted([*before, "bundle.setting.json"])
@@ -269,3 +269,20 @@ def test_a_number_of_threads_has_to_be_faster_in_every_round() -> None:
     assert fastest({1: [0.1], 2: [1.0, 1.0]}, 2)[0] == 2  # the other round was not measured any more
     assert fastest({1: [1.0, 1.0]}, 2)[0] == 1
     assert "5%" in fastest({("a", 1): [1.0], ("b", 1): [0.96]}, ("a", 1))[1]
+
+
+def test_of_settings_that_are_alike_the_plainest_is_taken() -> None:
+    seconds = {"usual": [2.0, 2.0, 2.0], "odd": [0.98, 1.0, 1.0], "plain": [1.02, 1.02, 1.2], "slow": [1.1, 1.1, 1.1]}
+    order = ["usual", "plain", "odd", "slow"]
+    assert fastest(seconds, "usual", order.index)[0] == "plain"
+    assert fastest(seconds, "usual")[0] == "odd"
+    seconds["lucky once"] = [0.5, 1.3, 1.3]
+    assert fastest(seconds, "usual", [*order, "lucky once"].index)[0] == "plain"
+
+
+def test_what_was_fast_in_short_rounds_meets_in_long_ones() -> None:
+    own, eight = ("", "onnxruntime", "fp32"), ("small", "onnxruntime", "fp32")
+    seconds = {(eight, batch, threads): [0.1 + 0.001 * threads] for batch in (1, 8) for threads in (1, 2, 3, 4)}
+    seconds |= {(own, 1, 2): [0.3], (own, 8, 2): [0.12], (own, 8, 4): [0.2]}
+    found = _contenders(seconds, (own, 1, 2))
+    assert found == [(eight, 1, 1), (eight, 8, 1), (eight, 1, 2), (own, 8, 2), (own, 1, 2)]
