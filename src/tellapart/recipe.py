@@ -55,6 +55,7 @@ _TUNE = "Finetune: the head alone, the last stages, everything, or as much as th
 _SCHEDULE = "Finetune: warm-up, stable, decay, or a cosine after the warm-up."
 _BN_POLICY = "Finetune: batch norm that is tuned stays as it is, keeps its statistics, or is trained."
 _ROBUSTNESS = "Measure it on blurred, noisy, compressed, brighter and turned pictures too: where time is left (auto)."
+_DISTILL = "With --effort best: ship one small network that learned from the answers of the best model."
 _TWO_LABELS = "The same picture under two labels: leave every copy out, or keep each with its own."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -157,6 +158,7 @@ class FitOptions(_Section):
     threads: int | None = Field(None, ge=1, le=1024, description="Processor threads to use; all by default.")
     balance: Balance = Field("auto", description=_BALANCE)
     robustness: Literal["auto", "on", "off"] = Field("auto", description=_ROBUSTNESS)
+    distill: bool = Field(False, description=_DISTILL)
     reference: bool = Field(True, description="Keep embeddings and thumbnails of training pictures in the bundle.")
 
 
@@ -245,12 +247,29 @@ class Recipe(_Section):
         if recipe.answers.target_precision is not None and recipe.answers.target_coverage is not None:
             words = "--target-precision and --target-coverage cannot both be given: each sets the same threshold."
             raise RecipeError("two_targets", words, "Leave one of them out.")
+        _check_distill(recipe)
         return recipe
 
     @property
     def budget_seconds(self) -> float:
         """The wall time of the whole command: as asked, or what the effort stands for."""
         return self.fit.budget if self.fit.budget is not None else DEFAULT_BUDGET_SECONDS[self.fit.effort]
+
+
+def _check_distill(recipe: Recipe) -> None:
+    """Raise RecipeError (`nothing_to_distill`) where `--distill` goes with what leaves no smaller network to teach."""
+    if not recipe.fit.distill:
+        return
+    others = "which climbs several networks: the best teaches the smallest"
+    if recipe.fit.effort != "best":
+        words = f"--distill got --effort {recipe.fit.effort}; it goes with --effort best, {others}."
+        raise RecipeError("nothing_to_distill", words, "Add --effort best, or leave --distill out.")
+    if recipe.model.method not in ("auto", "probe"):
+        words = f"--distill got --method {recipe.model.method}; it goes with --method auto or probe, {others}."
+        raise RecipeError("nothing_to_distill", words, "Leave --method or --distill out.")
+    if recipe.model.backbone is not None:
+        words = f"--distill got --backbone {recipe.model.backbone}; it goes without one, {others}."
+        raise RecipeError("nothing_to_distill", words, "Leave --backbone or --distill out.")
 
 
 def _option(section: str, name: str, field: FieldInfo) -> Option:

@@ -10,7 +10,10 @@ import numpy as np
 from tellapart.data.manifest import Split
 from tellapart.learn.rungs import IntArray, Pictures
 
-__all__ = ["thinned"]
+__all__ = ["seconds_to_distil", "thinned"]
+
+# To plan by: about twice what the fit of a probe takes on a slow machine; a share of a short budget.
+_DISTIL_SECONDS, _DISTIL_SECONDS_PER_LOGIT, _DISTIL_SHARE = 3.0, 6e-4, 0.15
 
 
 def thinned(pictures: Mapping[Split, Pictures], most: int) -> dict[Split, IntArray]:
@@ -33,3 +36,8 @@ def _rows(pictures: Pictures, share: float) -> IntArray:
         by_class.setdefault(int(pictures.targets[row]), []).append(row)
     kept = [row for rows in by_class.values() for row in rows[: max(1, round(share * len(rows)))]]
     return np.array(sorted(kept), dtype=np.int64)
+
+
+def seconds_to_distil(num_logits: int, budget_seconds: float) -> float:
+    """Return the seconds of a budget to keep for teaching a network that says `num_logits` numbers of its pictures."""
+    return min(_DISTIL_SHARE * budget_seconds, _DISTIL_SECONDS + _DISTIL_SECONDS_PER_LOGIT * num_logits)

@@ -32,6 +32,13 @@ class Ground:
     train_groups: tuple[str, ...] | None = None
     val_groups: tuple[str, ...] | None = None
 
+    @property
+    def weights(self) -> NDArray[np.float64] | None:
+        """A weight for each training picture, float64 [N], by which classes count alike; None where they do not."""
+        if not self.balanced:
+            return None
+        return np.asarray(1.0 / np.bincount(self.train_targets)[self.train_targets], dtype=np.float64)
+
     def groups_of(self, split: Split, rows: IntArray) -> list[str] | None:
         """Return the group of each of some rows of train or val, or None."""
         groups = self.train_groups if split == "train" else self.val_groups

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import numpy as np
@@ -32,8 +32,9 @@ from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
 from tellapart.ladder.crossed import crossed
 from tellapart.ladder.deliver import deliver, earlier_stands, resolved
+from tellapart.ladder.distil import distil
 from tellapart.ladder.early import told_why_early
-from tellapart.ladder.ensemble import ensemble
+from tellapart.ladder.ensemble import ensembled
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
 from tellapart.ladder.rows import row_of, with_crossed
@@ -41,7 +42,7 @@ from tellapart.ladder.run import OUT_OF_TIME, Heard, Run, count_files, out_of_ti
 from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.soup import soup
 from tellapart.ladder.space import check_room
-from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, why_no_weights
+from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, smallest_backbone, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
 from tellapart.learn.rungs import Pictures
 from tellapart.memory import out_of_memory
@@ -291,8 +292,12 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             ended = run.clock.interrupted
     assert champion is not None, "majority is always climbed"
     if len(tried) > 2 and not ended:
-        together = yield from _together(run, rungs, tried, champion, ground)
+        together = yield from ensembled(run, rungs, tried, champion, ground)
         best, shipped = yield from _joined(run, rungs, *together, rows, ground, ship)
+        champion, bundle = (champion, bundle) if best is None else (best, shipped)
+    if run.recipe.fit.distill and not ended:
+        taught = yield from distil(run, rungs, tried, champion, ground)
+        best, shipped = yield from _joined(run, rungs, *taught, rows, ground, ship)
         champion, bundle = (champion, bundle) if best is None else (best, shipped)
     if not ship:
         return Climbed(rungs.manifest, rungs.pictures, ground, champion, None, tuple(rows), rungs.threads)
@@ -324,28 +329,13 @@ def _joined(
             yield Note("warning", f"The {row.method} does not ship: {error.message}")
             row, best = dataclasses.replace(row, chosen=False, words=f"{row.words} {error.message}"), None
     if best is not None:
-        rows[:] = [dataclasses.replace(old, chosen=False) for old in rows]
+        same = [(old.method, old.backbone) == (best.fitted.method, best.fitted.backbone) for old in rows]
+        stays = None if row.chosen else same.index(True)
+        rows[:] = [dataclasses.replace(old, chosen=place == stays) for place, old in enumerate(rows)]
     rows.append(row)
     told = row.method, row.seconds, row.accuracy, row.log_loss, row.n, row.chosen, row.skipped, row.left_out
     yield RungEnded(*told)
     return best, bundle
-
-
-def _together(
-    run: Run, rungs: Rungs, tried: Sequence[Candidate], champion: Candidate, ground: Ground
-) -> Steps[tuple[LadderRow, Candidate | None]]:
-    """Return the row of all rungs together, and their candidate where that is better than the best of them."""
-    began = time.monotonic()
-    reserve = seconds_to_finish(len(rungs.pictures["train"]), run.recipe.budget_seconds)
-    steps = stage("ensemble", ensemble(run, rungs, tried, champion, ground))
-    try:
-        told = yield from follow(steps, out_of_time(run.clock, lambda: reserve))
-    except InterruptedRunError as error:
-        why = OUT_OF_TIME if isinstance(error, OutOfTimeError) else "the run was asked to end"
-        return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=why), None
-    if told.candidate is None:
-        return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=told.words), None
-    return row_of(told.candidate, ground, told.better, told.words), told.candidate if told.better else None
 
 
 def _delivered(run: Run, rungs: Rungs, found: Candidate) -> Steps[Bundle]:
@@ -358,7 +348,10 @@ def _steps(run: Run, chosen: Plan) -> list[tuple[Rung, str | None]]:
     others: list[str] = []
     if run.recipe.fit.effort == "best" and run.recipe.model.backbone is None and "probe" in chosen.climbed:
         first = default_backbone(count_files(run.data), run.recipe.budget_seconds / 2)
-        others = [name for name in names_at_hand() if name != first][: _MOST_BACKBONES - 1]
+        others = [name for name in names_at_hand() if name != first]
+        if run.recipe.fit.distill:  # the smallest is the one to teach
+            others.sort(key=lambda name: name != smallest_backbone())
+        others = others[: _MOST_BACKBONES - 1]
     steps: list[tuple[Rung, str | None]] = []
     for rung in chosen.rungs:
         steps.append((rung, None))

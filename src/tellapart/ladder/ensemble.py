@@ -6,23 +6,22 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
-from tellapart.events import Decision, Progress, Steps, decide
-from tellapart.images.decode import Pixels
+from tellapart.errors import InterruptedRunError, OutOfTimeError
+from tellapart.events import Decision, Progress, Steps, decide, follow
 from tellapart.ladder.choose import Candidate, Ground, beats, candidate
-from tellapart.ladder.run import Run
+from tellapart.ladder.costs import megabytes, milliseconds
+from tellapart.ladder.finish import seconds_to_finish
+from tellapart.ladder.rows import row_of
+from tellapart.ladder.run import OUT_OF_TIME, Run, out_of_time, stage
 from tellapart.ladder.rungs import Rungs
 from tellapart.learn.embed import embed
 from tellapart.learn.rungs import Head
 from tellapart.learn.together import Member, together
-from tellapart.runtime.session import Session
+from tellapart.report import LadderRow
 
-__all__ = ["Together", "ensemble"]
+__all__ = ["Together", "ensemble", "ensembled"]
 
 METHOD = "ensemble"
-
-_ROUNDS = 7
 
 
 class Together:
@@ -57,8 +56,7 @@ def ensemble(
         for one in usable
     ]
     yield Progress(METHOD, 0, len(members), "models")
-    weights = _weights(ground) if ground.balanced else None
-    made = together(members, train, weights, run.recipe.seed)
+    made = together(members, train, ground.weights, run.recipe.seed)
     if made is None:
         return Together(f"out of fold the best of {len(usable)} models alone says as much as all together.{beside}")
     fitted, rows = made
@@ -73,13 +71,30 @@ def ensemble(
     seconds = sum(one.seconds_per_picture for one in usable)
     found = candidate(fitted, ground, split_rows, time.monotonic() - began, seconds)
     comparison = beats(found, champion, ground)
-    costs = yield from _costs(found, champion, rungs)
+    costs = yield from _costs(found, champion)
     words = f"{comparison.words} {costs}"
     yield Decision(METHOD, comparison.better, words)
     if comparison.better:
         test = rungs.pictures["test"].take(split_rows["test"])
         yield from embed(fitted.trunk, fitted.preprocess, test.files, test.digests, run.cache, threads=rungs.threads)
     return Together(words, found, comparison.better)
+
+
+def ensembled(
+    run: Run, rungs: Rungs, tried: Sequence[Candidate], champion: Candidate, ground: Ground
+) -> Steps[tuple[LadderRow, Candidate | None]]:
+    """Return the row of all rungs together, and their candidate where that is better than the best of them."""
+    began = time.monotonic()
+    reserve = seconds_to_finish(len(rungs.pictures["train"]), run.recipe.budget_seconds)
+    steps = stage("ensemble", ensemble(run, rungs, tried, champion, ground))
+    try:
+        told = yield from follow(steps, out_of_time(run.clock, lambda: reserve))
+    except InterruptedRunError as error:
+        why = OUT_OF_TIME if isinstance(error, OutOfTimeError) else "the run was asked to end"
+        return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=why), None
+    if told.candidate is None:
+        return LadderRow("ensemble", seconds=time.monotonic() - began, skipped=told.words), None
+    return row_of(told.candidate, ground, told.better, told.words), told.candidate if told.better else None
 
 
 def _why_not(one: Candidate, champion: Candidate) -> str:
@@ -94,27 +109,10 @@ def _why_not(one: Candidate, champion: Candidate) -> str:
     return "" if len(one.fitted.out_of_fold.rows) else "predicted no picture out of fold"
 
 
-def _weights(ground: Ground) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return a weight for each training picture, float64 [N], by which classes count alike."""
-    counts = np.bincount(ground.train_targets)
-    return np.asarray(1.0 / counts[ground.train_targets], dtype=np.float64)
-
-
-def _costs(found: Candidate, champion: Candidate, rungs: Rungs) -> Steps[str]:
+def _costs(found: Candidate, champion: Candidate) -> Steps[str]:
     """Measure what each of the two graphs takes for a picture on one thread; say it, with their sizes."""
-    pixels = np.random.default_rng(0).integers(0, 256, (1, *(2 * (found.fitted.preprocess.image_size,)), 3))
-    picture: Pixels = pixels.astype(np.uint8)
-    sessions = [Session(one.fitted.trunk) for one in (found, champion)]
-    best = [float("inf")] * 2
-    for done in range(_ROUNDS):
-        for place, session in enumerate(sessions):
-            began = time.perf_counter()
-            session.run(picture, ["embedding"])
-            best[place] = min(best[place], time.perf_counter() - began)
-        yield Progress(METHOD, done + 1, _ROUNDS, "rounds")
-    sizes = [round(len(one.fitted.trunk) / 1e6, 1) for one in (found, champion)]
-    ms = [round(1e3 * seconds, 1) for seconds in best]
-    value = {"ms": ms[0], "ms_alone": ms[1], "mb": sizes[0], "mb_alone": sizes[1]}
+    ms = yield from milliseconds((found, champion), METHOD)
+    value = {"ms": ms[0], "ms_alone": ms[1], "mb": megabytes(found), "mb_alone": megabytes(champion)}
     cost = yield from decide(
         f"{METHOD}_cost", value, "a picture on one thread, and the graph's size, beside the best model alone"
     )

@@ -23,7 +23,7 @@ from tellapart.ship.graph import compose, trunk_of
 
 __all__ = ["FROZEN", "Known", "known", "trunk_for"]
 
-FROZEN = ("probe", "classical")
+FROZEN = ("probe", "classical", "distill")
 """Methods whose network never learned from the pictures that it was trained with."""
 
 _SEEN_BY_HEAD = "train"

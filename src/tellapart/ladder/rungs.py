@@ -14,7 +14,7 @@ from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.errors import OutOfTimeError, TellapartError
 from tellapart.events import Recall, Steps, decide
 from tellapart.images import Preprocess, at_least_for
-from tellapart.ladder.affordable import thinned
+from tellapart.ladder.affordable import seconds_to_distil, thinned
 from tellapart.ladder.clock import processor_share
 from tellapart.ladder.finish import seconds_to_finish
 from tellapart.ladder.folder import CHECKPOINTS
@@ -286,7 +286,10 @@ class Rungs:
 
     def _left(self) -> float:
         num_pictures = sum(map(len, self.pictures.values()))
-        return self.run.clock.left() - seconds_to_finish(num_pictures, self.run.recipe.budget_seconds)
+        budget = self.run.recipe.budget_seconds
+        num_logits = num_pictures * len(self.manifest.classes) if self.run.recipe.fit.distill else 0
+        later = seconds_to_distil(num_logits, budget) if num_logits else 0.0
+        return self.run.clock.left() - seconds_to_finish(num_pictures, budget) - later
 
     def _embedded(
         self, graph: Graph, preprocess: Preprocess, ready: Squares

@@ -28,6 +28,7 @@ __all__ = [
     "hub_cache",
     "known_to_timm",
     "names_at_hand",
+    "smallest_backbone",
     "why_no_weights",
 ]
 
@@ -107,13 +108,7 @@ def default_backbone(num_pictures: int | None = None, seconds: float | None = No
     With `num_pictures` and `seconds`, those whose embedding would roughly take longer than that are passed over; when
     all would, the smallest is returned.
     """
-    sized = []
-    for name, folder in _folders_at_hand().items():
-        try:
-            sized.append((_num_parameters(folder), name, _read_config(folder)))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    sized.sort(key=lambda entry: (-entry[0], entry[1]))
+    sized = _by_size()
     if not sized:
         return None
     if num_pictures is not None and seconds is not None:
@@ -124,6 +119,23 @@ def default_backbone(num_pictures: int | None = None, seconds: float | None = No
                 return name
         return sized[-1][1]
     return sized[0][1]
+
+
+def smallest_backbone() -> str | None:
+    """Return the name at hand with the fewest parameters, or None when there is none."""
+    sized = _by_size()
+    return sized[-1][1] if sized else None
+
+
+def _by_size() -> list[tuple[int, str, dict[str, Any]]]:
+    """Return parameters, name and configuration of what is at hand, the largest first."""
+    sized = []
+    for name, folder in _folders_at_hand().items():
+        try:
+            sized.append((_num_parameters(folder), name, _read_config(folder)))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(sized, key=lambda entry: (-entry[0], entry[1]))
 
 
 def known_to_timm(name: str) -> bool | None:

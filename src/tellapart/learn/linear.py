@@ -55,13 +55,15 @@ def fit_path(
     num_classes: int,
     penalties: Sequence[float],
     weights: DoubleArray | None = None,
+    views: int = 1,
+    soft: FloatArray | None = None,
 ) -> Steps[list[Head]]:
     """Return a head for each penalty, in the order given (strong to weak is fastest: each starts from the last).
 
-    `X` float32 [N, D], of which a copy is made; `targets` int [N] in [0, num_classes); `weights` float [N] >= 0, None
-    for equal ones.
+    `X` float32 [views * N, D], of which a copy is made; `targets` int [N] in [0, num_classes); `weights` float [N]
+    >= 0, None for equal ones. Where there is `soft` float32 [N, K], the share of each class, that is learned instead.
     """
-    rows = Rows.of(X, targets, num_classes, np.full(len(X), -1, dtype=np.int64), weights, views=1)
+    rows = Rows.of(X, targets, num_classes, np.full(len(targets), -1, dtype=np.int64), weights, views, soft)
     heads = []
     with one_blas_thread():
         solver = Solver(Design.of(X, rows.weights), rows, [-1])
@@ -79,13 +81,14 @@ def cross_validate(
     penalties: Sequence[float],
     weights: DoubleArray | None = None,
     views: int = 1,
+    soft: FloatArray | None = None,
 ) -> Steps[FloatArray]:
     """Return out-of-fold logits float32 [penalties, n, K]; rows of fold -1 are zero.
 
     `X` float32 [views * n, D]: the n pictures, then the same pictures in other views (mirrored), which are trained on
-    and never scored. `targets`, `folds`, `weights` are [n].
+    and never scored. `targets`, `folds`, `weights` are [n]; `soft` is as in `fit_path`.
     """
-    rows = Rows.of(X, targets, num_classes, folds, weights, views)
+    rows = Rows.of(X, targets, num_classes, folds, weights, views, soft)
     with one_blas_thread():
         return (yield from _each(Design.of(X, rows.weights), rows, penalties))
 

@@ -48,7 +48,11 @@ def one_blas_thread() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """What is fitted: all views of n pictures; `targets`, `folds`, `weights` are as long as `X`."""
+    """What is fitted: all views of n pictures; `targets`, `folds`, `weights` are as long as `X`.
+
+    `soft` float32 [n, K], where there is one, is what is learned in the place of `targets`: the share of each class,
+    rows that sum to one. A loss is told by `targets` all the same.
+    """
 
     X: FloatArray
     targets: IntArray
@@ -56,6 +60,7 @@ class Rows:
     weights: DoubleArray
     num_classes: int
     views: int
+    soft: FloatArray | None = None
 
     @classmethod
     def of(
@@ -66,11 +71,13 @@ class Rows:
         folds: IntArray,
         weights: DoubleArray | None,
         views: int,
+        soft: FloatArray | None = None,
     ) -> Rows:
         """Return rows for features [views * n, D] from what is known of each of the n pictures."""
         assert len(X) == views * len(targets) == views * len(folds), "X is [views * n, D], targets and folds [n]"
         each = np.ones(len(targets)) if weights is None else np.asarray(weights, dtype=np.float64)
-        return cls(X, np.tile(targets, views), np.tile(folds, views), np.tile(each, views), num_classes, views)
+        told = None if soft is None else np.tile(soft, (views, 1))
+        return cls(X, np.tile(targets, views), np.tile(folds, views), np.tile(each, views), num_classes, views, told)
 
     @property
     def n(self) -> int:
@@ -80,7 +87,9 @@ class Rows:
     def only(self, pictures: IntArray) -> Rows:
         """Return a copy with some of the pictures, in every view."""
         at = np.concatenate([pictures + view * self.n for view in range(self.views)])
-        return Rows(self.X[at], self.targets[at], self.folds[at], self.weights[at], self.num_classes, self.views)
+        soft = None if self.soft is None else self.soft[at]
+        some = self.targets[at], self.folds[at], self.weights[at]
+        return Rows(self.X[at], *some, self.num_classes, self.views, soft)
 
     def log_loss(self, logits: FloatArray) -> float:
         """Return the weighted mean log loss in nats of logits [n, K], over the pictures that have a fold."""
@@ -248,9 +257,14 @@ class Solver:
         highest = logits.max(axis=2, keepdims=True)
         probs = np.exp(logits - highest)
         total = probs.sum(axis=2, keepdims=True)
-        losses = np.log(total[..., 0]) + highest[..., 0] - logits[at]
+        soft = self._rows.soft
+        told = logits[at] if soft is None else np.einsum("nfk,nk->nf", logits, soft)
+        losses = np.log(total[..., 0]) + highest[..., 0] - told
         probs *= self._shares[:, :, None] / total
-        probs[at] -= self._shares
+        if soft is None:
+            probs[at] -= self._shares
+        else:
+            probs -= self._shares[:, :, None] * soft[:, None, :]
         return np.einsum("nf,nf->f", self._shares, losses, dtype=np.float64), probs
 
     def _doubt(self) -> DoubleArray:

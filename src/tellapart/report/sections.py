@@ -33,6 +33,7 @@ METHODS = {
     "scratch": "a small network, trained from nothing",
     "soup": "several networks of one kind, their weights averaged",
     "ensemble": "several models that answer together",
+    "distill": "a small network that learned from the answers of the best model",
 }
 KINDS: Mapping[SplitName, str] = {"test": "test", "val": "validation", "train": "left-out"}
 
