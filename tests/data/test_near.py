@@ -45,7 +45,9 @@ def result(steps: Steps[Any]) -> Any:
 def found(files: Sequence[Path], cache: Path, threads: int = 2) -> Near:
     """Return the near-duplicates among files."""
     policy = decode_policy(Recipe())
-    facts = result(gather(Path("/"), [str(file)[1:] for file in files], policy, cache, threads))
+    facts: list[Any] = []
+    paths = [str(file)[1:] for file in files]
+    result(gather(Path("/"), paths, policy, cache, threads, lambda fact, _: facts.append(fact)))
     assert all(isinstance(fact, PictureFacts) for fact in facts)
     names = [(fact.pixels or bytes.fromhex(fact.sha256)).hex() for fact in facts]
     near: Near = result(near_duplicates(files, names, facts, policy, cache, threads))

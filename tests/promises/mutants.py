@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tellapart.data.facts import gather
+from tellapart.data.facts import PictureFacts, gather
 from tellapart.images import DecodePolicy, default_threads
 from tellapart.images.examine import Refusal
 
@@ -195,6 +195,10 @@ def known_codes() -> set[str]:
     return set(re.findall(r"^#+ `?([a-z_0-9]+)`?$", text, flags=re.MULTILINE))
 
 
+def _take(found: list[PictureFacts | Refusal], fact: PictureFacts | Refusal, _: tuple[int, int]) -> None:
+    found.append(fact)
+
+
 def looked_at(count: int, seed: int = 0) -> tuple[collections.Counter[str], list[str]]:
     """Let the scan's own code look at `count` mutants.
 
@@ -208,13 +212,11 @@ def looked_at(count: int, seed: int = 0) -> tuple[collections.Counter[str], list
             names = [f"{number}.bin" for number in range(start, min(count, start + _AT_ONCE))]
             for name in names:
                 Path(place, name).write_bytes(mutant(int(name[:-4]), seed))
-            steps = gather(Path(place), names, policies[start // _AT_ONCE % 2], Path(place, "cache"), default_threads())
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as end:
-                    found = end.value
-                    break
+            found: list[PictureFacts | Refusal] = []
+            policy, cache = policies[start // _AT_ONCE % 2], Path(place, "cache")
+            take = functools.partial(_take, found)
+            for _ in gather(Path(place), names, policy, cache, default_threads(), take):
+                pass
             assert len(found) == len(names)
             verdicts.update(fact.code if isinstance(fact, Refusal) else "used" for fact in found)
             for name, fact in zip(names, found, strict=True):

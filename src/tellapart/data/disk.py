@@ -6,19 +6,16 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tellapart.data.listing import shown, some
 from tellapart.data.manifest import Excluded, Manifest, Row
 from tellapart.errors import DataError
 from tellapart.events import Progress, Steps
 
-__all__ = ["PASSING", "Stamp", "check_unchanged", "is_same", "patiently", "stamps"]
+__all__ = ["PASSING", "Stamp", "check_unchanged", "is_same", "patiently", "stamp_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,18 +39,8 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return call(*args, **kwargs)
 
 
-def stamps(root: Path, paths: Sequence[str]) -> NDArray[np.int64]:
-    """Return (size in bytes, time of the last change in ns) of each file, int64 [N, 2], (-1, 0) where there is none.
-
-    An array, since there may be millions of files: 16 bytes each, where a pair of numbers takes eight times that.
-    """
-    found = np.empty((len(paths), 2), dtype=np.int64)
-    for row, path in enumerate(paths):
-        found[row] = _stamp(os.path.join(root, path))
-    return found
-
-
-def _stamp(path: str) -> Stamp:
+def stamp_of(path: str) -> Stamp:
+    """Return (size in bytes, time of the last change in ns) of a file, (-1, 0) where there is none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -81,7 +68,7 @@ def check_unchanged(manifest: Manifest) -> Steps[None]:
     """
     changed: list[str] = []
     for done, row in enumerate(manifest.rows):
-        if not is_same(manifest.file(row), _stamp(str(manifest.file(row))), row):
+        if not is_same(manifest.file(row), stamp_of(str(manifest.file(row))), row):
             changed.append(row.path)
         if done % 2000 == 0:
             yield Progress("check", done, len(manifest.rows))

@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import itertools
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tellapart.cache import Space, digest_of
-from tellapart.data.disk import PASSING, patiently
+from tellapart.data.disk import PASSING, Stamp, patiently, stamp_of
 from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, map_ordered
 from tellapart.images.examine import PictureFacts, Refusal, pack, parted, unpack
@@ -35,30 +36,38 @@ _Fresh = tuple[str, bytes, bytes]  # sha256, record, thumbnail
 
 
 def gather(
-    root: Path, paths: Sequence[str], policy: DecodePolicy, cache: Path, threads: int
-) -> Steps[list[PictureFacts | Refusal]]:
-    """Return the facts of each file, in order. A file is read once; its bytes are dropped before the next are read.
+    root: Path,
+    paths: Iterable[str],
+    policy: DecodePolicy,
+    cache: Path,
+    threads: int,
+    take: Callable[[PictureFacts | Refusal, Stamp], None],
+    total: int | None = None,
+) -> Steps[None]:
+    """Hand the facts of each of `total` files on to `take`, in order, with its stamp (see `disk.stamp_of`) before it
+    was read.
 
-    Thumbnails are worked out on the way, and go to a space of their own (`thumbnails` reads it).
+    A file is read once; its bytes are dropped before the next are read, and nothing of it is kept here. Thumbnails are
+    worked out on the way, and go to a space of their own (`thumbnails` reads it).
     """
     key = space_key(policy)
-    found: list[PictureFacts | Refusal] = []
+    done = 0
     fresh: list[_Fresh] = []
-    shared: dict[Refusal, Refusal] = {}
     with Space(cache, "facts", key) as space, Space(cache, "thumbnails", key) as thumbnails:
         reader = _Reader(root, policy, space, thumbnails)
-        batches = (paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH))
+        batches = _batches(paths)
         kept = time.monotonic()
         results = map_ordered(reader.facts_of, batches, threads)
         try:
-            for facts, entries in results:
-                # Of thousands of files that are refused alike, one refusal is kept.
-                found += [shared.setdefault(fact, fact) if isinstance(fact, Refusal) else fact for fact in facts]
+            for facts, stamps, entries in results:
+                for fact, stamp in zip(facts, stamps, strict=True):
+                    take(fact, stamp)
+                done += len(facts)
                 fresh += entries
                 if len(fresh) >= _KEPT_AT_ONCE or (fresh and time.monotonic() - kept > 1.0):
                     reader.keep(fresh)
                     fresh, kept = [], time.monotonic()
-                yield Progress("scan", len(found), len(paths))
+                yield Progress("scan", done, total)
         except BaseException:
             reader.guard.stop()
             raise
@@ -66,7 +75,12 @@ def gather(
             # Closing waits for the threads, which use the space; what is known by then stays known.
             results.close()
             reader.keep(fresh)
-    return found
+
+
+def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
+    each = iter(paths)
+    while batch := list(itertools.islice(each, _BATCH)):
+        yield batch
 
 
 def space_key(policy: DecodePolicy) -> str:
@@ -110,14 +124,17 @@ class _Reader:
         self._lock = threading.Lock()
         self.guard = Guard()
 
-    def facts_of(self, paths: Sequence[str]) -> tuple[list[PictureFacts | Refusal], list[_Fresh]]:
-        """Return facts for each path, in order, and the records that the cache does not hold yet."""
+    def facts_of(self, paths: Sequence[str]) -> tuple[list[PictureFacts | Refusal], list[Stamp], list[_Fresh]]:
+        """Return facts for each path, in order, its stamp before that, and the records that the cache does not hold."""
         facts: list[PictureFacts | Refusal] = []
+        stamps: list[Stamp] = []
         fresh: list[_Fresh] = []
         held: list[tuple[int, str, bytes]] = []
         size = 0
         for path in paths:
-            content = read_file(os.path.join(self._root, path))
+            place = os.path.join(self._root, path)
+            stamps.append(stamp_of(place))
+            content = read_file(place)
             if isinstance(content, Refusal):
                 facts.append(content)
                 continue
@@ -128,7 +145,7 @@ class _Reader:
                 self._settle(held, facts, fresh)
                 held, size = [], 0
         self._settle(held, facts, fresh)
-        return facts, fresh
+        return facts, stamps, fresh
 
     def _settle(
         self,

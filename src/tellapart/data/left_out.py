@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
-import numpy as np
+from tellapart.data.spool import Sorter, Spool, packed, text_of
 
 __all__ = ["Excluded", "LeftOut"]
+
+_MOST_SAYINGS = 4096
+_END = b"\1"  # of the path, and of each field after it: lower than whatever `packed` gives
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,25 +35,41 @@ class Excluded:
 class LeftOut(Sequence[Excluded]):
     """`Excluded` files in a row, made anew whenever one is asked for.
 
-    Of a file the path is kept, 12 bytes besides, and content and time where they are known: what is said of it (code,
-    note, label) is mostly said of many.
+    Beyond `kept` of them they lie in a temporary file (see `Spool`). What is said of them (code, note, label) is mostly
+    said of many: the first 4,096 sayings are in memory, each once.
     """
 
-    def __init__(self, items: Iterable[Excluded] = ()) -> None:
-        self._paths: list[str] = []
+    def __init__(self, items: Iterable[Excluded] = (), kept: int | None = None) -> None:
+        self._kept = kept
+        self._spool = Spool(kept)
         self._said: dict[tuple[str, str, str | None], int] = {}
-        self._which = array("I")
-        self._sizes = array("q")
-        self._content: dict[int, tuple[str, int]] = {}
+        self._sayings: list[tuple[str, str, str | None]] = []
+        self._counts: Counter[str] = Counter()
+        self._last, self._in_order = b"", True
         self.extend(items)
 
     def append(self, item: Excluded) -> None:
         """Add one file at the end."""
-        if item.sha256:
-            self._content[len(self._paths)] = item.sha256, item.mtime_ns
-        self._paths.append(item.path)
-        self._which.append(self._said.setdefault((item.code, item.note, item.label), len(self._said)))
-        self._sizes.append(item.size)
+        said = (item.code, item.note, item.label)
+        number = self._said.get(said)
+        if number is None and len(self._sayings) < _MOST_SAYINGS:
+            number = self._said[said] = len(self._sayings)
+            self._sayings.append(said)
+        fields = [packed(item.path)]
+        fields.append(b"%d" % number if number is not None else b"")
+        fields.append(b"%d" % item.size)
+        fields.append(packed(item.sha256))
+        fields.append(b"%d" % item.mtime_ns if item.sha256 else b"0")
+        if number is None:
+            fields += [packed(item.code), packed(item.note)]
+            fields += [] if item.label is None else [packed(item.label)]
+        self._put(_END.join(fields))
+        self._counts[item.code] += 1
+
+    def _put(self, record: bytes) -> None:
+        self._in_order = self._in_order and self._last <= record
+        self._last = record
+        self._spool.append(record)
 
     def extend(self, items: Iterable[Excluded]) -> None:
         """Add files at the end."""
@@ -62,28 +79,24 @@ class LeftOut(Sequence[Excluded]):
     @property
     def counts(self) -> Counter[str]:
         """How many there are of each code."""
-        found: Counter[str] = Counter()
-        for (code, _, _), count in zip(self._said, np.bincount(self._which, minlength=len(self._said)), strict=True):
-            found[code] += int(count)
-        return found
+        return Counter(self._counts)
 
-    def of(self, *codes: str) -> list[str]:
-        """Return the paths of those with one of these codes, in order."""
-        wanted = [code in codes for code, _, _ in self._said]
-        return [path for path, which in zip(self._paths, self._which, strict=True) if wanted[which]]
+    def of(self, *codes: str) -> Iterator[str]:
+        """Yield the paths of those with one of these codes, in order."""
+        if any(self._counts[code] for code in codes):
+            yield from (item.path for item in self if item.code in codes)
 
     def by_path(self) -> LeftOut:
         """Return the same, sorted by path."""
-        if all(first <= second for first, second in itertools.pairwise(self._paths)):
+        if self._in_order:
             return self
-        order = np.argsort(np.array(self._paths, dtype=object), kind="stable")
-        found = LeftOut()
-        found._paths = [self._paths[place] for place in order]
-        found._said = self._said
-        found._which = array("I", np.array(self._which, dtype=np.uint32)[order].tobytes())
-        found._sizes = array("q", np.array(self._sizes, dtype=np.int64)[order].tobytes())
-        if self._content:
-            found._content = {new: self._content[old] for new, old in enumerate(order) if old in self._content}
+        sorter = Sorter(self._kept)
+        for record in self._spool:
+            sorter.append(record)
+        found = LeftOut(kept=self._kept)
+        for record in sorter:
+            found._put(record)
+        found._said, found._sayings, found._counts = self._said, self._sayings, self._counts
         return found
 
     @overload
@@ -93,21 +106,27 @@ class LeftOut(Sequence[Excluded]):
     def __getitem__(self, place: slice) -> list[Excluded]: ...
 
     def __getitem__(self, place: int | slice) -> Excluded | list[Excluded]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
-        return self._made(place, next(itertools.islice(self._said, self._which[place], None)))
+        if not isinstance(place, slice):
+            return self._made(self._spool[place])
+        start, stop, step = place.indices(len(self))
+        if step == 1:
+            return list(map(self._made, self._spool.between(start, max(start, stop))))
+        return [self[one] for one in range(start, stop, step)]
 
     def __iter__(self) -> Iterator[Excluded]:
-        said = list(self._said)
-        return (self._made(place, said[which]) for place, which in enumerate(self._which))
+        return map(self._made, self._spool)
 
-    def _made(self, place: int, said: tuple[str, str, str | None]) -> Excluded:
-        content = self._content.get(place, ("", 0))
-        return Excluded(self._paths[place], *said, content[0], self._sizes[place], content[1])
+    def _made(self, record: bytes) -> Excluded:
+        path, number, size, sha256, mtime_ns, *rest = record.split(_END)
+        if number:
+            code, note, label = self._sayings[int(number)]
+        else:
+            code, note = text_of(rest[0]), text_of(rest[1])
+            label = text_of(rest[2]) if len(rest) > 2 else None
+        return Excluded(text_of(path), code, note, label, text_of(sha256), int(size), int(mtime_ns))
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._spool)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or isinstance(other, str):

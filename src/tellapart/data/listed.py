@@ -32,7 +32,7 @@ def _plain(data: Path, recipe: Recipe) -> Steps[Listing]:
     named = shown(str(data))
     if data.is_dir():
         _refuse_columns(named, recipe)
-        return list_folder((yield from walk(data)), recipe.data)
+        return (yield from list_folder((yield from walk(data)), recipe.data))
     if not data.exists():
         raise DataError("no_data", f"{named} does not exist.", "Give a folder of pictures, or a table that lists them.")
     suffix = data.suffix.lower()
@@ -67,7 +67,7 @@ def _unpacked(place: Unpacked, recipe: Recipe) -> Steps[Listing]:
         return (yield from list_table(tables[0], recipe.data, place.name))  # it says which column is not there
     _refuse_columns(shown(place.name), recipe)
     try:
-        return list_folder((yield from walk(place.folder, place.name)), recipe.data)
+        return (yield from list_folder((yield from walk(place.folder, place.name)), recipe.data))
     except DataError as error:
         if error.code == "no_classes" and tables:
             return (yield from list_table(tables[0], recipe.data, place.name))  # it says what is amiss with it

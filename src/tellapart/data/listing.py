@@ -7,8 +7,7 @@ import os
 import re
 import stat
 import unicodedata
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -18,7 +17,9 @@ from tellapart.images.sniff import HEAD_BYTES, sniff
 __all__ = [
     "Entries",
     "Entry",
+    "First",
     "Listing",
+    "Said",
     "class_key",
     "is_picture",
     "is_unlabelled",
@@ -42,6 +43,7 @@ _SPELLINGS: dict[str, Split] = {
 }
 _UNLABELLED = frozenset({"unlabelled", "unlabeled", "nolabel", "nolabels"})
 SPLIT_SPELLINGS = tuple(_SPELLINGS)
+_NAMED = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,20 +63,20 @@ class Entry:
     unlabelled: bool = False
 
 
-class Entries(Sequence[Entry]):
-    """The entries of a folder's files, made anew whenever one is asked for: of each, 4 bytes are kept beside its path.
+Said = tuple[str | None, Split | None, bool]
+"""What a folder says of the files in it: their label, their split, and whether it is for those without a label."""
 
-    `entry_of` gives a path's entry, without a group or columns; it is asked once for each.
+
+class Entries(Sequence[Entry]):
+    """The entries of a folder's files, made anew whenever one is asked for: nothing is kept beside their paths.
+
+    `said` is what each folder says of the files right in it, by its path ("" for the root). Entries have no group and
+    no columns.
     """
 
-    def __init__(self, paths: Sequence[str], entry_of: Callable[[str], Entry]) -> None:
-        self.paths = paths
-        said: dict[tuple[str | None, Split | None, bool], int] = {}
-        self._which = array("I")
-        for path in paths:
-            entry = entry_of(path)
-            self._which.append(said.setdefault((entry.label, entry.split, entry.unlabelled), len(said)))
-        self._said = list(said)
+    def __init__(self, paths: Sequence[str], said: Mapping[str, Said]) -> None:
+        self.paths, self._said = paths, said
+        self.labels = {label for label, _, _ in said.values() if label is not None}
 
     @overload
     def __getitem__(self, place: int) -> Entry: ...
@@ -85,13 +87,13 @@ class Entries(Sequence[Entry]):
     def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        return self._made(self.paths[place], self._which[place])
+        return self._made(self.paths[place])
 
     def __iter__(self) -> Iterator[Entry]:
-        return map(self._made, self.paths, self._which)
+        return map(self._made, self.paths)
 
-    def _made(self, path: str, which: int) -> Entry:
-        label, split, unlabelled = self._said[which]
+    def _made(self, path: str) -> Entry:
+        label, split, unlabelled = self._said[path.rpartition("/")[0]]
         return Entry(path, label, split, unlabelled=unlabelled)
 
     def __len__(self) -> int:
@@ -119,9 +121,16 @@ class Listing:
     besides: str = ""
 
     @property
-    def paths(self) -> Sequence[str]:
+    def labels(self) -> Collection[str]:
+        """The labels of the entries, each once."""
+        if isinstance(self.entries, Entries):
+            return self.entries.labels
+        return {entry.label for entry in self.entries if entry.label is not None}
+
+    @property
+    def paths(self) -> Iterable[str]:
         """The paths of the entries, in order."""
-        return self.entries.paths if isinstance(self.entries, Entries) else [entry.path for entry in self.entries]
+        return self.entries.paths if isinstance(self.entries, Entries) else (entry.path for entry in self.entries)
 
 
 def split_of(name: str) -> Split | None:
@@ -160,7 +169,39 @@ def quoted(name: str) -> str:
     return f"'{shown(name)}'"
 
 
-def some(names: Sequence[str], most: int = 10) -> str:
+class First(Sequence[str]):
+    """The first ten of names that may be very many, and how many they are (its length): as much as `some` tells."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._first: list[str] = []
+        self._count = 0
+        self.extend(names)
+
+    def extend(self, names: Iterable[str]) -> None:
+        """Count some names more."""
+        for name in names:
+            self.append(name)
+
+    def append(self, name: str) -> None:
+        """Count one name more."""
+        self._count += 1
+        if len(self._first) < _NAMED:
+            self._first.append(name)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        return self._first[place]
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def some(names: Sequence[str], most: int = _NAMED) -> str:
     """Return the first names of a sequence, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(shown(name) for name in names[:most]) + rest

@@ -13,12 +13,12 @@ from tellapart.data.archive import is_archive, unpacked
 from tellapart.data.assign import Apart, Picture, assign, read_previous, set_apart
 from tellapart.data.conflicts import without_conflicts
 from tellapart.data.corrections import Corrected
-from tellapart.data.disk import Stamp, stamps
+from tellapart.data.disk import Stamp
 from tellapart.data.facts import PictureFacts, Refusal, gather
 from tellapart.data.identity import identities
 from tellapart.data.left_out import LeftOut
 from tellapart.data.listed import listed
-from tellapart.data.listing import Entry, Listing, shown, some
+from tellapart.data.listing import Entry, First, Listing, shown, some
 from tellapart.data.manifest import SPLITS, UNLABELLED, Excluded, Manifest, Row, Split
 from tellapart.data.near import Near, near_duplicates
 from tellapart.data.near_groups import NearGroups, near_groups
@@ -69,14 +69,15 @@ def scan_listing(
 ) -> Steps[Manifest]:
     """Read, group and split what is listed; as `scan` otherwise."""
     policy, threads = decode_policy(recipe), recipe.fit.threads or default_threads()
-    paths = listing.paths
-    before = stamps(listing.root, paths)
-    facts = yield from gather(listing.root, paths, policy, cache, threads)
-    used, excluded = _Used(), LeftOut(listing.excluded)
-    _check_disk(listing, facts)
-    corrected = Corrected(recipe.data.corrections, {entry.label for entry in listing.entries if entry.label})
-    for entry, fact, stamp in zip(listing.entries, facts, before, strict=True):
-        size, mtime_ns = int(stamp[0]), int(stamp[1])
+    used, excluded, failed = _Used(), LeftOut(listing.excluded), First()
+    corrected = Corrected(recipe.data.corrections, set(listing.labels))
+    entries = iter(listing.entries)
+
+    def take(fact: PictureFacts | Refusal, stamp: Stamp) -> None:
+        entry = next(entries)
+        size, mtime_ns = stamp
+        if isinstance(fact, Refusal) and fact.code == "disk_error":
+            failed.append(entry.path)
         sha256 = "" if isinstance(fact, Refusal) else fact.sha256
         entry, decided = corrected.seen(entry, sha256)
         if decided == "drop":
@@ -93,8 +94,10 @@ def scan_listing(
         else:
             used.entries.append(entry)
             used.facts.append(fact)
-            used.stamps.append((size, mtime_ns))
-    del facts, before  # of millions of files, of which few are used, they would take a fifth of the memory
+            used.stamps.append(stamp)
+
+    yield from gather(listing.root, listing.paths, policy, cache, threads, take, len(listing.entries))
+    _check_disk(listing, failed)
     names = yield from identities(
         listing.root, [entry.path for entry in used.entries], used.facts, policy, cache, threads
     )
@@ -142,18 +145,13 @@ def _series(
     return found.numbers.tolist() if together else None
 
 
-def _check_disk(listing: Listing, facts: Sequence[PictureFacts | Refusal]) -> None:
+def _check_disk(listing: Listing, failed: First) -> None:
     """Refuse a set of which a part, more than by chance, cannot be read for the disk's sake."""
-    failed = [
-        path
-        for path, fact in zip(listing.paths, facts, strict=True)
-        if isinstance(fact, Refusal) and fact.code == "disk_error"
-    ]
-    if len(failed) > _MOST_DISK_ERRORS * len(facts):
+    if len(failed) > _MOST_DISK_ERRORS * len(listing.entries):
         raise DataError(
             "disk_errors",
-            f"{len(failed)} of {len(facts)} file(s) in {shown(listing.name)} cannot be read, asked several times: "
-            f"{some(failed)}.",
+            f"{len(failed)} of {len(listing.entries)} file(s) in {shown(listing.name)} cannot be read, asked several "
+            f"times: {some(failed)}.",
             "Look after the disk, or the network that it is on.",
         )
 
@@ -294,7 +292,7 @@ def _check_training(rows: Sequence[Row]) -> None:
 def _class_notes(listing: Listing, rows: Sequence[Row], excluded: LeftOut) -> list[tuple[str, str]]:
     notes: list[tuple[str, str]] = []
     counts = Counter(row.label for row in rows)
-    lost = sorted({entry.label for entry in listing.entries if entry.label is not None} - set(counts))
+    lost = sorted(set(listing.labels) - set(counts))
     if lost:
         notes.append(("warning", f"Left out, for no file in them can be used: {some(lost)}."))
     single = sorted(label for label, count in counts.items() if count == 1)
@@ -313,7 +311,7 @@ def _class_notes(listing: Listing, rows: Sequence[Row], excluded: LeftOut) -> li
     for twins in folded.values():
         if len(twins) > 1:
             notes.append(("warning", f"Labels that differ in upper and lower case alone: {some(twins)}."))
-    linked = excluded.of(*_NOT_FOLLOWED)
+    linked = First(excluded.of(*_NOT_FOLLOWED))
     if linked:
         notes.append(
             (

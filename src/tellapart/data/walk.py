@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tellapart.data.disk import patiently
+from tellapart.data.left_out import Excluded, LeftOut
 from tellapart.data.listing import is_picture, shown, some, split_of
-from tellapart.data.manifest import Excluded
+from tellapart.data.paths import Paths, Sorting
 from tellapart.errors import DataError
 from tellapart.events import Progress, Steps
 
@@ -32,15 +33,17 @@ _LOOKED_AT = 20
 class Tree:
     """What lies below `root`: regular files and folders, as sorted paths relative to it, with `/`.
 
-    `name` is what `root` is called to a person; `ignored` counts hidden and system files and folders, which do not
+    `filled` are the folders with files right in them, the root as "", sorted too. `name` is what `root` is called to a
+    person; `ignored` counts hidden and system files and folders, which do not
     count as found.
     """
 
     root: Path
     name: str
-    files: Sequence[str]
+    files: Paths
     folders: tuple[str, ...]
-    excluded: tuple[Excluded, ...]
+    filled: tuple[str, ...]
+    excluded: Sequence[Excluded]
     ignored: int
 
 
@@ -52,16 +55,17 @@ def walk(root: Path, name: str | None = None) -> Steps[Tree]:
     """
     name = str(root) if name is None else name
     real_root = os.path.realpath(root)
-    files: list[str] = []
+    files = Sorting()
     folders: list[str] = []
-    excluded: list[Excluded] = []
+    filled: list[str] = []
+    excluded = LeftOut()
     unreadable: list[str] = []
     seen: set[tuple[int, int]] = set()
     ignored = 0
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
-        folder = os.path.join(root, prefix)
+        folder, before = os.path.join(root, prefix), len(files)
         try:
             place = patiently(os.stat, folder)
             if place.st_ino and (place.st_dev, place.st_ino) in seen:
@@ -91,6 +95,8 @@ def walk(root: Path, name: str | None = None) -> Steps[Tree]:
                         excluded.append(Excluded(path, "not_a_file", _NO_FILE))
                     if count % _TELL_EVERY == 0:
                         yield Progress("scan", len(files), None, "files")
+            if len(files) > before:
+                filled.append(prefix.rstrip("/"))
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 excluded.append(Excluded(prefix.rstrip("/"), "path_too_long", _TOO_LONG))
@@ -102,9 +108,12 @@ def walk(root: Path, name: str | None = None) -> Steps[Tree]:
             f"Folders in {shown(name)} cannot be read: {some(sorted(unreadable))}.",
             "Change their permissions, or move them out.",
         )
-    excluded.sort(key=lambda item: item.path)
-    files.sort()
-    return Tree(root, name, files, tuple(sorted(folders)), tuple(excluded), ignored)
+    ordered = Paths()
+    for count, path in enumerate(files):
+        ordered.append(path)
+        if count % (10 * _TELL_EVERY) == 0:
+            yield Progress("scan", len(files), None, "files")
+    return Tree(root, name, ordered, tuple(sorted(folders)), tuple(sorted(filled)), excluded.by_path(), ignored)
 
 
 def is_ignored(name: str) -> bool:

@@ -52,7 +52,7 @@ class Evidence:
     given: tuple[Split, ...] = ()
     unlearned: bool = False
     series_kept: bool = False
-    excluded: tuple[Excluded, ...] = ()
+    excluded: Sequence[Excluded] = ()
     kept: frozenset[int] = frozenset()
     embedded: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     embeddings: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.zeros((0, 1), dtype=np.float32))

@@ -57,7 +57,7 @@ def gather_evidence(manifest: Manifest, policy: DecodePolicy, cache: Path, threa
         thumbnails=small,
         assigned=[row.split for row in rows],
         given=manifest.given,
-        excluded=tuple(manifest.excluded),
+        excluded=manifest.excluded,
         kept=frozenset(row for row, path in enumerate(paths) if path in kept),
     )
 
@@ -78,7 +78,9 @@ def facts_of(manifest: Manifest, policy: DecodePolicy, cache: Path, threads: int
                 known[position] = fact
     absent = [position for position in range(len(rows)) if position not in known]
     if absent:  # the cache was cleared meanwhile
-        again = yield from gather(manifest.root, [rows[position].path for position in absent], policy, cache, threads)
+        again: list[PictureFacts | Refusal] = []
+        paths = [rows[position].path for position in absent]
+        yield from gather(manifest.root, paths, policy, cache, threads, lambda fact, _: again.append(fact), len(paths))
         for position, fact in zip(absent, again, strict=True):
             if isinstance(fact, Refusal) or fact.sha256 != rows[position].sha256:
                 raise DataError(
