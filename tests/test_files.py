@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tellapart import files
+from tellapart.lazy import Lazy
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -24,6 +26,40 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     files.write_json(tmp_path / "a.json", {"a": float("nan"), "b": [float("inf"), 1.5], "c": (2,)})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": None, "b": [None, 1.5], "c": [2]}
+
+
+def test_what_is_made_one_by_one_is_written_as_a_list_would_be(tmp_path: Path) -> None:
+    alive: set[int] = set()
+
+    class Item(dict[str, int]):
+        def __del__(self) -> None:
+            alive.discard(id(self))
+
+    most = 0
+
+    def each() -> Iterator[Item]:
+        nonlocal most
+        for number in range(20_000):
+            item = Item(number=number)
+            alive.add(id(item))
+            most = max(most, len(alive))
+            yield item
+
+    files.write_json(tmp_path / "lazy.json", {"a": [Lazy(each, 20_000), Lazy(lambda: iter(()), 0)], "b": 1})
+    assert most < 5
+    files.write_json(tmp_path / "list.json", {"a": [list(each()), []], "b": 1})
+    assert (tmp_path / "lazy.json").read_bytes() == (tmp_path / "list.json").read_bytes()
+
+
+def test_what_is_made_anew_is_the_same_at_any_place() -> None:
+    lazy = Lazy(lambda: iter("abcdef"), 6)
+    assert (lazy[0], lazy[-1], lazy[1:3], lazy[::2], lazy[4:2], lazy[::-1]) == (
+        *("a", "f", ("b", "c"), ("a", "c", "e"), (), tuple("fedcba")),
+    )
+    assert list(lazy) == list(lazy) == lazy
+    assert lazy != Lazy(lambda: iter("abcdex"), 6)
+    with pytest.raises(IndexError):
+        lazy[6]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

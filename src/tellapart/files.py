@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tellapart.errors import InputError
+from tellapart.lazy import Lazy
 
 __all__ = [
     "KeyTwiceError",
@@ -84,8 +86,41 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON; a number that is not finite becomes null."""
-    write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=True, allow_nan=False) + "\n")
+    """Write `value` as indented JSON; a number that is not finite becomes null.
+
+    The text is written as it is made, and a `Lazy` in `value`, of what JSON can hold, one item after the other: neither
+    is in memory as a whole.
+    """
+    encoder = json.JSONEncoder(indent=1, ensure_ascii=True, allow_nan=False, default=_Anew.of)
+    parts = encoder.iterencode(finite(value))
+    write_parts(path, itertools.chain(_ascii(parts), (b"\n",)))
+
+
+class _Anew(list[Any]):
+    """A list to the encoder, which goes through it once; its items are made meanwhile."""
+
+    @classmethod
+    def of(cls, items: Any) -> _Anew:
+        if not isinstance(items, Lazy):
+            raise TypeError(f"{type(items).__name__} is nothing that JSON can hold")
+        found = cls()
+        found._items = items
+        return found
+
+    _items: Lazy[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def _ascii(parts: Iterable[str]) -> Iterator[bytes]:
+    """Yield a text in pieces of some size, since an encoder gives it in words."""
+    each = iter(parts)
+    while piece := "".join(itertools.islice(each, 4096)):
+        yield piece.encode("ascii")
 
 
 def finite(value: Any) -> Any:

@@ -9,7 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tellapart import files
 from tellapart.report import LadderRow, SplitReport, Summary
+from tellapart.report.found import Found, FoundPicture
 
 SummaryMaker = Callable[..., Summary]
 
@@ -67,6 +69,14 @@ def test_report_json_has_everything_but_the_pictures(make_summary: SummaryMaker)
     assert said["excluded"][0] == {"path": "bees/empty.jpg", "code": "empty", "note": "The file has no bytes."}
     assert said["decisions"][0]["name"] == "resize"
     assert len(said["epochs"]) == 20
+
+
+def test_report_json_is_the_same_where_it_is_written_piece_by_piece(make_summary: SummaryMaker, tmp_path: Path) -> None:
+    rows = (FoundPicture("bees/a.png", "bees", 1.0, "ants"), FoundPicture("bees/b.png", "bees", 0.5))
+    summary = make_summary(findings=(Found("label_suspect", 0.5, "Two are wrong.", "Look.", rows),))
+    assert summary.excluded
+    files.write_json(tmp_path / "report.json", summary.as_json(streamed=True))
+    assert json.loads((tmp_path / "report.json").read_text()) == strict(summary.as_json())
 
 
 @given(ANYTHING)

@@ -13,6 +13,7 @@ from tellapart import files
 from tellapart.cache import cache_root
 from tellapart.data.left_out import Excluded, LeftOut
 from tellapart.errors import DataError
+from tellapart.lazy import Lazy
 from tellapart.recipe import Recipe
 
 __all__ = ["SPLITS", "UNLABELLED", "Excluded", "Manifest", "Row", "Split"]
@@ -109,6 +110,11 @@ class Manifest:
     def where(self, *, split: Split) -> tuple[Row, ...]:
         """Return the rows of one split, in the manifest's order."""
         return tuple(row for row in self.rows if row.split == split)
+
+    def told_left_out(self) -> Lazy[tuple[str, str, str]]:
+        """Return (path, code, note) of each file that was left out, made anew whenever asked for."""
+        items = self.excluded
+        return Lazy(lambda: ((item.path, item.code, item.note) for item in items), len(items))
 
     def file(self, row: Row) -> Path:
         """Return where a row's picture is."""

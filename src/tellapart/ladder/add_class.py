@@ -23,6 +23,7 @@ from tellapart.ladder.evaluate import as_trained, cache_or_temporary
 from tellapart.ladder.extend import Both, Measured, extend, measure, ship
 from tellapart.ladder.known import FROZEN, Known, known, trunk_for
 from tellapart.ladder.run import Run, stage
+from tellapart.lazy import Lazy
 from tellapart.learn.embed import embed
 from tellapart.learn.refit import directions
 from tellapart.learn.rungs import FloatArray, Pictures
@@ -48,7 +49,7 @@ class Added:
     classes: tuple[str, ...]
     label: str
     used: int
-    excluded: tuple[tuple[str, str], ...]
+    excluded: Sequence[tuple[str, str]]
     source: str
     source_words: str
     measured: Measured
@@ -123,7 +124,7 @@ def add_class(
         (*bundle.classes, label),
         label,
         len(new),
-        tuple((item.path, item.code) for item in fresh.excluded),
+        Lazy(lambda: ((item.path, item.code) for item in fresh.excluded), len(fresh.excluded)),
         old.source,
         old.words,
         measured,

@@ -91,7 +91,7 @@ def write_page(
         robustness=robustness,
         risk=risk(told, card.thresholds.max_novelty),
         thresholds=card.thresholds.model_dump(),
-        excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),
+        excluded=manifest.told_left_out(),
         notes=notes,
         recipe=card.recipe,
         machine=machine(),

@@ -156,7 +156,7 @@ def _folds(climbed: Climbed) -> Folds | None:
 
 def contract(summary: Summary) -> dict[str, Any]:
     """Return what `train --json` prints: version 1 of the JSON contract, and `folds` where there were any."""
-    everything = summary.as_json()
+    everything = summary.as_json(streamed=True)
     rungs = [
         {name: row[name] for name in ("method", "backbone", "seconds", "val", "left_out") if name in row}
         for row in everything["ladder"]
@@ -258,7 +258,7 @@ def _report(
         attention=looks,
         risk=risk(said, bundle.card.thresholds.max_novelty),
         thresholds=bundle.card.thresholds.model_dump(),
-        excluded=tuple((item.path, item.code, item.note) for item in manifest.excluded),
+        excluded=manifest.told_left_out(),
         notes=_once([*manifest.notes, *heard.notes, *fitted.notes]),
         decisions=heard.decisions,
         recipe=resolved(run, climbed.winner),
@@ -266,7 +266,7 @@ def _report(
         machine=machine(),
     )
     files.write_text(run.folder / "report.html", render(summary))
-    files.write_json(run.folder / "report.json", summary.as_json())
+    files.write_json(run.folder / "report.json", summary.as_json(streamed=True))
     files.write_json(run.folder / "result.json", contract(summary))
     return summary
 

@@ -26,6 +26,7 @@ from tellapart.ladder.evaluate import as_trained, cache_or_temporary
 from tellapart.ladder.known import trunk_for
 from tellapart.ladder.run import stage
 from tellapart.ladder.suspects import thumbnails
+from tellapart.lazy import Lazy
 from tellapart.learn.backbones import Weights, names_at_hand
 from tellapart.learn.backbones_export import fetch_weights, start_export
 from tellapart.learn.embed import embed
@@ -56,7 +57,7 @@ class Suggested:
     table: Path
     page: Path
     used: int
-    excluded: tuple[tuple[str, str], ...]
+    excluded: Sequence[tuple[str, str]]
     classes: tuple[str, ...]
     ranked: tuple[str, ...]
     groups: tuple[tuple[str, int, int], ...]
@@ -121,7 +122,7 @@ def suggest(
         out,
         page,
         len(manifest.rows),
-        tuple((item.path, item.code) for item in manifest.excluded),
+        Lazy(lambda: ((item.path, item.code) for item in manifest.excluded), len(manifest.excluded)),
         told.classes,
         tuple(manifest.rows[row].path for row in told.order.tolist()),
         tuple(

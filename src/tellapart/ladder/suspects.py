@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tellapart.cache import Space, digest_of
@@ -13,6 +13,7 @@ from tellapart.errors import PictureError
 from tellapart.events import Progress, Steps
 from tellapart.images import DecodePolicy, decode_guarded, map_ordered, thumbnail_jpeg
 from tellapart.ladder.clock import Clock
+from tellapart.lazy import Lazy
 from tellapart.report import Found, FoundPicture
 
 __all__ = ["found", "thumbnails"]
@@ -75,16 +76,12 @@ def thumbnails(
 
 
 def _found(finding: Finding, made: Mapping[str, bytes], most: int) -> Found:
-    rows = tuple(
-        FoundPicture(
-            row.path,
-            row.label,
-            row.score,
-            row.suggested,
-            row.why,
-            row.sha256,
-            made.get(row.sha256, b"") if place < most else b"",
-        )
-        for place, row in enumerate(finding.rows)
-    )
+    suspects = finding.rows
+
+    def shown() -> Iterator[FoundPicture]:
+        for place, row in enumerate(suspects):
+            jpeg = made.get(row.sha256, b"") if place < most else b""
+            yield FoundPicture(row.path, row.label, row.score, row.suggested, row.why, row.sha256, jpeg)
+
+    rows = Lazy(shown, len(suspects)) if isinstance(suspects, Lazy) else tuple(shown())
     return Found(finding.check, finding.severity, finding.note, finding.fix, rows)

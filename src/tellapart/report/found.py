@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from tellapart.lazy import Lazy
 
 __all__ = ["Found", "FoundPicture"]
 
@@ -36,13 +39,16 @@ class FoundPicture:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """One finding: `severity` in [0, 1], what was found and what can be done, and its pictures, the worst first."""
+    """One finding: `severity` in [0, 1], what was found and what can be done, and its pictures, the worst first.
+
+    Rows that are `Lazy` are those of files that were left out, and have no thumbnails.
+    """
 
     check: str
     severity: float
     note: str
     fix: str
-    rows: tuple[FoundPicture, ...]
+    rows: Sequence[FoundPicture]
 
     @property
     def title(self) -> str:
@@ -52,12 +58,16 @@ class Found:
     @property
     def shown(self) -> tuple[FoundPicture, ...]:
         """Those that there is a thumbnail of."""
-        return tuple(row for row in self.rows if row.jpeg)
+        return () if isinstance(self.rows, Lazy) else tuple(row for row in self.rows if row.jpeg)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the finding as `check --json` has it."""
-        rows = []
-        for row in self.rows:
-            suggested = {} if row.suggested is None else {"suggested": row.suggested}
-            rows.append({"path": row.path, "label": row.label, **suggested, "score": row.score})
-        return {"check": self.check, "severity": self.severity, "note": self.note, "fix": self.fix, "rows": rows}
+    def as_json(self, streamed: bool = False) -> dict[str, Any]:
+        """Return the finding as `check --json` has it; where `streamed`, with rows that are made one by one."""
+        shown = self.rows
+        rows = Lazy(lambda: map(_row_json, shown), len(shown))
+        head = {"check": self.check, "severity": float(self.severity), "note": self.note, "fix": self.fix}
+        return {**head, "rows": rows if streamed else list(rows)}
+
+
+def _row_json(row: FoundPicture) -> dict[str, Any]:
+    suggested = {} if row.suggested is None else {"suggested": row.suggested}
+    return {"path": row.path, "label": row.label, **suggested, "score": float(row.score)}

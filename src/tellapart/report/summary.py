@@ -6,7 +6,7 @@ Nothing here knows how a number came about; the assembling code fills it in, `re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from tellapart.judge.intervals import clopper_pearson
 from tellapart.judge.risk import RiskPoint
 from tellapart.judge.robust import Robustness
 from tellapart.judge.slices import Slices
+from tellapart.lazy import Lazy
 from tellapart.report.advice import Advice, Curve
 from tellapart.report.attention import Attention
 from tellapart.report.found import Found
@@ -264,7 +265,7 @@ class Summary:
     attention: Attention | None = None
     risk: tuple[RiskPoint, ...] = ()
     thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    excluded: tuple[tuple[str, str, str], ...] = ()
+    excluded: Sequence[tuple[str, str, str]] = ()
     notes: tuple[str, ...] = ()
     decisions: tuple[tuple[str, Any, str], ...] = ()
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -297,8 +298,11 @@ class Summary:
         total = sum(row.n for row in rows)
         return max(row.n for row in rows) / total if total else None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, streamed: bool = False) -> dict[str, Any]:
         """Return what `report.json` holds: the object of the JSON contract and, beside it, all the rest but pictures.
+
+        What there may be millions of (files that were left out, and rows of findings about them) are lists, or where
+        `streamed`, for `files.write_json`, made one by one.
 
         A field without a shape of its own here is written as it is, so that a new section needs nothing more. Every
         number is finite (others are null) and every key a string, so that it is strict JSON.
@@ -312,14 +316,20 @@ class Summary:
             "created": self.created.astimezone(UTC).isoformat(timespec="seconds"),
             "headline_split": self.headline_split,
             "details": {name: _split_json(split) for name, split in self.splits.items()},
-            "findings": [found.as_json() for found in self.findings],
-            "excluded": [{"path": path, "code": code, "note": note} for path, code, note in self.excluded],
+            "findings": [],
+            "excluded": [],
             "decisions": [{"name": name, "value": value, "evidence": why} for name, value, why in self.decisions],
             "stages": [{"stage": stage, "seconds": seconds} for stage, seconds in self.stages],
         }
         rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "splits"}
         head = {"version": VERSION, **{name: rest[name] for name in contract}}
         plain: dict[str, Any] = files.finite(_plain({**head, **shaped, **(rest | head | shaped)}))
+        plain["findings"] = [found.as_json(streamed) for found in self.findings]
+        excluded = self.excluded
+        left_out = Lazy(
+            lambda: ({"path": path, "code": code, "note": note} for path, code, note in excluded), len(excluded)
+        )
+        plain["excluded"] = left_out if streamed else list(left_out)
         return plain
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
+
+from tellapart.lazy import Lazy
 
 __all__ = ["CHECKS", "CheckName", "Finding", "Suspect"]
 
@@ -55,13 +57,18 @@ class Finding:
 
     check: CheckName
     severity: float
-    rows: tuple[Suspect, ...]
+    rows: Sequence[Suspect]
     note: str
     fix: str
 
     @classmethod
     def of(cls, check: CheckName, severity: float, rows: Iterable[Suspect], note: str, fix: str) -> Finding:
-        """Return a finding whose numbers are within their ranges, rounded, and whose rows are the worst first."""
+        """Return a finding whose numbers are within their ranges, rounded, and whose rows are the worst first.
+
+        Rows that are `Lazy` are so already, and stay as they are.
+        """
+        if isinstance(rows, Lazy):
+            return cls(check, _unit(severity), rows, note, fix)
         kept = (dataclasses.replace(row, score=_unit(row.score)) for row in rows)
         return cls(check, _unit(severity), tuple(sorted(kept, key=lambda row: (-row.score, row.path))), note, fix)
 
