@@ -37,13 +37,13 @@ def ended(steps: Steps[Any]) -> Any:
             return end.value
 
 
-def embedded(name: str, wish: Any) -> tuple[FloatArray, IntArray, list[str]]:
-    """Return embeddings, class indices and digests of a set's training pictures."""
+def embedded(name: str, wish: Any, most: int) -> tuple[FloatArray, IntArray, list[str]]:
+    """Return embeddings, class indices and digests of a set's training pictures, at most so many of a class."""
     folder = measure.unpacked(name, wish.data, wish.work) / "train"
     files: list[Path] = []
     labels: list[int] = []
     for index, label in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
-        pictures = sorted(label.iterdir())[: SETS[name]]
+        pictures = sorted(label.iterdir())[:most]
         files += pictures
         labels += [index] * len(pictures)
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
@@ -72,7 +72,7 @@ def main() -> None:
     wish = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for name in SETS:
-        X, targets, digests = embedded(name, wish)
+        X, targets, digests = embedded(name, wish, SETS[name])
         whole = curve_of(X, targets, digests)
         reached = float(whole.right[-1].mean())
         for number in range(wish.repeat):
