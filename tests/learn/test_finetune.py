@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,6 @@ from tellapart.learn.rungs import Fitted, GraphHead, Pictures
 from tellapart.learn.torch_activations import view_of
 from tellapart.learn.torch_finetune import finetune
 from tellapart.learn.torch_folds import parts
-from tellapart.learn.torch_tuning import _bn_policy
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -76,7 +76,7 @@ def ground(run: Run, exported: tuple[Graph, Path], tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="module")
 def made(ground: Ground) -> tuple[Fitted, list[Event]]:
     seen: list[Event] = []
-    return ground.tuned(seen, tune="last"), seen
+    return ground.tuned(seen, tune="last", bn_policy="train"), seen
 
 
 def told(seen: list[Event]) -> dict[str, Decision]:
@@ -120,12 +120,35 @@ def test_what_ships_is_the_mix_of_probe_and_tuned_weights_that_validation_finds_
     assert losses[float(str(made[0].details["blend"]))] == min(losses.values())
 
 
-@pytest.mark.parametrize(("micro_batch", "policy"), [(8, "eval_stats"), (15, "eval_stats"), (16, "train")])
-def test_batch_norm_is_trained_where_enough_pictures_go_through_at_a_time(
-    run: Run, micro_batch: int, policy: str
+def test_batch_norm_stays_frozen_where_statistics_of_these_pictures_spoil_what_the_head_was_fitted_on(
+    ground: Ground,
 ) -> None:
-    assert run(_bn_policy(Recipe.of(), micro_batch)) == policy
-    assert run(_bn_policy(Recipe.of(bn_policy="frozen"), micro_batch)) == "frozen"
+    seen: list[Event] = []
+    fitted = ground.tuned(seen, tune="last", epochs=1)
+    [told] = [event for event in seen if isinstance(event, Decision) and event.name == "finetune.bn_policy"]
+    assert told.value == fitted.details["bn_policy"]
+    own, new = map(float, re.findall(r"\d+\.\d{3}", told.evidence))
+    assert told.value == ("train" if new <= own else "frozen")
+    assert own == pytest.approx(tempered_loss(ground.probe, ground.val), abs=0.02), "what the probe has"
+    assert [name_of(event) for event in seen].index("finetune.bn_policy") < [name_of(event) for event in seen].index(
+        "finetune"
+    ), "before the first step"
+
+
+def name_of(event: Event) -> str:
+    return str(getattr(event, "name", getattr(event, "stage", "")))
+
+
+def tempered_loss(fitted: Fitted, pictures: Pictures) -> float:
+    logits = fitted.head.logits(fitted.embeddings["val"])
+    temperature = judge.fit_temperature(logits, pictures.targets)
+    return float(-np.log(judge.softmax(logits / temperature))[np.arange(len(logits)), pictures.targets].mean())
+
+
+@pytest.mark.parametrize("policy", ["frozen", "eval_stats", "train"])
+def test_batch_norm_does_what_is_asked_for(ground: Ground, policy: str) -> None:
+    fitted = ground.tuned(tune="last", bn_policy=policy, epochs=1)
+    assert fitted.details["bn_policy"] == policy
 
 
 def test_predictions_out_of_fold_are_by_models_that_saw_neither_the_picture_nor_its_group(
@@ -169,7 +192,7 @@ def test_the_same_seed_gives_the_same_bits_from_a_warm_cache_too(
     ground: Ground, made: tuple[Fitted, list[Event]]
 ) -> None:
     cut = made[0].details["tuned_from"]
-    again = ground.tuned(tune="last")
+    again = ground.tuned(tune="last", bn_policy="train")
     assert again.details["tuned_from"] == cut
     assert again.trunk == made[0].trunk
     assert np.array_equal(again.out_of_fold.logits, made[0].out_of_fold.logits)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,7 +34,8 @@ from tellapart.learn.torch_stages import exported_below, is_sound
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
-from tellapart.learn.torch_tuned import BnPolicy, Tuned, optimizer_for
+from tellapart.learn.torch_tuned import BnPolicy, Tuned, optimizer_for, reestimated
+from tellapart.learn.torch_validate import validated
 from tellapart.learn.torch_world import ALONE, World
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
@@ -43,6 +47,8 @@ _EPOCHS = 30
 DROPOUT, DROP_PATH = 0.2, 0.1  # where the backbone takes them
 _AVERAGE, _CLIP = 0.98, 5.0
 _WARMUP, _STABLE = 0.1, 0.3
+_TIMED_AT = 1e-5  # the rate of steps that are but timed
+_BN_BATCHES, _BN_SHARE = 10, 0.1  # that statistics come from, and of the time left that comparing them may take
 _BN_BATCH = 16  # pictures; the statistics of fewer are too noisy to train by
 _WHOLE_BATCH = 16  # pictures that go through a whole network at a time: more would not fit into caches and memory
 _PENALTY = 0.03
@@ -109,10 +115,9 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     num_seen = len(ground.train) - len(held_out)
     batch_size = batch_size_for(num_seen)
     micro_batch = min(batch_size, _WHOLE_BATCH) if cut.name is None else batch_size
-    bn = yield from _bn_policy(recipe, micro_batch)
     options = recipe.model
 
-    def start(rows: IntArray) -> Tuned:
+    def start(rows: IntArray, bn: BnPolicy = "train") -> Tuned:
         head = ground.probe.head if len(rows) == len(ground.train) else head_of(ground, rows)
         assert isinstance(head, Head)
         with torch.random.fork_rng(devices=[]):
@@ -147,10 +152,16 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
         augment=augment,
         world=ground.world,
     )
+    bn = yield from _bn_policy(task, recipe.fit.bn_policy, ground.embed_seconds, left)
+    task = dataclasses.replace(task, start=functools.partial(start, bn=bn))
     kind = _balance(ground)
     choices, train = balanced(task.choices, task.train, kind, ground.train.targets, ground.num_classes)
     yield Decision(f"{name}.balance", kind, "--balance" if recipe.fit.balance != "auto" else "as the probe's head is")
-    return (yield from measured(dataclasses.replace(task, choices=choices, train=train), left())), cut
+    task = dataclasses.replace(task, choices=choices, train=train)
+    # At a rate of 1 weights would be gone after a few steps where batch norm does not hold them, and no step be timed.
+    slow = dataclasses.replace(task, optimizer=lambda network: optimizer_for(network, _TIMED_AT))
+    found = yield from measured(slow, left())
+    return dataclasses.replace(found, optimizer=task.optimizer), cut
 
 
 def _augment(ground: Ground, left: Clock) -> Steps[Augment]:
@@ -238,13 +249,44 @@ def _told(cut: Cut) -> Decision:
     return Decision("finetune.cut", {"from": cut.name or "input", "views": cut.num_views}, cut.why)
 
 
-def _bn_policy(recipe: Recipe, micro_batch: int) -> Steps[BnPolicy]:
-    wish = recipe.fit.bn_policy
+def _bn_policy(
+    task: Task[Tuned], wish: BnPolicy | Literal["auto"], embed_seconds: float, left: Clock
+) -> Steps[BnPolicy]:
+    """Return what batch norm above the cut does: as asked for, else `frozen` unless these pictures' own statistics are
+    as good to begin with as the backbone's, and of enough pictures at a time.
+
+    With other statistics the embedding is not the one that the head was fitted on, and the first steps destroy it.
+    """
+    name, size = "finetune.bn_policy", task.choices.micro_batch
+    policy: BnPolicy = "frozen"
     if wish != "auto":
-        yield Decision("finetune.bn_policy", wish, "--bn-policy")
+        yield Decision(name, wish, "--bn-policy")
         return wish
-    policy: BnPolicy = "train" if micro_batch >= _BN_BATCH else "eval_stats"
-    yield Decision("finetune.bn_policy", policy, f"{micro_batch} pictures go through the network at a time")
+    if size < _BN_BATCH:
+        yield Decision(name, policy, f"only {size} pictures go through the network at a time")
+        return policy
+    yield (before := Recall(name))
+    if before.decided:
+        told = dataclasses.replace(before.decided.popleft(), again=True)
+        policy = told.value
+        yield told
+        return policy
+    num_looks = 2 * len(task.val) + _BN_BATCHES * size
+    if not len(task.val) or num_looks * embed_seconds > _BN_SHARE * left():
+        why = "there are no validation pictures" if not len(task.val) else "there is no time to compare"
+        yield Decision(name, policy, f"{why}, and so the statistics that the head was fitted with stay")
+        return policy
+    rows = task.learned_from.rows
+    network = task.start(rows).to(task.choices.device).eval()
+    own = yield from validated(network, task.val, task.exact, name)
+    batches = task.train.at(rows).epoch(task.choices.batch_size, task.choices.seed, 0)
+    reestimated(network, (inputs.to(task.choices.device) for inputs, _ in itertools.islice(batches, _BN_BATCHES)))
+    new = yield from validated(network, task.val, task.exact, name)
+    assert own is not None
+    assert new is not None
+    policy = "train" if new.tempered <= own.tempered else "frozen"
+    words = f"validation loss before any step {own.tempered:.3f}, {new.tempered:.3f} with statistics of these pictures"
+    yield Decision(name, policy, words)
     return policy
 
 
