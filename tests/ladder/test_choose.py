@@ -83,6 +83,22 @@ def test_a_tuned_backbone_meets_the_probe_as_it_is_when_fitted_on_the_same_pictu
     assert beats(other, another, where).words == beats(candidate(tuned, where, probe.rows, 1.0), another, where).words
 
 
+def test_what_costs_no_more_to_run_stays_by_a_one_sided_test() -> None:
+    where, shares = ground(300, 100), []
+    probe = made("probe", where, skill=2.0)
+    for skill in np.arange(1.0, 2.0, 0.02):
+        both = OutOfFold(
+            probe.out_of_fold_rows, _logits(where.train_targets, 1.5, 3), _logits(where.train_targets, skill, 4)
+        )
+        tuned = dataclasses.replace(made("finetune", where, skill=3.0).fitted, out_of_fold=both)
+        told = beats(candidate(tuned, where, probe.rows, 1.0), probe, where)
+        assert "90% interval" in told.words
+        assert told.better == (told.high < 0.0)
+        wide = (told.high - told.difference) * 1.960 / 1.645
+        shares.append(told.better and told.difference + wide > 0.0)
+    assert any(shares), "no case between the two tests was met"
+
+
 def test_rungs_that_looked_at_other_pictures_meet_on_those_both_saw() -> None:
     where = ground(300, 100)
     half = made("probe", where, 3.0)

@@ -16,6 +16,7 @@ from tellapart.learn.rungs import Fitted, FloatArray, IntArray
 __all__ = ["ENOUGH_TO_COMPARE", "Candidate", "Crossed", "Ground", "always_one_class", "beats", "candidate"]
 
 ENOUGH_TO_COMPARE = 500
+_AS_DEAR = 0.9  # level of the interval for what costs no more to run
 _FEW_TO_COMPARE = 20  # pictures: with fewer no comparison of log loss can tell, whatever its interval
 
 
@@ -137,12 +138,13 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
     """Compare a dearer rung with the best so far: on validation when 500 pictures or more are there, else out-of-fold.
 
     Models of two thirds of the pictures that go on from a probe meet it as it is when fitted on the same two thirds.
+    What they give costs no more to run than the probe, so that a one-sided test at 5 % is enough: the 90 % interval.
 
     Anything better than `majority` is usable, so against it a lower mean is enough; on fewer than 20 pictures, where no
     log loss can tell, it is also enough not to be clearly worse at naming them. Any other champion falls only when the
     whole 95 % interval of the difference is below zero.
     """
-    names = challenger.name, champion.name
+    names, level = (challenger.name, champion.name), 0.95
     on_val = np.intersect1d(challenger.rows["val"], champion.rows["val"], return_indices=True)
     on_folds = np.intersect1d(challenger.out_of_fold_rows, champion.out_of_fold_rows, return_indices=True)
     if len(on_val[0]) >= ENOUGH_TO_COMPARE or not len(on_folds[0]):
@@ -150,7 +152,8 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
         targets, groups = ground.val_targets[rows], ground.groups_of("val", rows)
         probs = challenger.val_probs[ours], champion.val_probs[theirs]
     elif (before := _before(challenger, champion, ground)) is not None:
-        rows, names = challenger.out_of_fold_rows, (names[0], f"{names[1]}, fitted on the same pictures,")
+        rows, level = challenger.out_of_fold_rows, _AS_DEAR
+        names = names[0], f"{names[1]}, fitted on the same pictures,"
         targets, groups = ground.train_targets[rows], ground.groups_of("train", rows)
         probs = challenger.out_of_fold_probs(), before
     else:
@@ -158,7 +161,7 @@ def beats(challenger: Candidate, champion: Candidate, ground: Ground) -> judge.C
         targets, groups = ground.train_targets[rows], ground.groups_of("train", rows)
         probs = challenger.out_of_fold_probs()[ours], champion.out_of_fold_probs()[theirs]
     against_majority = champion.fitted.method == "majority"
-    found = judge.compare(targets, *probs, ground.balanced, against_majority, names, groups)
+    found = judge.compare(targets, *probs, ground.balanced, against_majority, names, groups, level)
     if found.better or not against_majority or not 0 < found.n < _FEW_TO_COMPARE:
         return found
     right = probs[0].argmax(axis=1) == targets, (targets == np.bincount(ground.train_targets).argmax())
