@@ -19,11 +19,12 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 
 def tellapart(model: str, side: int, classes: int, follow: bool) -> Mapping[str, Answer]:
-    import tellapart as package
+    from tellapart.runtime import predictor_for
+
+    predictor = predictor_for(Path(model), None if follow else CORES)
 
     def answer(files: list[str]) -> list[Any]:
-        found = package.predict(model, files, threads=None if follow else CORES)
-        return [getattr(one, "label", None) for one in found]
+        return [getattr(one, "label", None) for one in predictor.predict(files)]
 
     return {"as bench left it" if follow else "default": answer}
 

@@ -114,17 +114,13 @@ def predict(
     >>> first.answer in ("label", "unsure", "unknown"), 0.0 <= first.prob <= 1.0
     (True, True)
     """
-    from tellapart.images import default_threads
-    from tellapart.runtime.bundle import Bundle
-    from tellapart.runtime.predictor import Predictor, as_member
-    from tellapart.runtime.setting import read_setting
+    from tellapart.runtime.predictor import as_member
+    from tellapart.runtime.setting import predictor_for
     from tellapart.runtime.sources import expand
 
     asked = _ready(pictures)
-    opened = Bundle(Path(bundle))
+    predictor = predictor_for(Path(bundle), threads)
     places, refused = _archives(asked)
-    setting = None if threads is not None else read_setting(opened.path, default_threads())
-    predictor = Predictor(opened, threads) if setting is None else Predictor(*setting.taken(opened))
     answers = predictor.predict(expand((places.get(item, item) for item in asked), refused))
     return answers if not places else (as_member(answer, places) for answer in answers)
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from tellapart import files
 from tellapart.errors import BundleError
-from tellapart.runtime.bundle import Bundle
+from tellapart.images import default_threads
+from tellapart.runtime.bundle import Bundle, read_card
 from tellapart.runtime.card import CARD
 from tellapart.runtime.openvino_session import OpenVinoSession, has_openvino
+from tellapart.runtime.predictor import Predictor
 from tellapart.runtime.session import Runs
 
-__all__ = ["CHOICES", "Setting", "card_digest", "read_setting", "setting_file", "write_setting"]
+__all__ = ["CHOICES", "Setting", "card_digest", "predictor_for", "read_setting", "setting_file", "write_setting"]
 
 VERSION = 3  # 1 knew no runtimes, 2 no batches and no other forms
 CHOICES = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
@@ -44,27 +46,35 @@ class Setting:
     form: str = ""
     form_card: str = ""
 
-    def followed(self, bundle: Bundle) -> Bundle:
-        """Return the form of a bundle that answers in this setting. Raises BundleError for one that is damaged."""
+    def followed(self, path: Path) -> Bundle:
+        """Return the form of the bundle at `path` that answers in this setting; of another form, no more is opened than
+        the card of the bundle itself. Raises BundleError for one that is damaged.
+        """
         if not self.form:
-            return bundle
-        form = Bundle(bundle.path.resolve().with_name(self.form))
-        if form.classes != bundle.classes:
+            return Bundle(path)
+        form = Bundle(path.resolve().with_name(self.form))
+        if form.classes != read_card(path).classes:
             raise BundleError(
-                "bundle_card", f"{form.path} has other classes than {bundle.path}.", "Run tellapart bench again."
+                "bundle_card", f"{form.path} has other classes than {path}.", "Run tellapart bench again."
             )
         return form
-
-    def taken(self, bundle: Bundle) -> tuple[Bundle, int, Runs, int]:
-        """Return what a `Predictor` of a bundle takes in this setting. Raises BundleError as `followed` does."""
-        form = self.followed(bundle)
-        return form, self.threads, self.session(form), self.batch
 
     def session(self, bundle: Bundle) -> Runs:
         """Return what runs the graph of a bundle, as `followed` gives it, in this setting."""
         if self.runtime == "openvino":
             return OpenVinoSession(bundle.model, streams=self.threads, precision=self.precision)
         return bundle.session
+
+
+def predictor_for(bundle: Path, threads: int | None = None) -> Predictor:
+    """Load the bundle at `bundle` to answer pictures again and again, in the setting that `bench` left where there is
+    one and `threads` do not say otherwise. Raises BundleError.
+    """
+    setting = None if threads is not None else read_setting(bundle, default_threads())
+    if setting is None:
+        return Predictor(Bundle(bundle), threads)
+    form = setting.followed(bundle)
+    return Predictor(form, setting.threads, setting.session(form), setting.batch)
 
 
 def setting_file(bundle: Path) -> Path:
