@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tellapart.runtime.setting import Setting, read_setting, setting_file, write_setting
+from tellapart.errors import BundleError
+from tellapart.images import default_threads
+from tellapart.runtime import predictor_for
+from tellapart.runtime.setting import Setting, card_digest, read_setting, setting_file, write_setting
 
 
 @pytest.fixture
@@ -66,3 +69,14 @@ def test_what_is_no_setting_is_not_followed(bundle: Path, content: bytes) -> Non
 def test_a_pipe_beside_the_bundle_does_not_hang(bundle: Path) -> None:
     os.mkfifo(setting_file(bundle))
     assert read_setting(bundle, 2) is None
+
+
+def test_what_answers_again_and_again_follows_the_setting_and_opens_the_form_alone(bundle: Path) -> None:
+    assert (predictor_for(bundle).threads, predictor_for(bundle, 3).threads) == (default_threads(), 3)
+    form = Path(shutil.copytree(bundle, bundle.with_name("small")))
+    write_setting(bundle, Setting(4, default_threads(), form="small", form_card=card_digest(form)))
+    (bundle / "model.onnx").write_bytes(b"gone")
+    found = predictor_for(bundle)
+    assert (found.bundle.path, found.threads) == (form, 4)
+    with pytest.raises(BundleError):
+        predictor_for(bundle, 1)
