@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from tellapart.events import Progress
-from tellapart.judge import softmax
+from tellapart.judge import fit_temperature, log_softmax, softmax
 from tellapart.learn.folds import make_folds
 from tellapart.learn.linear import GRID, cross_validate, fit_linear, fit_path
 from tellapart.learn.linear_solver import Design, Rows, Solver
@@ -210,3 +210,31 @@ def test_a_long_fit_can_be_interrupted(monkeypatch: pytest.MonkeyPatch, run: Run
     seen: list[object] = []
     run(fit_linear(X, targets, 3, make_folds(targets, [str(row) for row in range(60)])), seen)
     assert sum(isinstance(event, Progress) for event in seen) > 20
+
+
+def test_with_a_handful_of_pictures_a_penalty_is_judged_by_what_its_head_says_once_calibrated(run: Run) -> None:
+    X, targets = features(30, 200, 6, seed=3, apart=0.25)
+    fit = run(fit_linear(X, targets, 6, make_folds(targets, [str(row) for row in range(30)])))
+    chosen = next(point for point in fit.sweep if point.penalty == fit.penalty)
+    truth = targets[fit.rows]
+    warmth = np.float32(fit_temperature(fit.out_of_fold, truth))
+    told = -log_softmax(fit.out_of_fold / warmth)[np.arange(len(truth)), truth].mean()
+    assert chosen.log_loss == pytest.approx(told, rel=1e-4)
+    plain = -log_softmax(fit.out_of_fold)[np.arange(len(truth)), truth].mean()
+    assert abs(plain - told) > 0.01  # so that this test can tell
+
+
+def test_a_handful_of_pictures_does_not_say_how_each_feature_spreads(run: Run) -> None:
+    """Times ten, a feature counts for ten times as much there, where it else counts for the root of that."""
+    for n, power in ((24, 1.0), (240, 0.5)):
+        X, targets = features(n, 30, 4, seed=1)
+        design = Design.of(X, np.ones(n), alike=n < 32)
+        wide = Design.of(X * np.where(np.arange(30) == 0, 10, 1).astype(np.float32), np.ones(n), alike=n < 32)
+        share = (10 / wide.scale[0]) / (1 / design.scale[0]) / (design.scale[1] / wide.scale[1])
+        assert share == pytest.approx(10**power, rel=1e-3)
+    few, targets = features(24, 30, 4, seed=1)
+    [head] = run(fit_path(few, targets, 4, [0.1]))
+    # What the library chose by itself is what dividing by one number gives: an oracle on features of one scale.
+    Z = (few - few.mean(0)) / np.sqrt(few.var(0).mean())
+    expected = oracle(Z.astype(np.float64), targets, 0.1).predict_proba(Z)
+    np.testing.assert_allclose(probabilities(head, few), expected, atol=2e-3)

@@ -23,6 +23,7 @@ GRID: tuple[float, ...] = tuple(float(10.0 ** (2 - step / 2)) for step in range(
 
 _MAX_ROWS = 2_500  # up to here features are rotated once; beyond, they are only ever multiplied with
 _MAX_ELEMENTS = 4_000_000  # of logits [rows, folds, classes] at a time
+_FEW_A_CLASS = 8  # pictures, on average: see `fit_linear`
 _CLEARLY_WORSE = 1.03  # times the lowest log loss: the sweep has passed it and ends
 _LOOSE, _TIGHT = 3e-5, 1e-6  # share of the objective still to gain: for choosing a penalty, for the head that ships
 
@@ -66,7 +67,7 @@ def fit_path(
     rows = Rows.of(X, targets, num_classes, np.full(len(targets), -1, dtype=np.int64), weights, views, soft)
     heads = []
     with one_blas_thread():
-        solver = Solver(Design.of(X, rows.weights), rows, [-1])
+        solver = Solver(_design(rows), rows, [-1])
         for penalty in penalties:
             yield from solver.solve(penalty, _TIGHT)
             heads.append(solver.head())
@@ -90,7 +91,7 @@ def cross_validate(
     """
     rows = Rows.of(X, targets, num_classes, folds, weights, views, soft)
     with one_blas_thread():
-        return (yield from _each(Design.of(X, rows.weights), rows, penalties))
+        return (yield from _each(_design(rows), rows, penalties))
 
 
 def predict_held_out(
@@ -110,7 +111,7 @@ def predict_held_out(
     rows = Rows.of(X, targets, num_classes, folds, weights, views=1).only(learned)
     logits = np.zeros((len(penalties), len(targets), num_classes), dtype=np.float32)
     with one_blas_thread():
-        solvers = _solvers(Design.of(rows.X, rows.weights), rows)
+        solvers = _solvers(_design(rows), rows)
         for position, penalty in enumerate(penalties):
             for solver in solvers:
                 yield from solver.solve(penalty, _LOOSE)
@@ -135,6 +136,11 @@ def fit_linear(
     With more than `max_rows` rows the sweep runs on a stratified sample of about that many, and its penalty is taken as
     it is: for 750, 1,500 and 3,068 photos the best was 0.02, 0.03 and 0.04. The out-of-fold logits are of all pictures
     in any case. Without folds (all -1) the middle of the grid is taken.
+
+    With fewer than eight pictures a class on average a penalty is judged by its log loss at the temperature that suits
+    it, which is what ships: a strong one, which is right there, is not sure enough by itself. And all features are
+    scaled by one number. Accuracy on training pictures left over, 5 a class, 20 draws: +0.5 points of 69.4, +0.4 of
+    93.5 and +0.3 of 43.9 (three sets), and +0.1 of 69.5 on 12 draws more of the first.
     """
     with one_blas_thread():
         return (yield from _fit_linear(X, targets, num_classes, folds, weights, views, seed, max_rows))
@@ -156,7 +162,7 @@ def _fit_linear(
     sampled = stratified(targets, max(1, max_rows // views), seed)
     whole = len(sampled) == n
     small = rows if whole else rows.only(sampled)
-    design = Design.of(small.X, small.weights)
+    design = _design(small)
     penalty, logits = GRID[len(GRID) // 2], np.zeros((n, num_classes), dtype=np.float32)
     sweep: tuple[Point, ...] = ()
     if len(scored):
@@ -172,6 +178,14 @@ def _fit_linear(
     return LinearFit(solver.head(), penalty, sweep, scored.astype(np.int64), logits[scored])
 
 
+def _are_few(rows: Rows) -> bool:
+    return rows.n < _FEW_A_CLASS * len(np.unique(rows.targets))
+
+
+def _design(rows: Rows) -> Design:
+    return Design.of(rows.X, rows.weights, alike=_are_few(rows))
+
+
 def _sweep(design: Design, rows: Rows) -> Steps[tuple[float, tuple[Point, ...], FloatArray]]:
     """Walk the grid from strong to weak until it is clearly past the best, then look on both sides of the best."""
     solvers = _solvers(design, rows)
@@ -181,7 +195,7 @@ def _sweep(design: Design, rows: Rows) -> Steps[tuple[float, tuple[Point, ...], 
     def add(penalty: float) -> Steps[None]:
         nonlocal best, best_logits
         logits = yield from _out_of_fold(solvers, rows, penalty)
-        points.append(Point(penalty, rows.log_loss(logits)))
+        points.append(Point(penalty, rows.log_loss(logits, _are_few(rows))))
         if points[-1].log_loss < best.log_loss:
             best, best_logits = points[-1], logits
 

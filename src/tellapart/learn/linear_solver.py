@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.events import Progress, Steps
+from tellapart.judge import fit_temperature
 from tellapart.learn.rungs import FloatArray, Head, IntArray
 
 __all__ = ["Design", "DoubleArray", "Rows", "Solver", "one_blas_thread"]
@@ -91,9 +92,14 @@ class Rows:
         some = self.targets[at], self.folds[at], self.weights[at]
         return Rows(self.X[at], *some, self.num_classes, self.views, soft)
 
-    def log_loss(self, logits: FloatArray) -> float:
-        """Return the weighted mean log loss in nats of logits [n, K], over the pictures that have a fold."""
+    def log_loss(self, logits: FloatArray, tempered: bool = False) -> float:
+        """Return the weighted mean log loss in nats of logits [n, K], over the pictures that have a fold.
+
+        Where `tempered`, at the temperature that suits these pictures best, as it will be for what ships.
+        """
         at = np.flatnonzero(self.folds[: self.n] >= 0)
+        if tempered:
+            logits = logits / np.float32(fit_temperature(logits[at], self.targets[at], self.weights[at]))
         losses = _log_sum_exp(logits[at]) - logits[at, self.targets[at]]
         return float(np.average(losses, weights=self.weights[at]))
 
@@ -122,15 +128,21 @@ class Design:
     curvature: DoubleArray
 
     @classmethod
-    def of(cls, X: FloatArray, weights: DoubleArray) -> Design:
-        """Return the design of features that are few enough to be copied."""
+    def of(cls, X: FloatArray, weights: DoubleArray, alike: bool = False) -> Design:
+        """Return the design of features that are few enough to be copied.
+
+        Where `alike`, all features are divided by one number: a handful of pictures cannot tell how each spreads.
+        """
         share = (weights / weights.sum()).astype(np.float32)
         centre = np.asarray(share @ X, dtype=np.float32)
         spread = np.sqrt(sum(share[part] @ np.square(X[part] - centre) for part in _parts(len(X))))
         # A feature that never moves says nothing; dividing by its rounding noise would make it say a lot.
         moves = spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-30)
         mean_spread = float(spread[moves].mean()) if moves.any() else 1.0
-        scale = np.where(moves, np.sqrt(spread * mean_spread), np.inf).astype(np.float32)
+        each = np.sqrt(spread * mean_spread)
+        if alike:
+            each = np.full_like(spread, np.sqrt(np.square(spread[moves]).mean()) if moves.any() else 1.0)
+        scale = np.where(moves, each, np.inf).astype(np.float32)
         root = np.sqrt(share)[:, None]
         if len(X) < X.shape[1]:
             half = (X - centre) / scale * root
