@@ -152,6 +152,13 @@ def test_zeros_that_fill_up_a_whole_jpeg_to_a_block_are_none_of_the_picture(zero
     assert (decode(JPEG + bytes(zeros)) == decode(JPEG)).all()
 
 
+@pytest.mark.parametrize("filling", [65_533, 65_534, 65_535, 65_536, 300_000])
+def test_a_jpeg_that_much_follows_is_whole_though_that_ends_in_zeros(filling: int) -> None:
+    """A phone's moving picture has its film after it; films may end in zeros."""
+    film = JPEG + b"\1" * filling + bytes(64)
+    assert (decode(film) == decode(JPEG)).all()
+
+
 def test_what_a_header_tells_is_refused_without_decoding() -> None:
     for kind in ("html", "bomb", "too long", "one pixel", "float", "heic", "text bomb", "no width"):
         with pytest.raises(PictureError) as caught:

@@ -267,11 +267,20 @@ def _jpeg_ends_early(file: IO[bytes], size: int) -> bool:
         elif marker[1] in (0x01, *range(0xD0, 0xD9)):
             offset += 2
         elif marker[1] == 0xDA:
-            start = max(offset, size - _TAIL_BYTES)
-            file.seek(start)
-            return b"\xff\xd9" not in file.read(max(0, size - start))
+            return not _holds(file, b"\xff\xd9", offset, size)
         else:
             offset += 2 + _unpack_at(file, ">H", offset + 2)
+    return False
+
+
+def _holds(file: IO[bytes], wanted: bytes, start: int, end: int) -> bool:
+    """Say whether two bytes stand together from `start` to before `end`; the end is where they mostly are."""
+    while start < end:
+        begin = max(start, end - _TAIL_BYTES)
+        file.seek(begin)
+        if wanted in file.read(end - begin):
+            return True
+        end = begin + 1 if begin > start else start  # the two may lie across the border
     return False
 
 
