@@ -64,6 +64,15 @@ def test_what_starts_to_count_anew_has_a_rate_of_its_own() -> None:
     assert lines[-1] == "embed  1,900 of 2,000 pictures, 100 a second"
 
 
+def test_time_that_passes_has_no_rate() -> None:
+    export: list[Event] = [
+        StageBegan("export"),
+        *(Progress("export", passed, None, "seconds") for passed in range(12)),
+        StageEnded("export", 12.0),
+    ]
+    assert lines_of(export, 1.0) == ["export  5 seconds", "export  10 seconds", "export  12.0 s"]
+
+
 def test_a_stage_that_counts_several_things_ends_with_its_pictures_or_with_what_took_longest() -> None:
     scan: list[Event] = [
         StageBegan("scan"),

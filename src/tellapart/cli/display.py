@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["PlainLines", "following", "told"]
 
 LINE_EVERY_SECONDS = 5.0
+_TIME = "seconds"  # the unit of progress that only says that time passes: it has no rate
 
 
 @contextlib.contextmanager
@@ -69,7 +70,7 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
     """
     match event:
         case StageEnded():
-            if stage is None or not stage.done:
+            if stage is None or not stage.done or stage.unit == _TIME:
                 return f"{event.stage}  {event.seconds:.1f} s"
             return f"{event.stage}  {stage.done:,} {stage.unit} in {event.seconds:.1f} s{_rate(stage, event.seconds)}"
         case Progress():
@@ -240,7 +241,7 @@ def _plain(value: Any) -> str:
 
 
 def _rate(event: Progress, seconds: float) -> str:
-    if seconds <= 0.05 or not event.done:
+    if seconds <= 0.05 or not event.done or event.unit == _TIME:
         return ""
     rate = event.done / seconds
     return f", {rate:,.0f} a second" if rate >= 9.95 else f", {rate:.2g} a second"
