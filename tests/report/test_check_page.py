@@ -49,9 +49,9 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def test_choices_become_a_table_that_check_and_train_take(page: Page, tmp_path: Path) -> None:
-    names = ['ants/a "1",b.jpg', "ants/ü 2.jpg", "=ants/3.jpg", "ants/4.jpg"]
+    names = ['=ants/a "1",b.jpg', "ants/ü 2.jpg", "'=ants/3.jpg", "ants/4.jpg"]
     file = tmp_path / "check.html"
-    file.write_text(render_check(page_of(names)), encoding="utf-8")
+    file.write_text(render_check(page_of(names, ("ants", "=bees, wild"))), encoding="utf-8")
     page.goto(file.as_uri())
     assert not page.locator("#save").is_visible()
     first = page.locator("#label_suspect .suspect")
@@ -70,7 +70,7 @@ def test_choices_become_a_table_that_check_and_train_take(page: Page, tmp_path: 
     assert download.value.suggested_filename == "corrections.csv"
     corrections = read_corrections(saved)
     chosen = {path: (entry.action, entry.label) for path, entry in corrections.by_path.items()}
-    assert chosen == {names[0]: ("drop", ""), names[1]: ("relabel", "bees, wild"), names[2]: ("keep", "")}
+    assert chosen == {names[0]: ("drop", ""), names[1]: ("relabel", "=bees, wild"), names[2]: ("keep", "")}
     assert corrections.of(names[1], f"{1:064x}") is not None
     page.locator("#show").click()
     assert page.locator("#csv").input_value() == saved.read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ Action = Literal["keep", "relabel", "drop"]
 _ACTIONS: tuple[Action, ...] = ("keep", "relabel", "drop")
 COLUMNS = ("path", "sha256", "action", "label")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _MOST_BYTES = 64 << 20
 _NEXT = f"Its first line names the columns {', '.join(COLUMNS)} (path or sha256 may be left out)."
 
@@ -108,7 +108,7 @@ def _take(
     refused: Callable[[str], DataError],
 ) -> None:
     action = cells["action"].strip().casefold()
-    label = class_key(cells.get("label", "").strip())
+    label = class_key(_unguarded(cells.get("label", "").strip()))
     path, sha256 = _unguarded(cells.get("path", "")), cells.get("sha256", "").strip().casefold()
     chosen = next((known for known in _ACTIONS if known == action), None)
     if chosen is None:
@@ -128,9 +128,9 @@ def _take(
         raise refused(f", lines {before.line} and {line}, say two things of one picture.")
 
 
-def _unguarded(path: str) -> str:
-    """Return a path without the `'` that keeps a spreadsheet from running it as a formula."""
-    return path[1:] if path[:1] == "'" and path[1:2] in FORMULA_STARTS else path
+def _unguarded(text: str) -> str:
+    """Return a path or a label without the `'` that keeps a spreadsheet from running it as a formula."""
+    return text[1:] if _GUARDED.match(text) else text
 
 
 class Corrected:

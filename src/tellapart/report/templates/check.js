@@ -79,9 +79,10 @@ for (const dialog of every("dialog")) {
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 }
 
-// A cell that a spreadsheet would run as a formula gets a leading ', which check and train take off again.
+// A cell that a spreadsheet would run as a formula gets a leading ', which check and train take off again; so does one
+// that begins as such a cell does.
 const cell = (text) => {
-  const guarded = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  const guarded = /^'*[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]|^\s|\s$/.test(guarded) ? `"${guarded.replaceAll('"', '""')}"` : guarded;
 };
 const csv = () => {
