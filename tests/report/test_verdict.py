@@ -66,6 +66,26 @@ def test_when_guessing_won_the_verdict_is_not_to_use_it(make_summary: SummaryMak
     assert [command.line.split()[1] for command in next_commands(summary, said)] == ["check", "train"]
 
 
+def test_when_nothing_but_guessing_was_tried_the_pictures_are_not_blamed(make_summary: SummaryMaker) -> None:
+    ladder = (
+        LadderRow("majority", None, 0.2, 36, 0.53, 0.69, True),
+        LadderRow("probe", None, 60.0, skipped="the budget was used up"),
+    )
+    summary = make_summary(method="majority", ladder=ladder)
+    said = verdict(summary)
+    assert said.tone == "poor"
+    assert "nothing else was tried" in said.headline
+    assert "labels" not in " ".join(said.advice)
+    assert [command.line.split()[1] for command in next_commands(summary, said)] == ["train", "check"]
+
+
+def test_a_test_split_that_was_not_opened_is_not_said_to_be_missing(make_summary: SummaryMaker) -> None:
+    held_out = {"val": one_split(148, 154, 0.917, 0.985)}
+    assert "The test split was not opened" in judged(make_summary, splits=held_out).cautions[0]
+    said = judged(make_summary, splits=held_out, counts={"found": 400, "used": 400, "train": 246, "val": 154})
+    assert "There is no test split" in said.cautions[0]
+
+
 def test_without_a_test_split_it_says_that_validation_chose_the_model(make_summary: SummaryMaker) -> None:
     said = judged(make_summary, splits={"val": one_split(148, 154, 0.917, 0.985)})
     assert said.tone == "fair"

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 
 from tellapart.report.summary import Summary
-from tellapart.report.verdict import Verdict
+from tellapart.report.verdict import Verdict, tried
 
 __all__ = ["Command", "next_commands"]
 
@@ -23,7 +23,7 @@ def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
     """Return three commands; where the model is not fit for use, its pictures come first, as in the verdict's advice.
 
     After an evaluation there is nothing to train again: two then. Nor is there anything to use where nothing beat
-    guessing: two again.
+    guessing: two again. Where nothing but guessing was tried, trying more comes first.
     """
     bundle, data = _argument(summary.bundle), _argument(summary.data)
     predict = Command("Name the pictures in a folder", f"tellapart predict {bundle} new_pictures/")
@@ -35,6 +35,8 @@ def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
         return predict, evaluate, Command("Try harder", harder)
     check = Command("Look for what is wrong with the pictures", f"tellapart check {data}")
     again = Command("Add pictures of every class, then train again", harder)
+    if not tried(summary):
+        return (Command("Let it try more", harder), check)
     return (check, again) if summary.method == "majority" else (check, again, evaluate)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from tellapart.report.summary import SplitReport, Summary
 from tellapart.report.words import amount, interval, percent, quoted
 
-__all__ = ["Score", "Verdict", "score", "verdict"]
+__all__ = ["Score", "Verdict", "score", "tried", "verdict"]
 
 Tone = Literal["good", "fair", "poor"]
 
@@ -111,6 +111,8 @@ def _tone(summary: Summary, found: Score) -> Tone:
 
 
 def _headline(summary: Summary, found: Score, tone: Tone) -> str:
+    if not tried(summary):
+        return "Do not use it: it always guesses the most common class, and nothing else was tried."
     if summary.method == "majority":
         return "Do not use it: nothing that was tried beat always guessing the most common class."
     if tone == "poor":
@@ -127,6 +129,12 @@ def _headline(summary: Summary, found: Score, tone: Tone) -> str:
     else:
         share = f"it names {_in_a_hundred(found.value)} {kind} right"
     return f"It tells them apart: {share}." if tone == "good" else f"It helps, but check its answers: {share}."
+
+
+def tried(summary: Summary) -> bool:
+    """Say whether anything but guessing was measured, as far as the ladder tells."""
+    others = [row for row in summary.ladder if row.method != "majority"]
+    return summary.method != "majority" or not others or any(row.skipped is None for row in others)
 
 
 def _in_a_hundred(value: float) -> str:
@@ -178,9 +186,9 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
     if summary.attention is not None and summary.attention.borders is not None and summary.attention.borders.warned:
         said.append(summary.attention.borders.words)
     if found.split == "val":
+        why = "The test split was not opened" if summary.counts.get("test") else "There is no test split"
         said.append(
-            "There is no test split: these numbers are of the validation pictures, which also chose the model, "
-            "so expect a little less."
+            f"{why}: these numbers are of the validation pictures, which also chose the model, so expect a little less."
         )
     elif found.split == "train":
         said.append(
@@ -295,7 +303,9 @@ def _held_back(summary: Summary) -> list[str]:
 
 def _advice(summary: Summary, found: Score, tone: Tone) -> tuple[str, ...]:
     said = []
-    if tone == "poor":
+    if not tried(summary):
+        said.append("Let it try more and train again: beside the ladder stands why each rung was left out.")
+    elif tone == "poor":
         said.append("Look at the pictures: are the labels right, and can you tell the classes apart yourself?")
         said.append("Then add pictures of every class, or pretrained weights, and train again.")
     else:
