@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 __all__ = ["HIGHEST", "LOWEST", "rate_at", "rate_from"]
@@ -10,6 +11,8 @@ __all__ = ["HIGHEST", "LOWEST", "rate_at", "rate_from"]
 LOWEST, HIGHEST = 1e-5, 0.1
 _SMOOTH = 0.7  # how much of the running loss is kept
 _BELOW = 4.0  # times below the rate where the loss is lowest: there it is still falling
+_SMOOTHED = ((1.0 - _SMOOTH) / (1.0 + _SMOOTH)) ** 0.5  # of the spread of losses is that of running ones
+_FEW, _CLEAR = 6, 6.0  # losses that tell their spread; standard deviations, for the lowest is one of many
 _BLOWN = 2.0  # times the lowest running loss: from there on nothing is learned of rates
 
 
@@ -18,11 +21,14 @@ def rate_at(step: int, total: int) -> float:
     return LOWEST * float((HIGHEST / LOWEST) ** (step / (total - 1)))
 
 
-def rate_from(lrs: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the rate to use from the losses at rising rates: a quarter of the one at which the loss was lowest.
+def rate_from(lrs: Sequence[float], losses: Sequence[float]) -> tuple[float, str]:
+    """Return the rate to use from the losses at rising rates, and in words where it comes from.
 
-    Losses are smoothed, and read up to where they have blown up to twice the lowest. Smith, "Cyclical learning rates
-    for training neural networks" (2017), in the form that practitioners use.
+    It is a quarter of the rate at which the loss is lowest, where it clearly falls before. The loss of a fit that
+    begins near its end, as one with a fitted head does, falls by less than batches differ, so that the place of the
+    lowest is chance: then it is half of the highest rate before the loss rises by more than that. Losses are smoothed,
+    and read up to where they have blown up to twice the lowest. Smith, "Cyclical learning rates for training neural
+    networks" (2017), in the form that practitioners use.
     """
     smooth = list(itertools.accumulate(losses, lambda past, now: _SMOOTH * past + (1.0 - _SMOOTH) * now))
     lowest, best = smooth[0], 0
@@ -31,4 +37,17 @@ def rate_from(lrs: Sequence[float], losses: Sequence[float]) -> float:
             break
         if loss < lowest:
             lowest, best = loss, place
-    return lrs[best] / _BELOW
+    few = losses[: max(_FEW, len(losses) // 3)]
+    noise = _SMOOTHED * _spread(few)
+    if len(few) < _FEW or sum(few) / len(few) - lowest > _CLEAR * noise:
+        return lrs[best] / _BELOW, f"a quarter of where the loss is lowest in {len(lrs)} steps at rising rates"
+    highest = best
+    while highest + 1 < len(smooth) and smooth[highest + 1] <= lowest + _CLEAR * noise:
+        highest += 1
+    return lrs[highest] / 2.0, f"half of the highest of {len(lrs)} rising rates before the loss rises; it falls at none"
+
+
+def _spread(losses: Sequence[float]) -> float:
+    """Return the standard deviation of losses that may drift, from the differences of neighbours."""
+    gaps = [(now - past) ** 2 for past, now in itertools.pairwise(losses)]
+    return math.sqrt(sum(gaps) / (2 * len(gaps))) if gaps else 0.0

@@ -51,8 +51,7 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
         lrs.append(rate)
         losses.append(loss)
         yield Progress(name, step + 1, total, "steps")
-    found = rate_from(lrs, losses)
-    words = f"a quarter of where the loss is lowest in {len(lrs)} steps at rising rates"
+    found, words = rate_from(lrs, losses)
     lr: float = yield from decide(name, found, words)
     yield RangeTest(tuple(lrs), tuple(losses), lr)
     return lr
