@@ -97,6 +97,14 @@ def test_a_run_that_was_killed_before_its_first_event_is_gone_on_with(photos: Pa
         prepare(photos, run, Recipe(), resume=True)
 
 
+def test_a_run_to_go_on_with_is_named(photos: Path) -> None:
+    before = sorted(photos.parent.iterdir())
+    with pytest.raises(RecipeError, match=r"there is no --out.*--out .*photos-runs/1") as refused:
+        prepare(photos, None, Recipe(), resume=True)
+    assert refused.value.code == "bad_option"
+    assert sorted(photos.parent.iterdir()) == before
+
+
 def test_a_run_is_not_written_over_but_can_be_gone_on_with(photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     begun(photos, run, Recipe())

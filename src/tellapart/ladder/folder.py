@@ -74,10 +74,16 @@ def prepare(data: Path, out: Path | None, recipe: Recipe, resume: bool) -> Steps
     """Return the folder for a run on `data`, made if need be, with `recipe.json` in it.
 
     Raises DataError when `data` is missing or the folder cannot be used, or is by another process, or when pictures
-    have changed since the run to be resumed began; RecipeError when that was made with other options.
+    have changed since the run to be resumed began; RecipeError when that was made with other options, or is not named.
     """
     if not data.exists():
         raise DataError("no_data", f"{data} does not exist.", "Give a folder of pictures, or a table that lists them.")
+    if out is None and resume:
+        raise RecipeError(
+            "bad_option",
+            "--resume goes on with the run in --out, and there is no --out.",
+            f"Name the run's folder, such as --out {beside(data, 'runs') / '1'}, or leave --resume out.",
+        )
     if out is None:
         fresh = _numbered(beside(data, "runs"), recipe)
         return RunFolder(fresh, data, fresh=True, lock=_locked(fresh))
