@@ -14,6 +14,7 @@ import pytest
 import tellapart
 from tellapart.driving import finish
 from tellapart.errors import BundleError, DataError, GateError, InputError
+from tellapart.events import Progress
 from tellapart.images import default_threads
 from tellapart.ladder.bench import _contenders, fastest
 from tellapart.ladder.bench_forms import Accuracy
@@ -278,6 +279,27 @@ def test_of_settings_that_are_alike_the_plainest_is_taken() -> None:
     assert fastest(seconds, "usual")[0] == "odd"
     seconds["lucky once"] = [0.5, 1.3, 1.3]
     assert fastest(seconds, "usual", [*order, "lucky once"].index)[0] == "plain"
+
+
+def test_where_the_usual_setting_answers_otherwise_the_long_rounds_decide() -> None:
+    seconds = {"first in short rounds": [3.0, 3.0, 0.5], "odd": [0.98, 1.0, 1.0], "plain": [1.02, 1.02, 1.2]}
+    assert fastest(seconds, "usual")[0] == "odd"
+    assert fastest(seconds, "usual", ["plain", "odd", "first in short rounds"].index)[0] == "plain"
+
+
+def test_a_picture_that_goes_meanwhile_is_told(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(photos, tmp_path / "mine"))
+    rounds = 0
+
+    def watch(event: object) -> None:
+        nonlocal rounds
+        rounds += isinstance(event, Progress) and event.stage == "measure"
+        if rounds == 6:  # five of the parts, one of the whole path
+            shutil.rmtree(mine)
+
+    with pytest.raises(DataError, match="changed while they were measured"):
+        tellapart.bench(bundle, mine, watch=watch)
+    assert read_setting(bundle, default_threads()) is None
 
 
 def test_what_was_fast_in_short_rounds_meets_in_long_ones() -> None:

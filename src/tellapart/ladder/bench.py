@@ -150,6 +150,8 @@ def _measured(forms: Mapping[str, Bundle], files: Sequence[Path], accuracy: Accu
         told[others[0]], why = yield from stage("judge", accuracy.of(sessions[others[0]]))
         if why is not None:
             refused[others[0]] = why
+    if not chosen:
+        raise _changed("No setting gave the same answers twice")
     longer = yield from stage("compare", _longer(forms, files, cores, chosen, seconds))
     (way, batch, threads), words = fastest(longer, usual, lambda place: _plainness(place, cores))
     rates = tuple(
@@ -157,7 +159,8 @@ def _measured(forms: Mapping[str, Bundle], files: Sequence[Path], accuracy: Accu
         for place, each in {**seconds, **longer}.items()
     )
     form, runtime, precision = way
-    value = {"threads": threads, "runtime": runtime, "precision": precision, "batch": batch, "form": form}
+    value = {"threads": threads, "runtime": runtime, "precision": precision, "batch": batch}
+    value |= {"form": form} if form else {}
     yield Decision("setting", value, words)
     if (busy := _busy()) > cores:
         yield Note(
@@ -325,8 +328,17 @@ _Said = tuple[str, str, float, float]
 
 
 def _answers(predictor: Predictor, files: Sequence[Path]) -> list[_Said]:
-    found = predictor.predict(files)
-    return [(one.label, one.answer, one.prob, one.novelty) for one in found if isinstance(one, Prediction)]
+    found: list[_Said] = []
+    for one in predictor.predict(files):
+        if not isinstance(one, Prediction):
+            raise _changed(f"{one.path} could be read, and cannot any more")
+        found.append((one.label, one.answer, one.prob, one.novelty))
+    return found
+
+
+def _changed(words: str) -> DataError:
+    told = f"{words}: pictures changed while they were measured."
+    return DataError("no_pictures_to_judge", told, "Name a folder with --pictures that nothing writes to.")
 
 
 def _otherwise(given: Sequence[_Said], meant: Sequence[_Said]) -> str | None:
@@ -344,11 +356,14 @@ def fastest(
     """Return which to take, and why: the `usual` one, unless another is faster by 5% in every round.
 
     `seconds` are those of each round; rounds were taken in turns. What missed rounds was slower in one before. Of
-    several, the fastest in the middle of its rounds is taken, or the least `plainness` of those within 3% of it.
+    several, the fastest in the middle of its rounds is taken, or the least `plainness` of those within 3% of it; of
+    all, where the usual one is not among them.
     """
     before = seconds.get(usual)
     if before is None:
-        return next(iter(seconds)), "a thread a core gave other answers"
+        return _shortest({key: statistics.median(times) for key, times in seconds.items()}, plainness), (
+            "a thread a core gave other answers"
+        )
     gains = {
         key: min(slow / fast for slow, fast in zip(before, times, strict=True))
         for key, times in seconds.items()
@@ -357,10 +372,15 @@ def fastest(
     better = {key: statistics.median(seconds[key]) for key, gain in gains.items() if gain >= _WORTH}
     if not better:
         return usual, "onnxruntime with a thread a core: nothing else was faster by 5% in every round"
-    shortest = min(better.values())
-    alike = [key for key, middle in better.items() if shortest >= _ALIKE_SPEED * middle]
-    best = min(alike, key=lambda key: (plainness(key), better[key]))
+    best = _shortest(better, plainness)
     return best, f"faster than onnxruntime with a thread a core by {gains[best] - 1.0:.0%} or more in every round"
+
+
+def _shortest(middles: Mapping[_K, float], plainness: Callable[[_K], Any]) -> _K:
+    """Return the plainest of those within 3% of the shortest."""
+    shortest = min(middles.values())
+    alike = [key for key, middle in middles.items() if shortest >= _ALIKE_SPEED * middle]
+    return min(alike, key=lambda key: (plainness(key), middles[key]))
 
 
 def _rate(place: _Place, seconds: float, count: int, cores: int, alone_ms: float) -> Rate:
