@@ -18,6 +18,7 @@ import pytest
 import tellapart
 from tellapart.cli import main
 from tellapart.data import Manifest, disk, facts, spool
+from tellapart.data.audit.cleaned import Cleaned, write_cleaned
 from tellapart.data.walk import walk
 from tellapart.driving import finish
 from tellapart.errors import DataError
@@ -231,3 +232,20 @@ def test_case_76_no_cell_of_an_exported_table_is_a_formula(
     with (tmp_path / "a.csv").open(newline="") as file:
         _, *rows = csv.reader(file)
     assert [row[0] for row in rows] == ["'=cmd()|'x'!A1.png", "'@x.png"]
+
+
+def test_case_76_a_cleaned_table_runs_no_formula_and_is_read_as_it_was_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = ["=cmd()", "'=cmd()", "-1", "'twas", "@x", "a"]
+    for number, label in enumerate(labels * 4):
+        picture(tmp_path / "set" / label / f"{number}.png", number)
+    picture(tmp_path / "set/a" / "+1.png", 50)
+    before = Manifest.scan(tmp_path / "set", cache=tmp_path / "cache")
+    write_cleaned(before, Cleaned(tuple(range(len(before.rows))), ""), tmp_path / "set" / "clean.csv")
+    with (tmp_path / "set" / "clean.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@"))]
+    after = Manifest.scan(tmp_path / "set" / "clean.csv", cache=tmp_path / "cache")
+    assert {(row.path, row.label) for row in after.rows} == {(row.path, row.label) for row in before.rows}
+    assert set(after.classes) == set(labels)

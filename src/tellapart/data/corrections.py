@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
+from tellapart.data.cells import unguarded
 from tellapart.data.listing import Entry, class_key, quoted, shown, some
 from tellapart.errors import DataError, did_you_mean
 
@@ -20,7 +21,6 @@ Action = Literal["keep", "relabel", "drop"]
 _ACTIONS: tuple[Action, ...] = ("keep", "relabel", "drop")
 COLUMNS = ("path", "sha256", "action", "label")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _MOST_BYTES = 64 << 20
 _NEXT = f"Its first line names the columns {', '.join(COLUMNS)} (path or sha256 may be left out)."
 
@@ -108,8 +108,8 @@ def _take(
     refused: Callable[[str], DataError],
 ) -> None:
     action = cells["action"].strip().casefold()
-    label = class_key(_unguarded(cells.get("label", "").strip()))
-    path, sha256 = _unguarded(cells.get("path", "")), cells.get("sha256", "").strip().casefold()
+    label = class_key(unguarded(cells.get("label", "").strip()))
+    path, sha256 = unguarded(cells.get("path", "")), cells.get("sha256", "").strip().casefold()
     chosen = next((known for known in _ACTIONS if known == action), None)
     if chosen is None:
         raise refused(
@@ -126,11 +126,6 @@ def _take(
     before = by_path.setdefault(path, entry) if path else by_content.setdefault(sha256, entry)
     if (before.action, before.label) != (entry.action, entry.label):
         raise refused(f", lines {before.line} and {line}, say two things of one picture.")
-
-
-def _unguarded(text: str) -> str:
-    """Return a path or a label without the `'` that keeps a spreadsheet from running it as a formula."""
-    return text[1:] if _GUARDED.match(text) else text
 
 
 class Corrected:

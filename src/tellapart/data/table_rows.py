@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tellapart.data.cells import is_guarded, unguarded
 from tellapart.data.listing import quoted, shown, some
 from tellapart.errors import DataError, MissingExtraError
 from tellapart.files import KeyTwiceError, each_once
@@ -130,7 +131,7 @@ def _separated(path: Path, text: str, wanted: Callable[[Sequence[str]], Iterable
         raise DataError("column_twice", f"{shown(path.name)} has two columns called {quoted(twice[0])}.", "Rename one.")
     names = _with_others(wanted(head), head, others)
     picks = [(name, head.index(name)) for name in names]
-    width = len(head)
+    width, ours = len(head), is_guarded(head)
     numbers: list[int] = []
     values: dict[str, list[str]] = {name: [] for name in names}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -145,7 +146,8 @@ def _separated(path: Path, text: str, wanted: Callable[[Sequence[str]], Iterable
                 ragged.append(str(first))
             numbers.append(first)
             for name, column in picks:
-                values[name].append(cells[column] if column < len(cells) else "")
+                cell = cells[column] if column < len(cells) else ""
+                values[name].append(unguarded(cell) if ours else cell)
     except csv.Error as error:
         raise DataError(
             "damaged_table",

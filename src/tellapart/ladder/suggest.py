@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart import __version__, files, judge
+from tellapart.data.cells import SUGGESTED, guarded
 from tellapart.data.manifest import Manifest
 from tellapart.data.policy import decode_policy, resize_policy
 from tellapart.data.pool import pool
@@ -39,7 +40,7 @@ from tellapart.runtime.card import CARD
 
 __all__ = ["COLUMNS", "Suggested", "suggest"]
 
-COLUMNS = ("path", "label", "suggested", "prob", "rank", "cluster", "novelty")
+COLUMNS = SUGGESTED
 _USUAL = 100
 _SHOWN = 24  # pictures of a group on the page
 _SURE = 0.5  # of the margin between the two likeliest classes: below, a person should look
@@ -310,9 +311,9 @@ def _table(out: Path, manifest: Manifest, told: _Told) -> str:
         suggested, prob = _proposed(told, row)
         writer.writerow(
             (
-                full.relative_to(folder).as_posix() if below else str(full),
-                suggested if row in ranks and suggested is not None else "",
-                "" if suggested is None else suggested,
+                guarded(full.relative_to(folder).as_posix() if below else str(full)),
+                guarded(suggested) if row in ranks and suggested is not None else "",
+                "" if suggested is None else guarded(suggested),
                 "" if prob is None else f"{prob:.4f}",
                 ranks.get(row, ""),
                 told.names[told.groups[row]],

@@ -11,6 +11,7 @@ from pathlib import Path
 from tellapart import files
 from tellapart.data.archive import is_archive
 from tellapart.data.audit.finding import CheckName, Finding
+from tellapart.data.cells import CLEANED, guarded
 from tellapart.data.listing import shown
 from tellapart.data.manifest import Manifest
 from tellapart.errors import InputError
@@ -24,7 +25,6 @@ _DROPPED: dict[CheckName, str] = {
     "near_duplicate": "other versions",
     "split_leak": "pictures that an earlier split has",
 }
-HEADER = ("path", "label", "split", "group")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,20 +86,20 @@ def write_cleaned(manifest: Manifest, cleaned: Cleaned, out: Path) -> bool:
     root = Path(os.path.realpath(manifest.root))
     below = root.is_relative_to(folder)
     sizes = Counter(row.group for row in manifest.rows)
-    lines = [",".join(HEADER)]
+    lines = [",".join(CLEANED)]
     for number in cleaned.rows:
         row = manifest.rows[number]
         full = root / row.path
         path = full.relative_to(folder).as_posix() if below else str(full)
         split = "" if not manifest.given else row.split if row.split in manifest.given else "train"
         group = row.group[:16] if sizes[row.group] > 1 else ""
-        lines.append(",".join(_cell(cell) for cell in (path, row.label, split, group)))
+        lines.append(",".join(_cell(cell) for cell in (guarded(path), guarded(row.label), split, group)))
     files.write_text(out, "\n".join(lines) + "\n")
     return below
 
 
 def _is_ours(target: Path) -> bool:
-    first = ",".join(HEADER).encode()
+    first = ",".join(CLEANED).encode()
     try:
         with target.open("rb") as file:
             return target.is_file() and file.read(len(first)) in (first, b"")
