@@ -1,4 +1,4 @@
-"""Cells of tables that are written for a person: a spreadsheet runs none of them, and they are read back as they were."""
+"""Cells of tables for a person: a spreadsheet runs none of them, and they are read back as they were."""
 
 from __future__ import annotations
 
