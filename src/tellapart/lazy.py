@@ -6,12 +6,24 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar, overload
 
-__all__ = ["Lazy"]
+__all__ = ["Compared", "Lazy"]
 
 T = TypeVar("T")
 
 
-class Lazy(Sequence[T], Generic[T]):
+class Compared(Sequence[T], Generic[T]):
+    """A sequence that equals any other with the same items in the same order, as lists do among themselves."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
+class Lazy(Compared[T]):
     """`length` items, those that `each()` yields, and the same every time. A place far from the first one is dear."""
 
     def __init__(self, each: Callable[[], Iterator[T]], length: int) -> None:
@@ -36,14 +48,6 @@ class Lazy(Sequence[T], Generic[T]):
 
     def __len__(self) -> int:
         return self._length
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str):
-            return NotImplemented
-        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
 
     def __repr__(self) -> str:
         return f"Lazy({self[:3]!r}, {self._length})"

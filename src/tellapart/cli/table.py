@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from tellapart.cells import guarded
 from tellapart.cli.output import printable
 from tellapart.errors import InputError
 
 __all__ = ["HEADER", "csv_line", "table_file"]
 
 HEADER = ("path", "label", "prob", "answer", "novelty", "error")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 # Written after --csv by accident, for example when a shell puts names in the place of a pattern.
 PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -27,8 +27,8 @@ PICTURE_SUFFIXES = (
 def csv_line(cells: Iterable[object]) -> str:
     r"""Return one record (RFC 4180, but ended by a newline alone).
 
-    Text that a spreadsheet would run as a formula gets a leading `'` (OWASP, "CSV Injection"); what cannot be printed
-    is escaped, so that a record is always one line.
+    Text that a spreadsheet would run as a formula is guarded (`cells.guarded`); what cannot be printed is
+    escaped, so that a record is always one line.
 
     >>> csv_line(["=cmd()", "a,b", 0.5])
     '\'=cmd(),"a,b",0.5\n'
@@ -115,6 +115,5 @@ def _is_ours(path: str, target: Path) -> bool:
 def _cell(value: object) -> str:
     if not isinstance(value, str):
         return "" if value is None else repr(value)
-    guarded = f"'{value}" if value.startswith(FORMULA_STARTS) else value
-    text = printable(guarded)
+    text = printable(guarded(value))
     return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text

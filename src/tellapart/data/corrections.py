@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
-from tellapart.data.cells import unguarded
+from tellapart.cells import unguarded
 from tellapart.data.listing import Entry, class_key, quoted, shown, some
 from tellapart.errors import DataError, did_you_mean
 

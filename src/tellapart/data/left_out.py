@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Iterator
 
-from tellapart.data.spool import Sorter, Spool, packed, text_of
+from tellapart.data.spool import Sorter, Spooled, packed, text_of
 
 __all__ = ["Excluded", "LeftOut"]
 
@@ -32,7 +31,7 @@ class Excluded:
     mtime_ns: int = dataclasses.field(default=0, compare=False)
 
 
-class LeftOut(Sequence[Excluded]):
+class LeftOut(Spooled[Excluded]):
     """`Excluded` files in a row, made anew whenever one is asked for.
 
     Beyond `kept` of them they lie in a temporary file (see `Spool`). What is said of them (code, note, label) is mostly
@@ -40,8 +39,8 @@ class LeftOut(Sequence[Excluded]):
     """
 
     def __init__(self, items: Iterable[Excluded] = (), kept: int | None = None) -> None:
+        super().__init__(kept)
         self._kept = kept
-        self._spool = Spool(kept)
         self._said: dict[tuple[str, str, str | None], int] = {}
         self._sayings: list[tuple[str, str, str | None]] = []
         self._counts: Counter[str] = Counter()
@@ -96,25 +95,8 @@ class LeftOut(Sequence[Excluded]):
         found = LeftOut(kept=self._kept)
         for record in sorter:
             found._put(record)
-        found._said, found._sayings, found._counts = self._said, self._sayings, self._counts
+        found._said, found._sayings, found._counts = dict(self._said), list(self._sayings), self.counts
         return found
-
-    @overload
-    def __getitem__(self, place: int) -> Excluded: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Excluded]: ...
-
-    def __getitem__(self, place: int | slice) -> Excluded | list[Excluded]:
-        if not isinstance(place, slice):
-            return self._made(self._spool[place])
-        start, stop, step = place.indices(len(self))
-        if step == 1:
-            return list(map(self._made, self._spool.between(start, max(start, stop))))
-        return [self[one] for one in range(start, stop, step)]
-
-    def __iter__(self) -> Iterator[Excluded]:
-        return map(self._made, self._spool)
 
     def _made(self, record: bytes) -> Excluded:
         path, number, size, sha256, mtime_ns, *rest = record.split(_END)
@@ -124,17 +106,3 @@ class LeftOut(Sequence[Excluded]):
             code, note = text_of(rest[0]), text_of(rest[1])
             label = text_of(rest[2]) if len(rest) > 2 else None
         return Excluded(text_of(path), code, note, label, text_of(sha256), int(size), int(mtime_ns))
-
-    def __len__(self) -> int:
-        return len(self._spool)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str):
-            return NotImplemented
-        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return f"LeftOut({list(self)!r})"

@@ -8,12 +8,17 @@ import re
 import tempfile
 import threading
 import weakref
+from abc import abstractmethod
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Generic, TypeVar, overload
 
-__all__ = ["KEPT", "Sorter", "Spool", "packed", "text_of"]
+from tellapart.lazy import Compared
+
+__all__ = ["KEPT", "Sorter", "Spool", "Spooled", "packed", "text_of"]
+
+T = TypeVar("T")
 
 KEPT = 64_000
 """How many byte strings are in memory before a file is made, where nothing else is asked for: 6 MB of paths."""
@@ -118,6 +123,48 @@ class Spool:
 
     def __len__(self) -> int:
         return self._filed + len(self._tail)
+
+
+class Spooled(Compared[T], Generic[T]):
+    """Items that lie in a `Spool` as records, each made anew whenever it is asked for (`_made`). A slice is a list.
+
+    One at a time is read with the 63 beside it; going through all, or through a part by `between`, reads a few thousand
+    at once.
+    """
+
+    def __init__(self, kept: int | None = None) -> None:
+        self._spool = Spool(kept)
+
+    @abstractmethod
+    def _made(self, record: bytes) -> T:
+        """Return the item that a record holds."""
+
+    def between(self, start: int, stop: int) -> Iterator[T]:
+        """Yield the items from `start` to before `stop`, both within the length."""
+        return map(self._made, self._spool.between(start, stop))
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        if not isinstance(place, slice):
+            return self._made(self._spool[place])
+        start, stop, step = place.indices(len(self))
+        if step == 1:
+            return list(self.between(start, max(start, stop)))
+        return [self[one] for one in range(start, stop, step)]
+
+    def __iter__(self) -> Iterator[T]:
+        return self.between(0, len(self))
+
+    def __len__(self) -> int:
+        return len(self._spool)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)!r})"
 
 
 def _temporary() -> IO[bytes]:

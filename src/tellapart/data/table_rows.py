@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tellapart.data.cells import is_guarded, unguarded
+from tellapart.cells import is_guarded, unguarded
 from tellapart.data.listing import quoted, shown, some
 from tellapart.errors import DataError, MissingExtraError
 from tellapart.files import KeyTwiceError, each_once

@@ -34,8 +34,7 @@ class Tree:
     """What lies below `root`: regular files and folders, as sorted paths relative to it, with `/`.
 
     `filled` are the folders with files right in them, the root as "", sorted too. `name` is what `root` is called to a
-    person; `ignored` counts hidden and system files and folders, which do not
-    count as found.
+    person; `ignored` counts hidden and system files and folders, which do not count as found.
     """
 
     root: Path

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart import __version__, files, judge
-from tellapart.data.cells import SUGGESTED, guarded
+from tellapart.cells import SUGGESTED, guarded
 from tellapart.data.manifest import Manifest
 from tellapart.data.policy import decode_policy, resize_policy
 from tellapart.data.pool import pool

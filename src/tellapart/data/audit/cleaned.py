@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tellapart import files
+from tellapart.cells import CLEANED, guarded
 from tellapart.data.archive import is_archive
 from tellapart.data.audit.finding import CheckName, Finding
-from tellapart.data.cells import CLEANED, guarded
 from tellapart.data.listing import shown
 from tellapart.data.manifest import Manifest
 from tellapart.errors import InputError

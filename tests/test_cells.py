@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tellapart.data.cells import CLEANED, SUGGESTED, guarded, is_guarded, unguarded
+from tellapart.cells import CLEANED, SUGGESTED, guarded, is_guarded, unguarded
 
 
 @given(st.text(alphabet="'=+-@\t\rab", max_size=6))
