@@ -20,12 +20,12 @@ from tellapart.learn.augmentation import preset
 from tellapart.learn.backbones_export import Graph
 from tellapart.learn.balancing import balancing
 from tellapart.learn.draws import picture_keys
+from tellapart.learn.folds import parts
 from tellapart.learn.linear import fit_path
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, GraphHead, Pictures
 from tellapart.learn.torch_activations import view_of
 from tellapart.learn.torch_finetune import finetune
-from tellapart.learn.torch_folds import parts
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -165,7 +165,7 @@ def test_the_probe_beside_models_of_folds_is_fitted_on_what_they_saw(
     ground: Ground, made: tuple[Fitted, list[Event]]
 ) -> None:
     held, embeddings = made[0].out_of_fold, ground.probe.embeddings["train"]
-    folds, _ = parts(ground.train, len(ground.val), Recipe.of().seed)
+    folds, _ = parts(ground.train.targets, ground.train.groups, len(ground.val), Recipe.of().seed)
     penalty = ground.probe.details["penalty"]
     assert held.before is not None
     assert isinstance(penalty, float)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.events import Progress, Steps
-from tellapart.learn.folds import make_folds
+from tellapart.learn.folds import make_folds, parts
 from tellapart.learn.linear import LinearFit, Point, cross_validate, fit_path
 from tellapart.learn.linear_solver import one_blas_thread
 from tellapart.learn.rungs import FloatArray, IntArray
@@ -34,7 +34,7 @@ __all__ = [
 SOFTENING, LABELS_SHARE = 2.0, 0.3
 """The temperature of a teacher's answers, and the share of the labels in what is learned."""
 
-_ENOUGH_VAL, _MOST_APART = 500, 1000  # as `torch_folds.parts` has them
+_FOLDS = 5
 _AROUND = (10.0, 10.0**0.5, 1.0, 10.0**-0.5, 0.1)  # of the penalty by labels alone, strong to weak
 
 
@@ -70,10 +70,9 @@ def parts_to_ask(targets: IntArray, groups: Sequence[str], num_val: int, seed: i
     -1 is asked about never. Where there are 500 validation pictures or more, it is one slice of some thousand, which is
     enough to calibrate on; else there are five folds. Groups are kept whole.
     """
-    if num_val < _ENOUGH_VAL:
-        return make_folds(targets, groups, seed=seed)
-    slices = make_folds(targets, groups, max(10, -(-len(targets) // _MOST_APART)), seed)
-    return np.where(slices == 0, 0, -1).astype(np.int64)
+    folds, held_out = parts(targets, groups, num_val, seed, _FOLDS)
+    folds[held_out] = 0
+    return folds
 
 
 def answers_without(

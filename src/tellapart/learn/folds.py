@@ -10,9 +10,11 @@ import numpy as np
 
 from tellapart.learn.rungs import IntArray
 
-__all__ = ["make_folds"]
+__all__ = ["make_folds", "parts"]
 
 _TINY = 20
+_ENOUGH_VAL = 500  # validation pictures; with as many, a slice of the training pictures is enough to calibrate on
+_MAX_SLICE, _FOLDS = 1000, 3
 
 
 def make_folds(targets: IntArray, groups: Sequence[str], k: int = 5, seed: int = 0) -> IntArray:
@@ -51,3 +53,19 @@ def make_folds(targets: IntArray, groups: Sequence[str], k: int = 5, seed: int =
         in_all[fold] += len(rows)
         folds[rows] = fold
     return folds
+
+
+def parts(
+    targets: IntArray, groups: Sequence[str], num_val: int, seed: int, wish: int | str = "auto"
+) -> tuple[IntArray, IntArray]:
+    """Return (the fold of each training picture, the rows held out): one of the two is in use, the other empty.
+
+    With 500 validation pictures or more it is a slice of some thousand that is held out, else there are three folds, or
+    as many as `wish` says where that is a number.
+    """
+    if num_val < _ENOUGH_VAL:
+        num_folds = wish if isinstance(wish, int) else _FOLDS
+        return make_folds(targets, groups, num_folds, seed), np.empty(0, np.int64)
+    slices = max(10, -(-len(targets) // _MAX_SLICE))
+    held_out = make_folds(targets, groups, slices, seed) == 0
+    return np.full(len(targets), -1, dtype=np.int64), np.flatnonzero(held_out).astype(np.int64)

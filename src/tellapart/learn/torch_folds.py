@@ -10,35 +10,18 @@ from torch import Tensor, nn
 
 from tellapart.errors import InterruptedRunError, OutOfTimeError
 from tellapart.events import Decision, Epoch, Recall, Steps, decide, follow, without
-from tellapart.learn.folds import make_folds
-from tellapart.learn.rungs import IntArray, OutOfFold, Pictures
+from tellapart.learn.rungs import IntArray, OutOfFold
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_loop import Learned
 from tellapart.learn.torch_task import Clock, less
 
-__all__ = ["deaf", "out_of_fold", "parts"]
+__all__ = ["deaf", "out_of_fold"]
 
-_ENOUGH_VAL = 500  # validation pictures; with as many, a slice of the training pictures is enough to calibrate on
-_MAX_SLICE = 1000
-_FOLDS = 3
 _FOLD_LEAST = 0.6  # of the steps that a fold's fit should have, to count as a model of the same kind
 _FOLD_RATE = 0.1  # of the highest rate: a fold's fit that ends above it was cut short, and does not count
 
 T = TypeVar("T")
 N = TypeVar("N", bound=nn.Module)
-
-
-def parts(train: Pictures, num_val: int, seed: int, wish: int | str = "auto") -> tuple[IntArray, IntArray]:
-    """Return (the fold of each training picture, the rows held out): one of the two is in use, the other empty.
-
-    `wish` is `--folds`: where folds are in use, a number of it is theirs.
-    """
-    none = np.full(len(train), -1, dtype=np.int64)
-    num_folds = wish if isinstance(wish, int) else _FOLDS
-    if num_val < _ENOUGH_VAL:
-        return make_folds(train.targets, train.groups, num_folds, seed), np.empty(0, np.int64)
-    slices = max(10, -(-len(train) // _MAX_SLICE))
-    return none, np.flatnonzero(make_folds(train.targets, train.groups, slices, seed) == 0).astype(np.int64)
 
 
 def out_of_fold(

@@ -18,7 +18,7 @@ from tellapart.images import Preprocess, at_least_for, default_threads
 from tellapart.learn.augmentation import preset
 from tellapart.learn.balanced_head import decided_balance
 from tellapart.learn.draws import bits, picture_keys
-from tellapart.learn.folds import make_folds
+from tellapart.learn.folds import make_folds, parts
 from tellapart.learn.linear import stratified
 from tellapart.learn.mirroring import small_features
 from tellapart.learn.rungs import Fitted, Head, IntArray, Later, OutOfFold, Pictures, Variations
@@ -28,7 +28,7 @@ from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_family import sized
-from tellapart.learn.torch_folds import deaf, out_of_fold, parts
+from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_last import embedded, mirrored_too, seconds_to_finish, with_embeddings
 from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_mix import Mix
@@ -115,7 +115,7 @@ def _prepared(
         rows = np.arange(len(pictures), dtype=np.int64)
         sources.append(Varied(pixels))
         samples.append(Samples(sources[-1], pictures.targets, picture_keys(pictures.digests), rows))
-    folds, held_out = parts(train, len(val), recipe.seed, recipe.data.folds)
+    folds, held_out = parts(train.targets, train.groups, len(val), recipe.seed, recipe.data.folds)
     learned_from = samples[0].at(np.setdiff1d(samples[0].rows, held_out))
 
     drawn = np.argsort(bits(recipe.seed, 0, learned_from.keys[learned_from.rows], purpose=100), kind="stable")

@@ -19,6 +19,7 @@ from tellapart.learn.augmentation import Augment, preset
 from tellapart.learn.balancing import balancing
 from tellapart.learn.cuts import EMBEDDING, Cut, Sums, choose_cut
 from tellapart.learn.draws import bits, picture_keys
+from tellapart.learn.folds import parts
 from tellapart.learn.linear import fit_path
 from tellapart.learn.rungs import Fitted, Head, IntArray, Pictures
 from tellapart.learn.schedule import batch_size_for
@@ -26,7 +27,6 @@ from tellapart.learn.torch_activations import MOST_BYTES, activations
 from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_export import Trunk, load_trunk
-from tellapart.learn.torch_folds import parts
 from tellapart.learn.torch_heads import begun_from
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_profile import profiled
@@ -95,7 +95,8 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     Raises OutOfTimeError where there is no time for any cut.
     """
     recipe, preprocess, name = ground.recipe, ground.preprocess, "finetune"
-    folds, held_out = parts(ground.train, len(ground.val), recipe.seed, recipe.data.folds)
+    known = ground.train.targets, ground.train.groups
+    folds, held_out = parts(*known, len(ground.val), recipe.seed, recipe.data.folds)
     cut, below = yield from _cut(ground, left, 1.0 if len(held_out) else _FITS)
     augment = yield from _augment(ground, left)
     samples = []
@@ -258,36 +259,33 @@ def _bn_policy(
     With other statistics the embedding is not the one that the head was fitted on, and the first steps destroy it.
     """
     name, size = "finetune.bn_policy", task.choices.micro_batch
-    policy: BnPolicy = "frozen"
     if wish != "auto":
         yield Decision(name, wish, "--bn-policy")
         return wish
+    value, words = "frozen", "there are no validation pictures; the statistics that the head was fitted with stay"
     if size < _BN_BATCH:
-        yield Decision(name, policy, f"only {size} pictures go through the network at a time")
-        return policy
-    yield (before := Recall(name))
-    if before.decided:
-        told = dataclasses.replace(before.decided.popleft(), again=True)
-        policy = told.value
-        yield told
-        return policy
-    num_looks = 2 * len(task.val) + _BN_BATCHES * size
-    if not len(task.val) or num_looks * embed_seconds > _BN_SHARE * left():
-        why = "there are no validation pictures" if not len(task.val) else "there is no time to compare"
-        yield Decision(name, policy, f"{why}, and so the statistics that the head was fitted with stay")
-        return policy
+        words = f"only {size} pictures go through the network at a time"
+    elif (2 * len(task.val) + _BN_BATCHES * size) * embed_seconds > _BN_SHARE * left():
+        words = "there is no time to compare; the statistics that the head was fitted with stay"
+    elif len(task.val):
+        own, new = yield from _losses(task, name)
+        value = "train" if new <= own else "frozen"
+        words = f"validation loss before any step {own:.3f}, {new:.3f} with statistics of these pictures"
+    policy: BnPolicy = yield from decide(name, value, words)
+    return policy
+
+
+def _losses(task: Task[Tuned], name: str) -> Steps[tuple[float, float]]:
+    """Return the validation loss before any step, and that with batch norm's statistics of the training pictures."""
     rows = task.learned_from.rows
     network = task.start(rows).to(task.choices.device).eval()
     own = yield from validated(network, task.val, task.exact, name)
     batches = task.train.at(rows).epoch(task.choices.batch_size, task.choices.seed, 0)
     reestimated(network, (inputs.to(task.choices.device) for inputs, _ in itertools.islice(batches, _BN_BATCHES)))
     new = yield from validated(network, task.val, task.exact, name)
-    assert own is not None
-    assert new is not None
-    policy = "train" if new.tempered <= own.tempered else "frozen"
-    words = f"validation loss before any step {own.tempered:.3f}, {new.tempered:.3f} with statistics of these pictures"
-    yield Decision(name, policy, words)
-    return policy
+    assert own is not None, "there are validation pictures"
+    assert new is not None, "there are validation pictures"
+    return own.tempered, new.tempered
 
 
 def _balance(ground: Ground) -> str:
