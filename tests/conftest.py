@@ -52,6 +52,14 @@ def write_photos(folder: Path, each: int = 24) -> None:
             Image.fromarray(pixels).save(folder / label / f"{number:02d}.png")
 
 
+def write_photos_without_labels(folder: Path, each: int = 24, without: int = 4) -> None:
+    """Write `photos` of which some ants lie in `folder/unlabelled`."""
+    write_photos(folder, each)
+    (folder / "unlabelled").mkdir()
+    for number in range(without):
+        (folder / "ants" / f"{number:02d}.png").rename(folder / "unlabelled" / f"{number:02d}.png")
+
+
 @pytest.fixture(scope="session")
 def tiny_fitted() -> Fitted:
     """A rung that tells `photos` apart by mean colour: 16x16 px, 3 numbers an embedding, a feature map; no torch."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from tellapart.learn.rungs import FloatArray, OutOfFold
 from tellapart.recipe import Recipe
 from tellapart.report import LadderRow
 from tellapart.runtime.bundle import Bundle
-from tests.conftest import write_photos
+from tests.conftest import write_photos_without_labels
 from tests.ladder.test_ensemble import ground_of, made, rungs
 
 __all__ = ["rungs"]
@@ -251,10 +250,7 @@ def test_a_run_ships_one_small_network_with_pictures_without_a_label_and_its_cos
     if not WEIGHTS.is_dir():
         pytest.skip(f"needs the backbones in {WEIGHTS}")
     monkeypatch.setenv("TELLAPART_WEIGHTS", str(WEIGHTS))
-    write_photos(tmp_path / "photos", each=24)
-    (tmp_path / "photos" / "unlabelled").mkdir()
-    for number in range(4):
-        shutil.move(tmp_path / "photos" / "ants" / f"0{number}.png", tmp_path / "photos" / "unlabelled")
+    write_photos_without_labels(tmp_path / "photos")
     options = {"method": "probe", "effort": "best", "distill": True, "image_size": 64, "budget": "5m"}
     run = tellapart.train(tmp_path / "photos", out=tmp_path / "run", **options)  # type: ignore[arg-type]
     assert run.summary is not None

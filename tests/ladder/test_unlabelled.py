@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 import tellapart
 from tellapart.events import Decision, Event
-from tests.conftest import write_photos
+from tests.conftest import write_photos_without_labels
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 
@@ -19,10 +18,7 @@ def test_a_run_says_whether_unlabelled_pictures_helped(tmp_path: Path, monkeypat
     if not (WEIGHTS / "mobilenetv2_035").is_dir():
         pytest.skip(f"needs the backbones in {WEIGHTS}")
     monkeypatch.setenv("TELLAPART_WEIGHTS", str(WEIGHTS))
-    write_photos(tmp_path / "photos", each=24)
-    (tmp_path / "photos" / "unlabelled").mkdir()
-    for number in range(4):
-        shutil.move(tmp_path / "photos" / "ants" / f"0{number}.png", tmp_path / "photos" / "unlabelled")
+    write_photos_without_labels(tmp_path / "photos")
     seen: list[Event] = []
     run = tellapart.train(
         tmp_path / "photos",

@@ -46,9 +46,9 @@ def compare(
 
     `balanced` gives each class present the same weight. The challenger is `better` when the whole interval is below
     0; with `against_majority`, when the difference is, since anything that beats guessing is usable, and when there is
-    no picture to tell by, since what looks at pictures is more likely to be of use than what does not.
-    `level` is that of the interval: at 0.9 its upper end is below 0 where a one-sided test at 5 % says so. Losses are
-    clipped at 16.1 nats a row (`PROB_FLOOR`), so that one row cannot decide alone. `names` are used in `words`.
+    no picture to tell by, since what looks at pictures is more likely to be of use than what does not. `level` is that
+    of the interval: at 0.9 its upper end is below 0 where a one-sided test at 5 % says so. Losses are clipped at 16.1
+    nats a row (`PROB_FLOOR`), so that one row cannot decide alone. `names` are used in `words`.
 
     The interval is Student's on paired differences; balanced, on the mean of class means, with the Welch-Satterthwaite
     degrees of freedom, and a class of one picture lends its distance to the overall mean as its spread. Its coverage
