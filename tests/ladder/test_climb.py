@@ -46,6 +46,8 @@ def test_a_run_keeps_everything_that_explains_it(photos: Path, tmp_path: Path) -
     resolved = json.loads((tmp_path / "run" / "resolved.json").read_text())
     assert resolved["data"]["resize"] != "auto"
     assert resolved["model"]["method"] == "majority"
+    assert run.summary is not None
+    assert run.summary.asked == json.loads((tmp_path / "run" / "recipe.json").read_text())
 
 
 def test_a_test_split_is_opened_once_a_run_and_the_second_opening_is_told(photos: Path, tmp_path: Path) -> None:
@@ -82,6 +84,7 @@ def test_an_interrupted_resumption_never_replaces_a_better_model(photos: Path, t
     with_metrics(run / "bundle", {"val": better, "test": None})
     again = tellapart.train(photos, out=run, method="majority", budget="90s", resume=True)
     assert again.result == first.result
+    assert again.summary is None or again.summary.asked["data"]["previous"] is None
     assert Bundle(run / "bundle").card.metrics["val"] == better
     assert Bundle(run / "bundle").card.lineage == card.lineage
 

@@ -4,10 +4,12 @@ import dataclasses
 import math
 import shlex
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tellapart.recipe import Recipe
 from tellapart.report import AnswerShare, ClassRow, LadderRow, SplitReport, Summary, verdict
 from tellapart.report.commands import next_commands
 from tellapart.report.verdict import Verdict, score
@@ -200,6 +202,46 @@ def test_commands_give_a_shell_exactly_the_paths_that_were_meant(make_summary: S
     assert predict[:3] == ["tellapart", "predict", "my runs/$(rm -rf ~)'/bundle"]
     assert evaluate[:3] == ["tellapart", "evaluate", "my runs/$(rm -rf ~)'/bundle"]
     assert train[:3] == ["tellapart", "train", "./-odd `name`"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "harder"),
+    [
+        ({}, "--effort best"),
+        ({"effort": "quick"}, ""),
+        ({"effort": "quick", "budget": "30s"}, ""),
+        ({"effort": "quick", "budget": "10m", "method": "probe"}, "--method probe --budget 20m"),
+        ({"budget": "5m", "balance": "weights", "seed": 3}, "--effort best --balance weights --seed 3"),
+        ({"effort": "best"}, "--effort best --budget 120m"),
+        ({"effort": "best", "budget": "45s", "distill": True}, "--effort best --budget 90s --distill"),
+        ({"effort": "best", "budget": "7.3"}, "--effort best --budget 14.6s"),
+        ({"method": "scratch", "epochs": 3, "flip": "off"}, "--method scratch --effort best --flip off"),
+        ({"method": "majority"}, "--effort best"),
+        ({"backbone": "local-dir:my weights"}, "--backbone 'local-dir:my weights' --effort best"),
+        ({"label_column": "-my label"}, "'--label-column=-my label' --effort best"),
+        (
+            {"background": "0,9,255", "skip_missing": True, "reference": False, "checkpoint_every": 90, "val": 0.2},
+            "--val 0.2 --skip-missing --background 0,9,255 --effort best --checkpoint-every 90s --no-reference",
+        ),
+    ],
+)
+def test_trying_harder_keeps_what_was_asked_for(make_summary: SummaryMaker, asked: dict[str, Any], harder: str) -> None:
+    summary = make_summary(asked=Recipe.of(**asked).model_dump(mode="json"), recipe={"model": {"method": "scratch"}})
+    line = next_commands(summary, verdict(summary))[2].line
+    assert line == f"tellapart train photos {harder}".strip()
+    # What a shell makes of it is what the command line takes, and is the recipe that was meant.
+    words = shlex.split(line)[3:]
+    given: dict[str, Any] = {}
+    names = {f"--{option.name.replace('_', '-')}": option for option in Recipe.options()}
+    while words:
+        flag, equals, value = words.pop(0).partition("=")
+        switch = flag in names and names[flag].type is bool
+        name = flag if flag in names else flag.replace("--no-", "--")
+        given[names[name].name] = switch if names[name].type is bool else value if equals else words.pop(0)
+    changed = {"effort", "budget", "epochs"} | ({"method"} if asked.get("method") == "majority" else set())
+    kept = {name: value for name, value in asked.items() if name not in changed}
+    meant = Recipe.of(**kept, effort="balanced" if asked.get("effort") == "quick" else "best")
+    assert Recipe.of(Recipe.of(**given), budget=None) == meant
 
 
 def test_uneven_classes_are_named_with_their_numbers(make_summary: SummaryMaker) -> None:

@@ -18,7 +18,7 @@ from tellapart.learn.rungs import Pictures
 from tellapart.runtime.bundle import Bundle, read_card
 from tellapart.ship import write_bundle
 
-__all__ = ["deliver", "earlier_stands", "resolved"]
+__all__ = ["asked_for", "deliver", "earlier_stands", "resolved"]
 
 _USUAL_PRECISION = 0.95
 
@@ -87,13 +87,18 @@ def _why_thresholds(chosen: judge.Thresholds) -> str:
     return words if chosen.reached else f"{words}; {chosen.target_precision:.0%} could not be shown"
 
 
-def resolved(run: Run, winner: Candidate, novelty: judge.Novelty | None = None) -> dict[str, Any]:
-    """Return the recipe with every choice that was left to evidence filled in by what was chosen."""
-    fitted = winner.fitted
+def asked_for(run: Run) -> dict[str, Any]:
+    """Return the recipe as the user gave it."""
     nested: dict[str, Any] = run.recipe.model_dump(mode="json")
     previous = nested["data"]["previous"]
     if previous is not None and Path(previous).parent == run.folder:
         nested["data"]["previous"] = None  # its own, from before it was cut off
+    return nested
+
+
+def resolved(run: Run, winner: Candidate, novelty: judge.Novelty | None = None) -> dict[str, Any]:
+    """Return the recipe with every choice that was left to evidence filled in by what was chosen."""
+    fitted, nested = winner.fitted, asked_for(run)
     nested["data"]["resize"] = fitted.preprocess.resize_policy
     nested["model"] = {
         "method": fitted.method,

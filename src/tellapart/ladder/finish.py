@@ -21,7 +21,7 @@ from tellapart.ladder.attention import attention
 from tellapart.ladder.audited import Looked, second_look
 from tellapart.ladder.choose import Candidate, Crossed, Ground
 from tellapart.ladder.coach import Coached, coach
-from tellapart.ladder.deliver import resolved
+from tellapart.ladder.deliver import asked_for, resolved
 from tellapart.ladder.machine import machine
 from tellapart.ladder.openings import OPENED, count_openings, fingerprint_of_test
 from tellapart.ladder.pictured import chosen, pictured
@@ -262,6 +262,7 @@ def _report(
         notes=_once([*manifest.notes, *heard.notes, *fitted.notes]),
         decisions=heard.decisions,
         recipe=resolved(run, climbed.winner),
+        asked=asked_for(run),
         stages=(*heard.stages, ("report", time.monotonic() - began)),
         machine=machine(),
     )

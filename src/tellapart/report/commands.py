@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from typing import Any
 
+from tellapart.recipe import DEFAULT_BUDGET_SECONDS, Effort, Recipe
 from tellapart.report.summary import Summary
 from tellapart.report.verdict import Verdict, tried
 
 __all__ = ["Command", "next_commands"]
+
+_NEXT_EFFORT: dict[Effort, Effort] = {"quick": "balanced", "balanced": "best", "best": "best"}
+_SECONDS = ("budget", "checkpoint_every")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
     evaluate = Command("Measure it on other labelled pictures", f"tellapart evaluate {bundle} labelled_pictures/")
     if summary.evaluated:
         return predict, evaluate
-    harder = f"tellapart train {data}{_harder(summary)}"
+    harder = f"tellapart train {data}{_harder(Recipe.parse(summary.asked))}"
     if verdict.tone != "poor":
         return predict, evaluate, Command("Try harder", harder)
     check = Command("Look for what is wrong with the pictures", f"tellapart check {data}")
@@ -40,13 +45,42 @@ def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
     return (check, again) if summary.method == "majority" else (check, again, evaluate)
 
 
-def _harder(summary: Summary) -> str:
-    """Return options that try more than the run did, with the backbone it was told to use."""
-    fit = summary.recipe.get("fit", {})
-    effort = {"quick": "balanced", "balanced": "best"}.get(fit.get("effort", "balanced"))
-    budget = summary.budget_seconds or fit.get("budget") or 3600.0
-    more = f" --effort {effort}" if effort else f" --effort best --budget {2 * budget / 60:.0f}m"
-    return f" --backbone {_argument(summary.backbone)}{more}" if summary.backbone and effort == "balanced" else more
+def _harder(asked: Recipe) -> str:
+    """Return the options of a run that tries more: those that were asked for, but for what held it back.
+
+    The effort rises, and with it the budget, unless more than it stands for was given; at the highest effort the budget
+    is doubled. A limit on epochs goes, and so does the wish to do no more than guess.
+    """
+    effort = _NEXT_EFFORT[asked.fit.effort]
+    given = None
+    if effort == asked.fit.effort or (asked.fit.budget or 0.0) >= DEFAULT_BUDGET_SECONDS[effort]:
+        given = 2.0 * asked.budget_seconds
+    method = "auto" if asked.model.method == "majority" else asked.model.method
+    return _options(Recipe.of(asked, effort=effort, budget=given, epochs=None, method=method))
+
+
+def _options(recipe: Recipe) -> str:
+    """Return what differs from the defaults as options for a shell, each after a space, in their declared order."""
+    nested, words = recipe.model_dump(), []
+    for option in Recipe.options():
+        value = nested[option.section][option.name] if option.section else nested[option.name]
+        if value == option.default:
+            continue
+        flag = f"--{option.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+            continue
+        text = _spelled(option.name, value)
+        words += [shlex.quote(f"{flag}={text}")] if text.startswith("-") else [flag, shlex.quote(text)]
+    return "".join(f" {word}" for word in words)
+
+
+def _spelled(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if name in _SECONDS:
+        return f"{value / 60:.0f}m" if value % 60 == 0 else f"{value:.10g}s"
+    return str(value)
 
 
 def _argument(path: str) -> str:

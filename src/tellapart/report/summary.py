@@ -227,7 +227,8 @@ class Summary:
     a finished model was measured on the pictures of test, and nothing was learned. `attention` is where it looks,
     `variations` how training pictures were varied.
     `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes, platform, python, packages {name:
-    version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them.
+    version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them. `recipe` is what was
+    done, `asked` what was asked for.
     """
 
     title: str
@@ -269,6 +270,7 @@ class Summary:
     notes: tuple[str, ...] = ()
     decisions: tuple[tuple[str, Any, str], ...] = ()
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     stages: tuple[tuple[str, float], ...] = ()
     machine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
