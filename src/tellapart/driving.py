@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Event, EventLog, Recall, Steps
+from tellapart.events import ASKED_TO_END, Decision, Event, EventLog, Recall, Steps
 from tellapart.interrupts import Signalled
 
 __all__ = ["Signals", "drive", "finish"]
@@ -74,6 +74,10 @@ def drive(
                     continue
                 error = InterruptedRunError(number)
                 exit_code = error.exit_code
+                asked = Decision(ASKED_TO_END, True, "what is decided from here on holds for this attempt alone")
+                log.write(asked)
+                if watch is not None:
+                    watch(asked)
                 on_interrupt()
                 event = steps.throw(error)
         except StopIteration as end:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 __all__ = [
+    "ASKED_TO_END",
     "Decision",
     "Epoch",
     "Event",
@@ -133,6 +134,9 @@ class Note:
     text: str
 
 
+ASKED_TO_END = "asked_to_end"
+"""The decision that is not the run's own: a signal, or a file named STOP."""
+
 Event: TypeAlias = StageBegan | StageEnded | Progress | Decision | Recall | Epoch | RangeTest | RungEnded | Note
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
@@ -201,9 +205,11 @@ def recorded_decisions(path: Path) -> dict[str, deque[Decision]]:
     """Return the decisions in an `events.jsonl`, by name and in order; what is not a whole line is passed over.
 
     Of several attempts, each of which begins with the sequence number 1, the one that got furthest with a name counts:
-    the others decided alike as far as they got.
+    the others decided alike as far as they got. What an attempt decided once it was asked to end, in the few seconds
+    that it then had, is no other's.
     """
     attempts: list[dict[str, deque[Decision]]] = []
+    asked_to_end = False
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -213,7 +219,9 @@ def recorded_decisions(path: Path) -> dict[str, deque[Decision]]:
             told = json.loads(line)
             if told["seq"] == 1 or not attempts:
                 attempts.append({})
-            if told["event"] == "Decision":
+                asked_to_end = False
+            asked_to_end = asked_to_end or told.get("name") == ASKED_TO_END
+            if told["event"] == "Decision" and not asked_to_end:
                 decision = Decision(told["name"], told["value"], told["evidence"])
                 attempts[-1].setdefault(decision.name, deque()).append(decision)
         except (ValueError, KeyError, TypeError):

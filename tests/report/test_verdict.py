@@ -244,6 +244,17 @@ def test_trying_harder_keeps_what_was_asked_for(make_summary: SummaryMaker, aske
     assert Recipe.of(Recipe.of(**given), budget=None) == meant
 
 
+@pytest.mark.parametrize(("skill", "place"), [(2.6, 2), (0.0, 0)])
+def test_a_run_that_was_asked_to_end_is_gone_on_with(make_summary: SummaryMaker, skill: float, place: int) -> None:
+    summary = make_summary(n=40, skill=skill, run="-my runs/1", interrupted=True, asked={"fit": {"effort": "best"}})
+    commands = next_commands(summary, verdict(summary))
+    assert shlex.split(commands[place].line) == [
+        *("tellapart", "train", "photos", "--resume", "--out", "./-my runs/1"),
+        *("--recipe", "./-my runs/1/recipe.json"),
+    ]
+    assert not [command for command in commands if "--effort" in command.line]
+
+
 def test_uneven_classes_are_named_with_their_numbers(make_summary: SummaryMaker) -> None:
     def rows(*counts: int) -> SplitReport:
         named = zip("ab", counts, strict=True)

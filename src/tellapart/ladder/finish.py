@@ -263,6 +263,7 @@ def _report(
         decisions=heard.decisions,
         recipe=resolved(run, climbed.winner),
         asked=asked_for(run),
+        interrupted=run.clock.interrupted,
         stages=(*heard.stages, ("report", time.monotonic() - began)),
         machine=machine(),
     )

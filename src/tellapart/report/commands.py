@@ -27,6 +27,7 @@ class Command:
 def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
     """Return three commands; where the model is not fit for use, its pictures come first, as in the verdict's advice.
 
+    A run that was asked to end is gone on with, before anything else is made of a poor result.
     After an evaluation there is nothing to train again: two then. Nor is there anything to use where nothing beat
     guessing: two again. Where nothing but guessing was tried, trying more comes first.
     """
@@ -36,9 +37,14 @@ def next_commands(summary: Summary, verdict: Verdict) -> tuple[Command, ...]:
     if summary.evaluated:
         return predict, evaluate
     harder = f"tellapart train {data}{_harder(Recipe.parse(summary.asked))}"
+    check = Command("Look for what is wrong with the pictures", f"tellapart check {data}")
+    if summary.interrupted:
+        run = _argument(summary.run)
+        line = f"tellapart train {data} --resume --out {run} --recipe {_argument(f'{summary.run}/recipe.json')}"
+        on = Command("Go on where it was stopped", line)
+        return (on, check) if verdict.tone == "poor" else (predict, evaluate, on)
     if verdict.tone != "poor":
         return predict, evaluate, Command("Try harder", harder)
-    check = Command("Look for what is wrong with the pictures", f"tellapart check {data}")
     again = Command("Add pictures of every class, then train again", harder)
     if not tried(summary):
         return (Command("Let it try more", harder), check)

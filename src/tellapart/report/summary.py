@@ -224,7 +224,8 @@ class Summary:
     `splits` holds those of train, val and test that have pictures. `mistakes` (most confident first), `examples` (other
     pictures, for what stands behind a count), `answers`, `risk` and `slices` are of `headline_split`; `robustness`, the
     worst first, is of some pictures of test, else of val. `balanced` makes balanced accuracy the headline. `evaluated`:
-    a finished model was measured on the pictures of test, and nothing was learned. `attention` is where it looks,
+    a finished model was measured on the pictures of test, and nothing was learned. `interrupted`: it was asked to end,
+    and its folder can be gone on with. `attention` is where it looks,
     `variations` how training pictures were varied.
     `fit_words` is what `judge.fit_words` said. `machine`: cpu, cores, memory_bytes, platform, python, packages {name:
     version}, in any subset. `run`, `bundle` and `data` are paths as the user would type them. `recipe` is what was
@@ -250,6 +251,7 @@ class Summary:
     balanced: bool = False
     fit_words: str = ""
     evaluated: bool = False
+    interrupted: bool = False
     folds: Folds | None = None
     test_openings: int = 0
     epochs: tuple[Epoch, ...] = ()

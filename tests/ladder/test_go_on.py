@@ -1,0 +1,68 @@
+"""Ctrl-C in the middle of training: what the run then says to type leads to the end that it would have had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tellapart
+from tellapart.cli import main
+from tellapart.events import Epoch, Event
+from tellapart.report import verdict
+from tellapart.report.commands import next_commands
+
+OPTIONS: dict[str, Any] = {
+    "method": "scratch",
+    "epochs": 5,
+    "image_size": 8,
+    "budget": "90s",
+    "checkpoint_every": 0,
+    "device": "cpu",
+    "robustness": "off",
+    "threads": 1,
+}
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    """Return what a run gave, without times and places."""
+    found = json.loads((run / "result.json").read_text())
+    names = ("method", "counts", "val", "test")
+    decided = json.loads((run / "report.json").read_text())["decisions"]
+    why = [decision["value"] for decision in decided if decision["name"] == "ended_early"]
+    return {
+        **{name: found[name] for name in names},
+        "ladder": [(rung["method"], rung["val"]) for rung in found["ladder"]],
+        "why": why,
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_the_command_of_an_interrupted_run_ends_it_as_if_nothing_had_been(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tellapart.train(photos, out=tmp_path / "whole", **OPTIONS)
+    assert whole.summary is not None
+    assert not whole.summary.interrupted
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Epoch) and event.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    cut = tellapart.train(photos, out=tmp_path / "my run", watch=stop, **OPTIONS)
+    assert cut.exit_code == 130
+    assert cut.summary is not None
+    assert cut.summary.interrupted
+    assert len(cut.summary.epochs) < len(whole.summary.epochs)
+    [line] = [told.line for told in next_commands(cut.summary, verdict(cut.summary)) if "--resume" in told.line]
+    assert shlex.quote(str(tmp_path / "my run")) in (tmp_path / "my run" / "report.html").read_text().replace(
+        "&#39;", "'"
+    )
+    assert main(shlex.split(line)[1:]) == 0
+    assert "--resume" not in capsys.readouterr().out
+    assert result_of(tmp_path / "my run") == result_of(tmp_path / "whole")
