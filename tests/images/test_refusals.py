@@ -147,6 +147,21 @@ def test_a_jpeg_whose_last_part_became_zeros_is_refused_though_a_decoder_takes_i
         assert decode(damaged, policy=DecodePolicy(allow_truncated=True)).shape == (300, 400, 3)
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpeg_that_ends_in_the_middle_is_not_said_to_have_all_of_its_pixels(subsampling: int) -> None:
+    """With tables made for one picture, a few bytes of anything may be read as one block alone."""
+    waves = np.fft.fft2(np.random.default_rng(0).normal(size=(400, 500, 3)), axes=(0, 1))
+    length = np.hypot(np.fft.fftfreq(400)[:, None], np.fft.fftfreq(500)[None]) + 0.01
+    like_a_photo = np.fft.ifft2(waves / length[..., None] ** 1.3, axes=(0, 1)).real
+    pixels = (128 + 50 * like_a_photo / like_a_photo.std()).clip(0, 255).astype(np.uint8)
+    whole = saved(Image.fromarray(pixels), "JPEG", quality=80, optimize=True, subsampling=subsampling)
+    for share in (0.3, 0.5, 0.7, 0.9, 0.97):
+        with pytest.raises(PictureError, match="a part of it is missing"):
+            decode(whole[: int(share * len(whole))])
+    with pytest.raises(PictureError, match="all of its pixels are there"):
+        decode(whole[:-2])
+
+
 @pytest.mark.parametrize("zeros", [1, 16, 4000, 200_000])
 def test_zeros_that_fill_up_a_whole_jpeg_to_a_block_are_none_of_the_picture(zeros: int) -> None:
     assert (decode(JPEG + bytes(zeros)) == decode(JPEG)).all()

@@ -20,7 +20,8 @@ __all__ = ["READERS", "Jpeg", "Tiff", "as_far_as_it_goes", "lacks_its_end_alone"
 
 _END = b"\xff\xd9"
 _MOST_ZEROS = 2  # that a scan may end in; more were written over it, or fill up a copy that broke off
-_NO_PICTURE = b"\x55\xaa" * 8  # bits that decode to something, wherever they are read
+_NO_PICTURE = b"\x55\xaa" * 256  # bits that decode to something, wherever they are read; less may stay in one block
+_COMPARED_PX = 512  # on a smaller scale the mean of each block is all that is left
 
 
 class Jpeg(JpegImagePlugin.JpegImageFile):
@@ -79,7 +80,7 @@ def lacks_its_end_alone(jpeg: bytes) -> bool:
     for more in (b"", _NO_PICTURE):
         try:
             picture = Jpeg(io.BytesIO(jpeg.removesuffix(b"\xff") + more + _END))
-            picture.draft(None, (1, 1))
+            picture.draft(None, (_COMPARED_PX, _COMPARED_PX))
             seen.append(picture.tobytes())
         except (OSError, SyntaxError, ValueError):
             return False
