@@ -240,7 +240,10 @@ def test_a_picture_under_two_labels_is_left_out_unless_the_user_says_otherwise(p
     kept = tellapart.train(tmp_path / "photos", out=tmp_path / "keep", method="majority", two_labels="keep")
     assert (dropped.result["counts"]["used"], dropped.result["counts"]["excluded"]) == (47, 2)
     assert (kept.result["counts"]["used"], kept.result["counts"]["excluded"]) == (49, 0)
+    assert dropped.summary is not None
     assert kept.summary is not None
+    assert [value for name, value, _ in dropped.summary.decisions if name == "two_labels"] == ["drop"]
+    assert [value for name, value, _ in kept.summary.decisions if name == "two_labels"] == ["keep"]
     assert any(note.startswith("2 file(s) hold a picture that is in two classes") for note in kept.summary.notes)
     twins = [
         row for row in Manifest.read(tmp_path / "keep" / "manifest.jsonl").rows if row.path[-6:] in ("00.png", "in.png")

@@ -16,8 +16,8 @@ def without_conflicts(
     digests: Sequence[str],
     keep_all: bool,
     stamps: Sequence[tuple[int, int]],
-) -> tuple[list[int], list[Excluded], list[tuple[str, str]]]:
-    """Return the positions of the pictures to keep, the others with the reason, and notes as (level, sentence) pairs.
+) -> tuple[list[int], list[Excluded], list[tuple[str, str]], int]:
+    """Return the positions to keep, the others with the reason, notes as (level, sentence), and how many it is about.
 
     `names` are equal for equal pixels. A picture under two labels is left out, every copy, for no label is better than
     the other; with `keep_all` it stays under both, and a note says so.
@@ -28,7 +28,7 @@ def without_conflicts(
     torn = [index for index, name in enumerate(names) if len(labels[name]) > 1]
     if keep_all or not torn:
         words = f"{len(torn)} file(s) hold a picture that is in two classes, and are used: --two-labels keep was given."
-        return list(range(len(names))), [], [("warning", words)] if torn else []
+        return list(range(len(names))), [], [("warning", words)] if torn else [], len(torn)
     left_out = [
         Excluded(
             entries[index].path,
@@ -42,4 +42,4 @@ def without_conflicts(
     ]
     words = f"{len(torn)} file(s) were left out, every copy: the same pictures are in two classes."
     gone = set(torn)
-    return [index for index in range(len(names)) if index not in gone], left_out, [("warning", words)]
+    return [index for index in range(len(names)) if index not in gone], left_out, [("warning", words)], len(torn)

@@ -107,7 +107,11 @@ def scan_listing(
             files = [listing.root / entry.path for entry in used.entries]
             near = yield from near_duplicates(files, names, used.facts, policy, cache, threads)
         used.series = yield from _series(listing, used, recipe, policy, cache)
-    manifest, notes, alike = _assemble(listing, used, names, near, excluded, recipe, previous, purpose)
+    manifest, notes, alike, torn = _assemble(listing, used, names, near, excluded, recipe, previous, purpose)
+    if torn:
+        wish = recipe.data.two_labels
+        words = f"{torn:,} file(s) hold a picture that is under two labels, and no label is better than the other"
+        yield Decision("two_labels", wish, words if wish == "drop" else f"asked for; {words}")
     if alike is not None and alike.near.candidates:
         yield alike.decision()
     manifest = dataclasses.replace(manifest, kept=tuple(corrected.kept), notes=(*manifest.notes, *corrected.notes()))
@@ -165,10 +169,10 @@ def _assemble(
     recipe: Recipe,
     previous: Manifest | None,
     purpose: Purpose,
-) -> tuple[Manifest, list[tuple[str, str]], NearGroups | None]:
+) -> tuple[Manifest, list[tuple[str, str]], NearGroups | None, int]:
     notes = list(listing.notes)
     digests = [fact.sha256 for fact in used.facts]
-    keep, conflicts, told = without_conflicts(
+    keep, conflicts, told, torn = without_conflicts(
         used.entries, names, digests, recipe.data.two_labels == "keep", used.stamps
     )
     excluded.extend(conflicts)
@@ -243,7 +247,7 @@ def _assemble(
         columns=listing.columns,
         besides=listing.besides,
     )
-    return manifest, notes, alike
+    return manifest, notes, alike, torn
 
 
 def _nothing_usable(listing: Listing, excluded: LeftOut) -> DataError:
