@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tellapart.judge import forecast
+from tellapart.judge import clopper_pearson, forecast
 
 SIZES = np.array([50.0, 71, 100, 141, 200, 283, 400])
 
@@ -40,6 +40,16 @@ def test_a_curve_that_is_all_right_is_not_certain():
     found = forecast(SIZES, np.ones((7, 40)), 800.0)
     assert found.low < 0.99
     assert found.high == 1.0
+
+
+def test_one_mistake_leaves_as_much_doubt_as_its_exact_interval():
+    right = np.ones((7, 122))
+    right[:, 0] = 0
+    right[:4, 1] = 0
+    found = forecast(SIZES, right, 800.0)
+    low, high = clopper_pearson(121, 122) or (0.0, 1.0)
+    assert found.low <= found.value - (121 / 122 - low) + 1e-9
+    assert found.high >= min(1.0, found.value + (high - 121 / 122)) - 1e-9
 
 
 def test_a_flat_curve_promises_nothing():
