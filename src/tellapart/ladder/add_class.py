@@ -21,10 +21,9 @@ from tellapart.judge import Share
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.evaluate import as_trained, cache_or_temporary
 from tellapart.ladder.extend import Both, Measured, extend, measure, ship
-from tellapart.ladder.known import FROZEN, Known, known, trunk_for
+from tellapart.ladder.known import Known, is_frozen, known, trunk_for
 from tellapart.ladder.run import Run, stage
 from tellapart.lazy import Lazy
-from tellapart.learn.embed import embed
 from tellapart.learn.refit import directions
 from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.recipe import Recipe
@@ -33,6 +32,10 @@ from tellapart.runtime.bundle import Bundle
 __all__ = ["Added", "add_class"]
 
 _SECONDS = 60.0  # what a support vector machine, or thumbnails, may take
+_UNTAUGHT = (
+    "The old head had learned from a larger model as well, which does not know the new class: the new head goes by "
+    "labels alone. To have one that is taught again, train with --distill on the pictures of all classes."
+)
 _SAME = {"data": 0.0, "run": 0.0, "references": 2.0**-10}  # rounding of one embedding: references are half precision
 
 
@@ -104,19 +107,21 @@ def add_class(
         trunk = trunk_for(bundle, cache)
         old = yield from stage("embed", known(bundle, trunk, data, recipe, cache, threads))
         new = _pictures(fresh, len(bundle.classes))
-        steps = embed(trunk, bundle.preprocess, new.files, new.digests, cache, threads=threads)
-        embeddings = yield from stage("embed", steps)
+        embeddings = yield from stage("embed", trunk.embed(new.files, new.digests, cache, threads))
         _refuse_old(bundle, old, new, embeddings)
         yield Decision("old_pictures", old.source, old.words)
-        both = Both(bundle, trunk, old, new, embeddings, recipe.seed)
+        both = Both(bundle, trunk.whole, old, new, embeddings, recipe.seed)
         run = Run(out, out.parent, cache, _as_kept(recipe, bundle), Clock(_SECONDS))
         extended = yield from stage("fit", extend(both, run))
         measured = yield from stage("evaluate", measure(both, extended, run))
         yield from stage("ship", ship(both, extended, label, run, out, threads))
     notes = list(fresh.notes)
-    if bundle.card.method not in FROZEN and not old.new_to_trunk.any():
+    if not is_frozen(bundle) and not old.new_to_trunk.any():
         notes.append("The network has learned from the old pictures, so what is said of their classes is too good.")
         yield Note("warning", notes[-1])
+    if bundle.card.method == "distill":
+        notes.append(_UNTAUGHT)
+        yield Note("info", notes[-1])
     said = Counter(bundle.classes[place] for place in bundle.logits_from(embeddings).argmax(axis=1).tolist())
     return Added(
         out,

@@ -19,7 +19,7 @@ from tellapart.events import Decision, Steps
 from tellapart.judge import Novelty, Paired, Share
 from tellapart.ladder.choose import Candidate, Ground, candidate
 from tellapart.ladder.keep import Kept, keep
-from tellapart.ladder.known import Known
+from tellapart.ladder.known import ENSEMBLE, Known, members_of
 from tellapart.ladder.novel import blended
 from tellapart.ladder.run import Run
 from tellapart.learn.folds import make_folds
@@ -34,6 +34,7 @@ from tellapart.ship.gallery import gallery, selftest_pictures
 
 __all__ = ["Both", "Extended", "Measured", "extend", "measure", "ship"]
 
+_OLD = ("sweep", "taught_by", "softening", "labels_share", "unlabelled")
 _MOST_NOVEL = 3000
 _USUAL_PRECISION = 0.95
 
@@ -120,7 +121,7 @@ def extend(both: Both, run: Run) -> Steps[Extended]:
     Raises BundleError (`no_references`) for a support vector machine whose old pictures are not at hand.
     """
     bundle, old = both.bundle, both.old
-    details = dict(bundle.card.recipe.get("details") or {})
+    details = _details(bundle)
     machine = details.get("learner") in MACHINES
     if machine and old.source == "references":
         raise BundleError(
@@ -136,7 +137,7 @@ def extend(both: Both, run: Run) -> Steps[Extended]:
         head = of_directions(head, bundle.reference.novelty_mean)
     told = both.told_by[made.rows]
     fitted = Fitted(
-        method=bundle.card.method,
+        method="probe" if bundle.card.method == "distill" else bundle.card.method,
         trunk=both.trunk,
         head=head,
         preprocess=bundle.preprocess,
@@ -145,12 +146,20 @@ def extend(both: Both, run: Run) -> Steps[Extended]:
         held_out=np.flatnonzero(both.told_by).astype(np.int64),
         backbone=bundle.card.backbone,
         licence=bundle.card.backbone_licence,
-        details={**{name: value for name, value in details.items() if name != "sweep"}, **made.details, "flip": False},
+        details={**details, **made.details, "flip": False},
     )
     balanced = judge.is_unbalanced(np.bincount(targets, minlength=both.num_classes))
     none = np.zeros(0, dtype=np.int64)
     rows = {"train": np.arange(len(targets), dtype=np.int64), "val": none, "test": none}
     return Extended(made, candidate(fitted, Ground(targets, none, balanced), rows, 0.0))  # type: ignore[arg-type]
+
+
+def _details(bundle: Bundle) -> dict[str, Any]:
+    """Return what a card tells of how its model was made, but for what was true of the old head alone."""
+    details = {name: value for name, value in dict(bundle.card.recipe.get("details") or {}).items() if name not in _OLD}
+    if bundle.card.method == ENSEMBLE:
+        details["members"] = [{name: one.get(name) for name in ("method", "backbone")} for one in members_of(bundle)]
+    return details
 
 
 def measure(both: Both, extended: Extended, run: Run) -> Steps[Measured]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +14,19 @@ from tellapart.data.manifest import Manifest, Row
 from tellapart.data.scan import scan
 from tellapart.errors import BundleError, DataError, RecipeError, did_you_mean
 from tellapart.events import Note, Steps
+from tellapart.images import Preprocess
 from tellapart.learn.backbones import find_weights
 from tellapart.learn.backbones_export import cached_graph
 from tellapart.learn.embed import embed
+from tellapart.learn.merged import merged, scales_of
 from tellapart.learn.rungs import FloatArray, Head, IntArray, Pictures
 from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
 from tellapart.ship.graph import compose, trunk_of
 
-__all__ = ["FROZEN", "Known", "known", "trunk_for"]
+__all__ = ["ENSEMBLE", "Known", "Part", "Trunk", "is_frozen", "known", "members_of", "trunk_for"]
 
+ENSEMBLE = "ensemble"
 FROZEN = ("probe", "classical", "distill")
 """Methods whose network never learned from the pictures that it was trained with."""
 
@@ -51,7 +55,7 @@ class Known:
         return self.pictures.targets
 
 
-def known(bundle: Bundle, trunk: bytes, data: Path | None, recipe: Recipe, cache: Path, threads: int) -> Steps[Known]:
+def known(bundle: Bundle, trunk: Trunk, data: Path | None, recipe: Recipe, cache: Path, threads: int) -> Steps[Known]:
     """Return the best that is at hand of a bundle's own pictures.
 
     Those of `data` where it is named, with the split that its run gave them; else those that the manifest of the run
@@ -116,7 +120,7 @@ def _check_classes(bundle: Bundle, manifest: Manifest, data: Path) -> None:
 
 def _embedded(
     bundle: Bundle,
-    trunk: bytes,
+    trunk: Trunk,
     manifest: Manifest,
     rows: tuple[Row, ...],
     source: Literal["data", "run"],
@@ -131,10 +135,9 @@ def _embedded(
         tuple(row.group for row in rows),
         np.array([index[row.label] for row in rows], dtype=np.int64),
     )
-    steps = embed(trunk, bundle.preprocess, pictures.files, pictures.digests, cache, threads=threads)
-    embeddings = yield from steps
+    embeddings = yield from trunk.embed(pictures.files, pictures.digests, cache, threads)
     apart = np.array([row.split != _SEEN_BY_HEAD for row in rows])
-    frozen = bundle.card.method in FROZEN
+    frozen = is_frozen(bundle)
     taken = {row.sha256 for row in manifest.rows} | {item.sha256 for item in manifest.excluded if item.sha256}
     return Known(source, words, embeddings, pictures, apart, apart | frozen, frozenset(taken))
 
@@ -163,24 +166,82 @@ def _references(bundle: Bundle, run: Manifest | None) -> Known:
         np.ascontiguousarray(embeddings, dtype=np.float32),
         Pictures((Path(),) * count, names, names, reference.reference_labels),
         np.zeros(count, dtype=bool),
-        np.full(count, bundle.card.method in FROZEN),
+        np.full(count, is_frozen(bundle)),
         frozenset() if run is None else frozenset(row.sha256 for row in run.rows),
     )
 
 
-def trunk_for(bundle: Bundle, cache: Path) -> bytes:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """One of the networks that a bundle's trunk looks with: its embeddings count times `scale`."""
+
+    graph: bytes
+    preprocess: Preprocess
+    scale: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trunk:
+    """A bundle's network without its head, as ONNX bytes, and the networks that it is known to be made of, if any."""
+
+    whole: bytes
+    parts: tuple[Part, ...]
+
+    def embed(self, files: Sequence[Path], digests: Sequence[str], cache: Path, threads: int) -> Steps[FloatArray]:
+        """Return embeddings float32 [n, D]; those of parts stand side by side, as the run that made it cached them."""
+        found = []
+        for part in self.parts:
+            seen = yield from embed(part.graph, part.preprocess, files, digests, cache, threads=threads)
+            found.append(seen * np.float32(part.scale))
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+
+
+def trunk_for(bundle: Bundle, cache: Path) -> Trunk:
     """Return the bundle's network without its head: as the run had it, where that is still cached, with its embeddings.
 
     That it is the same is shown by putting the bundle's head on it, which has to give the bundle's own bytes.
     """
     weight, bias = bundle.reference.head_weight, bundle.reference.head_bias
-    name, size = bundle.card.backbone, bundle.preprocess.image_size
-    if name is not None and weight is not None and bias is not None:
+    if weight is not None and bias is not None:
+        parts = _parts(bundle, cache)
+        if parts:
+            graphs, scales = [part.graph for part in parts], [part.scale for part in parts]
+            whole = graphs[0] if bundle.card.method != ENSEMBLE else merged(graphs, scales)
+            if compose(whole, Head(weight, bias), bundle.preprocess.image_size) == bundle.model:
+                return Trunk(whole, parts)
+    trunk = trunk_of(bundle.model)
+    return Trunk(trunk, (Part(trunk, bundle.preprocess, 1.0),))
+
+
+def _parts(bundle: Bundle, cache: Path) -> tuple[Part, ...]:
+    """Return the cached backbones that a bundle says it looks with; none where one of them is not at hand."""
+    names, scales = [bundle.card.backbone], [1.0]
+    if bundle.card.method == ENSEMBLE:
+        names, scales = [member.get("backbone") for member in members_of(bundle)], scales_of(bundle.model)
+    found = []
+    for name, scale in zip(names, scales, strict=False):
         try:
-            weights = find_weights(name)
+            weights = find_weights(name) if isinstance(name, str) else None
         except RecipeError:
             weights = None
-        graph = None if weights is None else cached_graph(weights, size, cache)
-        if graph is not None and compose(graph.model, Head(weight, bias), size) == bundle.model:
-            return graph.model
-    return trunk_of(bundle.model)
+        graph = None if weights is None else cached_graph(weights, bundle.preprocess.image_size, cache)
+        if graph is None:
+            return ()
+        how = dataclasses.replace(bundle.preprocess, mean=graph.mean, std=graph.std)
+        found.append(Part(graph.model, how, scale))
+    return tuple(found)
+
+
+def members_of(bundle: Bundle) -> list[dict[str, Any]]:
+    """Return what the card of an ensemble says of its members."""
+    details = bundle.card.recipe.get("details")
+    members = details.get("members") if isinstance(details, dict) else None
+    return [one for one in members if isinstance(one, dict)] if isinstance(members, list) else []
+
+
+def is_frozen(bundle: Bundle) -> bool:
+    """Return whether no network of the bundle has learned from the pictures that it was trained with."""
+    if bundle.card.method != ENSEMBLE:
+        return bundle.card.method in FROZEN
+    members = members_of(bundle)
+    return bool(members) and all(one.get("method") in FROZEN for one in members)

@@ -176,7 +176,7 @@ def _check_bundle(bundle: Bundle, clusters: int | None) -> None:
 def _by_bundle(
     bundle: Bundle, manifest: Manifest, count: int, recipe: Recipe, cache: Path, threads: int
 ) -> Steps[_Told]:
-    steps = embed(trunk_for(bundle, cache), bundle.preprocess, *_files(manifest), cache, threads=threads)
+    steps = trunk_for(bundle, cache).embed(*_files(manifest), cache, threads)
     embeddings = yield from stage("embed", steps)
     logits = bundle.logits_from(embeddings)
     probs = judge.softmax(logits)

@@ -12,7 +12,7 @@ from tellapart.errors import MissingExtraError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["merged"]
+__all__ = ["merged", "scales_of"]
 
 
 def merged(trunks: Sequence[bytes], scales: Sequence[float]) -> bytes:
@@ -62,6 +62,24 @@ def merged(trunks: Sequence[bytes], scales: Sequence[float]) -> bytes:
         graph.output.append(helper.make_tensor_value_info(end, TensorProto.FLOAT, shape))
     content: bytes = whole.SerializeToString(deterministic=True)
     return content
+
+
+def scales_of(model: bytes) -> list[float]:
+    """Return the scales in a graph that is, or begins with, what `merged` made; none in any other.
+
+    Raises MissingExtraError without onnx.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError:
+        raise MissingExtraError("train", "Changing a model") from None
+
+    arrays = {array.name: array for array in onnx.load_model_from_string(model).graph.initializer}
+    found: list[float] = []
+    while (array := arrays.get(f"m{len(found)}_scale")) is not None and not array.dims:
+        found.append(float(numpy_helper.to_array(array)))
+    return found
 
 
 def _opened(trunk: bytes) -> onnx.ModelProto:
