@@ -79,6 +79,21 @@ def made(ground: Ground) -> tuple[Fitted, list[Event]]:
     return ground.tuned(seen, tune="last", bn_policy="train"), seen
 
 
+def thrown_into(steps: Any, here: Callable[[Event], bool]) -> Fitted:
+    """Run `steps`, with one interruption, at the first event that is `here`."""
+    thrown = False
+    try:
+        event = next(steps)
+        while True:
+            now = not thrown and here(event)
+            thrown = thrown or now
+            event = steps.throw(InterruptedRunError(2)) if now else next(steps)
+    except StopIteration as end:
+        assert thrown
+        fitted: Fitted = end.value
+    return fitted
+
+
 def told(seen: list[Event]) -> dict[str, Decision]:
     return {event.name: event for event in seen if isinstance(event, Decision)}
 
@@ -188,6 +203,38 @@ def test_labels_that_are_chance_are_not_known_out_of_fold(ground: Ground) -> Non
     assert unseen.mean() < 0.55
 
 
+def test_what_overfits_is_tried_again_on_mixed_pictures_and_validation_decides(ground: Ground) -> None:
+    chance = np.random.default_rng(0).integers(0, 3, len(ground.train))
+    other = Ground.__new__(Ground)
+    other.__dict__.update(ground.__dict__, train=dataclasses.replace(ground.train, targets=chance))
+    other.probe = other.probed()
+    seen: list[Event] = []
+    fitted = other.tuned(seen, tune="last", epochs=20, augment="auto")
+    said = told(seen)
+    assert said["finetune.mixed.steps"].value > 0
+    mixed, plain = map(float, re.findall(r"\d+\.\d{3}", said["finetune.mixup"].evidence))
+    assert said["finetune.mixup"].value == fitted.details["mixup"] == (0.5 if mixed < plain else 0.0)
+    kept = said["finetune.mixed.blend" if mixed < plain else "finetune.blend"]
+    assert fitted.details["blend"] == kept.value
+    assert [event for event in seen if isinstance(event, Epoch)], "the first fit's are shown"
+    seen.clear()
+    asked = other.tuned(seen, tune="last", epochs=20, augment="light")
+    assert "finetune.mixed.steps" not in told(seen), "what was asked for stays"
+    assert asked.details["mixup"] == 0.0
+
+
+def test_an_interruption_of_the_second_fit_keeps_the_first(ground: Ground) -> None:
+    chance = np.random.default_rng(0).integers(0, 3, len(ground.train))
+    other = Ground.__new__(Ground)
+    other.__dict__.update(ground.__dict__, train=dataclasses.replace(ground.train, targets=chance))
+    other.probe = other.probed()
+    steps = other.steps(tune="last", epochs=20)
+    fitted = thrown_into(steps, lambda event: isinstance(event, Progress) and event.stage == "finetune.mixed")
+    assert fitted.details["interrupted"] is True
+    assert fitted.details["mixup"] == 0.0
+    assert fitted.out_of_fold.rows.size == 0
+
+
 def test_the_same_seed_gives_the_same_bits_from_a_warm_cache_too(
     ground: Ground, made: tuple[Fitted, list[Event]]
 ) -> None:
@@ -232,15 +279,9 @@ def test_the_time_holds_and_too_little_of_it_is_said(ground: Ground) -> None:
 
 def test_an_interruption_keeps_the_best_so_far(ground: Ground) -> None:
     steps = ground.steps(tune="last")
-    seen: list[Event] = []
-    try:
-        event = next(steps)
-        while True:
-            seen.append(event)
-            now = isinstance(event, Progress) and event.stage == "finetune" and event.done == 12
-            event = steps.throw(InterruptedRunError(2)) if now else next(steps)
-    except StopIteration as end:
-        fitted: Fitted = end.value
+    fitted = thrown_into(
+        steps, lambda event: isinstance(event, Progress) and event.stage == "finetune" and event.done == 12
+    )
     assert fitted.details["interrupted"] is True
     assert fitted.out_of_fold.rows.size == 0
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tellapart import judge
-from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Steps, decide
+from tellapart.errors import InterruptedRunError, OutOfTimeError
+from tellapart.events import Decision, Epoch, Recall, Steps, decide, without
 from tellapart.learn.cuts import Cut
 from tellapart.learn.embed import checked_picture, embed, measure_rate
 from tellapart.learn.memory import keep_large_blocks
@@ -27,6 +27,7 @@ from tellapart.learn.torch_export import export
 from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
 from tellapart.learn.torch_loop import Learned, copied
+from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_soup import Pot, nothing, souped
 from tellapart.learn.torch_task import Clock, Task, less, trained
@@ -43,6 +44,8 @@ _MAIN_SHARE = 0.6  # of the time, where models of folds are trained besides
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _REESTIMATE = 20  # batches
 _EXPORT_SECONDS, _MARGIN = 6.0, 1.3
+_OVERFITTED = 0.75  # of the steps: where validation is best before, the rest was learned by heart
+_MIXUP, _LONGER = 0.5, 2.0  # the share of pictures mixed when tried again, and how many of the best's steps it has
 _SOON = 4.0  # seconds in which an interrupted run still ships what it has
 
 
@@ -99,10 +102,10 @@ def finetune(
         torch.set_num_threads(before)
 
 
-def _blend(task: Task[Tuned], network: Tuned, rows: IntArray) -> Steps[float]:
-    """Leave `network` at the mix of where it started and where it ended that validation finds best; return its share.
+def _blend(task: Task[Tuned], network: Tuned, rows: IntArray, stage: str) -> Steps[tuple[float, float]]:
+    """Leave `network` at the mix of where it started and where it ended that validation finds best.
 
-    Without validation pictures it stays where it ended.
+    Return its share and its loss. Without validation pictures it stays where it ended, and the loss is zero.
     """
     start, end = copied(task.start(rows)), copied(network)
     losses: dict[float, float] = {}
@@ -114,8 +117,8 @@ def _blend(task: Task[Tuned], network: Tuned, rows: IntArray) -> Steps[float]:
     _mix(task, network, start, end, best, rows)
     said = ", ".join(f"{share:g}: {loss:.3f}" for share, loss in losses.items())
     words = f"validation loss by share of the tuned weights, {said}" if said else "there are no validation pictures"
-    yield Decision("finetune.blend", best, words)
-    return best
+    yield Decision(f"{stage}.blend", best, words)
+    return best, losses.get(best, 0.0)
 
 
 def _mix(
@@ -169,6 +172,60 @@ def _out_of_fold(
     return found, interrupted
 
 
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """A network that was tuned and blended, with its validation loss; `interrupted` says that the run is to end."""
+
+    task: Task[Tuned]
+    network: Tuned
+    learned: Learned
+    blend: float
+    loss: float
+    interrupted: bool
+
+
+def _again(ground: Ground, first: _Fit, left: Clock) -> Steps[_Fit]:
+    """Return the better by validation: `first`, or where it overfitted and time is left, a fit on mixed pictures too.
+
+    What is above the cut sees the same few views again and again; mixing them two by two makes new ones at no cost.
+    """
+    name, task, learned = "finetune.mixed", first.task, first.learned
+    last, best = learned.epochs[-1].step, learned.best_step
+    asked = ground.recipe.augment.augment != "auto" or not len(task.val)
+    if asked or first.interrupted or best > _OVERFITTED * last:
+        return first
+    total, num_folds = max(1, round(_LONGER * best)), max(1, int(task.folds.max()) + 1)
+    seconds = _MARGIN * total / (last / max(1e-3, sum(epoch.seconds for epoch in learned.epochs)))
+    one_fold = (1.0 - 1.0 / num_folds) * seconds
+    words = f"validation was best at step {best} of {last}; another fit and a fold's take {seconds + one_fold:.0f} s"
+    total = yield from decide(
+        f"{name}.steps",
+        total if seconds + one_fold <= left() else 0,
+        f"{words} of {max(0.0, left()):.0f} that are left",
+    )
+    yield (before := Recall(f"{name}.cut_off_at_once"))
+    if not total or before.decided:
+        return dataclasses.replace(first, interrupted=bool(before.decided))
+    task = dataclasses.replace(task, train=dataclasses.replace(task.train, mix=Mix(task.num_classes, _MIXUP)))
+    steps = trained(task, task.learned_from, task.val, total, less(left, one_fold), name)
+    try:
+        network, learned = yield from without(steps, Epoch)
+    except InterruptedRunError as error:
+        if isinstance(error, OutOfTimeError):
+            yield Decision(f"{name}.cut_off_at_once", True, "time was up before its first pass was over")
+        return dataclasses.replace(first, interrupted=True)
+    blend, loss = yield from deaf(_blend(task, network, task.learned_from.rows, name))
+    second = _Fit(task, network, learned, blend, loss, learned.ended == "interrupted")
+    kept = second if loss < first.loss else dataclasses.replace(first, interrupted=second.interrupted)
+    words = f"validation loss {loss:.3f} with half of the pictures mixed with another, {first.loss:.3f} without"
+    yield Decision("finetune.mixup", _mixup_of(kept.task), words)
+    return kept
+
+
+def _mixup_of(task: Task[Tuned]) -> float:
+    return task.train.mix.mixup if task.train.mix is not None else 0.0
+
+
 def _climbed(
     ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: float, later: Later | None
 ) -> Steps[Fitted]:
@@ -186,7 +243,10 @@ def _climbed(
     interrupted = learned.ended == "interrupted"
     if interrupted and ground.embed_seconds * (len(ground.train) + len(ground.val)) > _SOON:
         raise InterruptedRunError(2)
-    blend = yield from deaf(_blend(task, network, seen.rows))
+    blend, loss = yield from deaf(_blend(task, network, seen.rows, "finetune"))
+    fit = _Fit(task, network, learned, blend, loss, interrupted)
+    fit = yield from _again(ground, fit, less(left, reserve))
+    task, network, learned, blend, interrupted = fit.task, fit.network, fit.learned, fit.blend, fit.interrupted
     folds: dict[str, dict[str, Tensor]] | None = None if later is None else {}
     if len(task.held_out):
         logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
@@ -254,6 +314,7 @@ def _finished(
             **how,
             "tuned_from": cut.name or "input",
             "views": cut.num_views,
+            "mixup": _mixup_of(task),
             "bn_policy": network.bn,
             "head": ground.recipe.model.head,
             "pooling": ground.recipe.model.pooling,
