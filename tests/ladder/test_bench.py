@@ -220,6 +220,7 @@ def test_batches_are_taken_where_they_are_faster_and_give_the_same_bits(
     bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tellapart.ladder.bench.has_openvino", lambda: False)
+    monkeypatch.setattr("tellapart.ladder.bench._ROUNDS", 2)
     slowed(monkeypatch, 0.004)
     result = tellapart.bench(bundle, photos)
     assert result.batch == 8
