@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tellapart.judge import compare_slices
 from tellapart.recipe import Recipe
 from tellapart.report import AnswerShare, ClassRow, LadderRow, SplitReport, Summary, verdict
 from tellapart.report.commands import next_commands
@@ -50,6 +51,17 @@ def test_a_middling_result_is_not_called_good(make_summary: SummaryMaker) -> Non
     assert said.tone == "fair"
     assert "check its answers" in said.headline
     assert any("are few to measure on" in sentence for sentence in said.cautions)
+
+
+def test_a_kind_of_pictures_that_is_truly_worse_is_minded_and_no_other(make_summary: SummaryMaker) -> None:
+    right = np.arange(400) % 10 > 0
+    cameras = {"camera": ["old"] * 100 + ["new"] * 300}
+    same = judged(make_summary, slices=compare_slices(right, {}, cameras))
+    right[:100] &= np.arange(100) % 3 > 0
+    worse = judged(make_summary, slices=compare_slices(right, {}, cameras))
+    said = "It is worse on pictures with “camera old”: 60.0% of 100 are right, 90.0% of the other 300."
+    assert said in [plain(caution) for caution in worse.cautions]
+    assert "camera" not in text_of(same)
 
 
 def test_a_result_that_guessing_could_have_had_is_refused(make_summary: SummaryMaker) -> None:

@@ -210,6 +210,7 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
             f"{amount(found.n)} pictures are few to measure on: the true number may lie anywhere in the interval."
         )
     said += _fit(summary, found)
+    said += _worst_kind(summary)
     said += _weak_classes(summary)
     said += _held_back(summary)
     said += _uneven(summary)
@@ -239,6 +240,17 @@ def _fit(summary: Summary, found: Score) -> list[str]:
 
 def _width(found: Score) -> float:
     return (found.high or 0.0) - (found.low or 0.0)
+
+
+def _worst_kind(summary: Summary) -> list[str]:
+    worst = summary.slices.worst if summary.slices is not None else None
+    if worst is None or summary.method == "majority":
+        return []
+    here, rest = percent(worst.accuracy, worst.n), percent(worst.rest_accuracy, worst.rest_n)
+    return [
+        f"It is worse on pictures with {quoted(f'{worst.what} {worst.where}')}: {here} of {amount(worst.n)} are right, "
+        f"{rest} of the other {amount(worst.rest_n)}."
+    ]
 
 
 def _weak_classes(summary: Summary) -> list[str]:
