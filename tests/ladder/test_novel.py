@@ -17,7 +17,7 @@ from tellapart.judge.separation import Scores, auroc, blend_of
 from tellapart.ladder.choose import Candidate
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.keep import Kept
-from tellapart.ladder.novel import novel
+from tellapart.ladder.novel import blended, novel
 from tellapart.ladder.run import Run
 from tellapart.learn.rungs import Fitted, Head, OutOfFold, Pictures
 from tellapart.recipe import Recipe
@@ -80,6 +80,18 @@ def test_the_score_that_separates_is_shipped_and_is_a_percentile(made: tuple[Run
     assert auroc(shares, novelty.score(other, head.logits(other))) > 0.95
     before = auroc(made[3].novelty.score(alike), made[3].novelty.score(other))
     assert before < 0.9
+
+
+def test_few_pictures_of_many_numbers_do_not_make_pictures_of_known_kinds_unknown() -> None:
+    """Folds fit in fewer directions than all pictures could, and distances grow with the number of directions."""
+    rng = np.random.default_rng(0)
+    targets, others = np.repeat([0, 1], 80), np.repeat([0, 1], 150)
+    X, new = (rng.normal(size=(len(of), 300)).astype(np.float32) + of[:, None] for of in (targets, others))
+    names = tuple(f"{row:064x}" for row in range(len(targets)))
+    train = Pictures(tuple(Path(name) for name in names), names, names, targets)
+    kept = Kept(Novelty.fit(X, X), np.arange(160), targets, (0.0, 1.0), np.zeros((1, 16, 16, 3), np.uint8), None, None)
+    novelty = blended(("mahalanobis",), kept, train, X, np.zeros((160, 2), np.float32), train)
+    assert np.mean(novelty.score(new, np.zeros((300, 2), np.float32)) > 0.95) < 0.15
 
 
 def test_a_bundle_scores_as_it_was_fitted(

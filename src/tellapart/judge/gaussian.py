@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tellapart.judge.arrays import Floats, Ints
 from tellapart.runtime.novelty import Gaussian
 
-__all__ = ["MOST_DIRECTIONS", "fit_gaussian", "principal_directions"]
+__all__ = ["MOST_DIRECTIONS", "fit_gaussian", "most_directions", "principal_directions"]
 
 MOST_DIRECTIONS = 128
 # Of the mean variance, this share is added in every direction (and taken off the rest): few pictures say little of the
@@ -18,16 +18,21 @@ _FEWEST_A_DIRECTION = 4  # pictures
 _ROUNDS, _SPARE = 3, 8
 
 
-def fit_gaussian(embeddings: Floats, targets: Ints) -> Gaussian:
-    """Fit on embeddings [N, D], N >= 2, of classes int [N], at the most in 128 leading directions.
+def most_directions(num_pictures: int) -> int:
+    """Return how many directions so many pictures carry: 128 at the most, so that none is made of single pictures."""
+    return max(1, min(MOST_DIRECTIONS, num_pictures // _FEWEST_A_DIRECTION))
 
-    There is a direction to every four pictures at the most, so that the directions are not made of single pictures.
-    Both covariances are shrunk to a multiple of the identity. The result is a function of the values alone.
+
+def fit_gaussian(embeddings: Floats, targets: Ints, directions: int | None = None) -> Gaussian:
+    """Fit on embeddings [N, D], N >= 2, of classes int [N], in so many leading `directions`, else `most_directions`.
+
+    Distances in more directions are larger: those that are to be compared need the same number. Both covariances are
+    shrunk to a multiple of the identity. The result is a function of the values alone.
     """
     X = np.asarray(embeddings, dtype=np.float32)
     mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
     X = X - mean
-    basis = principal_directions(X, max(1, min(MOST_DIRECTIONS, X.shape[1], len(X) // _FEWEST_A_DIRECTION)))
+    basis = principal_directions(X, min(most_directions(len(X)) if directions is None else directions, X.shape[1]))
     low = (X @ basis).astype(np.float64)
     classes, places = np.unique(np.asarray(targets), return_inverse=True)
     centres = np.stack([low[places == place].mean(axis=0) for place in range(len(classes))])

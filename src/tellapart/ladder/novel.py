@@ -7,7 +7,7 @@ import numpy as np
 from tellapart import judge
 from tellapart.events import Decision, Steps
 from tellapart.judge import Novelty
-from tellapart.judge.gaussian import fit_gaussian
+from tellapart.judge.gaussian import fit_gaussian, most_directions
 from tellapart.judge.separation import Scores, blend_of, choose_methods
 from tellapart.ladder.choose import Candidate
 from tellapart.ladder.keep import Kept
@@ -82,11 +82,14 @@ def blended(
     distances = np.zeros((len(embeddings), len(GAUSSIAN_METHODS)))
     gaussian = None
     if any(method in GAUSSIAN_METHODS for method in methods):
+        # The scale is of folds, and would be too short for what all pictures fit in more directions than a fold's.
+        size = most_directions(min((int((folds != fold).sum()) for fold in range(folds.max() + 1)), default=len(folds)))
         with one_blas_thread():
             for fold in range(folds.max() + 1):
                 away = folds == fold
-                distances[away] = fit_gaussian(embeddings[~away], pictures.targets[~away]).distances(embeddings[away])
-            gaussian = fit_gaussian(embeddings, pictures.targets)
+                found = fit_gaussian(embeddings[~away], pictures.targets[~away], size)
+                distances[away] = found.distances(embeddings[away])
+            gaussian = fit_gaussian(embeddings, pictures.targets, size)
     near = kept.distances(embeddings, pictures, train)
     told = (folds >= 0) & np.isfinite(near)
     if not told.any():
