@@ -205,12 +205,12 @@ def _cautions(summary: Summary, found: Score) -> tuple[str, ...]:
             f"The test split has been opened {_times(summary.test_openings)}: "
             "if what it said steered any change, its numbers are too good by now."
         )
+    said += _worst_kind(summary)
     if found.n < FEW_PICTURES or (found.low is not None and found.high is not None and _width(found) > WIDE_INTERVAL):
         said.append(
             f"{amount(found.n)} pictures are few to measure on: the true number may lie anywhere in the interval."
         )
     said += _fit(summary, found)
-    said += _worst_kind(summary)
     said += _weak_classes(summary)
     said += _held_back(summary)
     said += _uneven(summary)
