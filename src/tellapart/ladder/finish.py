@@ -183,10 +183,9 @@ def _open_test(run: Run, climbed: Climbed) -> Steps[tuple[Pictures, FloatArray] 
     except OutOfTimeError:
         yield Note("warning", f"The test split was not opened: {_NO_TEST_PICTURES}.")
         return None
-    fingerprint = fingerprint_of_test(climbed.manifest.where(split="test"))
-    times = count_openings(run.folder, fingerprint) + 1
-    words = f"the winner is measured on {len(test):,} test pictures, opening {times}"
-    yield from decide(OPENED, fingerprint, words)
+    rows = climbed.manifest.where(split="test")
+    words = f"the winner is measured on {len(test):,} test pictures, opening {count_openings(run.folder, rows) + 1}"
+    yield from decide(OPENED, fingerprint_of_test(rows), words)
     return test, embeddings
 
 
@@ -204,7 +203,6 @@ def _report(
     there = (seen[split] for split in ("test", "val", "train") if split in seen and len(seen[split].pictures))
     headline = next(there, seen["train"])
     numbers: dict[str, Metrics | None] = {split: found.metrics for split, found in seen.items()}
-    fingerprint = fingerprint_of_test(manifest.where(split="test"))
     said = answered(headline, predictor)
     shown = chosen(said, manifest.counts["used"])
     policy, threads = fitted.preprocess.decode, climbed.threads
@@ -243,7 +241,7 @@ def _report(
         balanced=climbed.ground.balanced,
         fit_words=judge.fit_words(numbers.get("train"), numbers.get("val"), numbers.get("test")),
         folds=folds,
-        test_openings=count_openings(run.folder, fingerprint) if "test" in seen else 0,
+        test_openings=count_openings(run.folder, manifest.where(split="test")) if "test" in seen else 0,
         epochs=fitted.epochs,
         range_test=heard.range_test if "lr" in fitted.details else None,
         variations=_varied(climbed),
