@@ -14,7 +14,7 @@ from PIL import Image
 
 from tellapart import judge
 from tellapart.errors import InterruptedRunError, OutOfTimeError
-from tellapart.events import Decision, Epoch, Event, Progress, RangeTest
+from tellapart.events import Decision, Epoch, Event, Note, Progress, RangeTest, Recall
 from tellapart.images import prepare
 from tellapart.learn.augmentation import preset
 from tellapart.learn.backbones_export import Graph
@@ -25,6 +25,7 @@ from tellapart.learn.linear import fit_path
 from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, GraphHead, Pictures
 from tellapart.learn.torch_activations import view_of
+from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_finetune import finetune
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
@@ -203,36 +204,80 @@ def test_labels_that_are_chance_are_not_known_out_of_fold(ground: Ground) -> Non
     assert unseen.mean() < 0.55
 
 
-def test_what_overfits_is_tried_again_on_mixed_pictures_and_validation_decides(ground: Ground) -> None:
-    chance = np.random.default_rng(0).integers(0, 3, len(ground.train))
+@pytest.fixture(scope="module")
+def chance(ground: Ground) -> Ground:
+    """Pictures whose labels are chance: all that is learned of them is learned by heart."""
+    targets = np.random.default_rng(0).integers(0, 3, len(ground.train))
     other = Ground.__new__(Ground)
-    other.__dict__.update(ground.__dict__, train=dataclasses.replace(ground.train, targets=chance))
+    other.__dict__.update(ground.__dict__, train=dataclasses.replace(ground.train, targets=targets))
     other.probe = other.probed()
+    return other
+
+
+def test_what_overfits_is_tried_again_on_mixed_pictures_and_validation_decides(chance: Ground) -> None:
     seen: list[Event] = []
-    fitted = other.tuned(seen, tune="last", epochs=20, augment="auto")
+    fitted = chance.tuned(seen, tune="last", epochs=20)
     said = told(seen)
-    assert said["finetune.mixed.steps"].value > 0
+    assert 0 < said["finetune.mixed.steps"].value <= said["finetune.steps"].value, "no more passes than asked for"
     mixed, plain = map(float, re.findall(r"\d+\.\d{3}", said["finetune.mixup"].evidence))
     assert said["finetune.mixup"].value == fitted.details["mixup"] == (0.5 if mixed < plain else 0.0)
     kept = said["finetune.mixed.blend" if mixed < plain else "finetune.blend"]
     assert fitted.details["blend"] == kept.value
     assert [event for event in seen if isinstance(event, Epoch)], "the first fit's are shown"
-    seen.clear()
-    asked = other.tuned(seen, tune="last", epochs=20, augment="light")
-    assert "finetune.mixed.steps" not in told(seen), "what was asked for stays"
-    assert asked.details["mixup"] == 0.0
 
 
-def test_an_interruption_of_the_second_fit_keeps_the_first(ground: Ground) -> None:
-    chance = np.random.default_rng(0).integers(0, 3, len(ground.train))
-    other = Ground.__new__(Ground)
-    other.__dict__.update(ground.__dict__, train=dataclasses.replace(ground.train, targets=chance))
-    other.probe = other.probed()
-    steps = other.steps(tune="last", epochs=20)
+def test_what_was_asked_for_is_not_tried_in_another_way(chance: Ground) -> None:
+    seen: list[Event] = []
+    fitted = chance.tuned(seen, tune="last", epochs=20, augment="light")
+    assert "finetune.mixed.steps" not in told(seen)
+    assert fitted.details["mixup"] == 0.0
+
+
+def test_an_interruption_of_the_second_fit_keeps_the_first(chance: Ground) -> None:
+    steps = chance.steps(tune="last", epochs=20)
     fitted = thrown_into(steps, lambda event: isinstance(event, Progress) and event.stage == "finetune.mixed")
     assert fitted.details["interrupted"] is True
     assert fitted.details["mixup"] == 0.0
     assert fitted.out_of_fold.rows.size == 0
+
+
+def test_a_second_fit_that_fails_costs_nothing(chance: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(inputs: Any, targets: Any, *_: Any) -> Any:
+        return inputs * float("nan"), targets
+
+    monkeypatch.setattr("tellapart.learn.torch_batches.mixed", spoilt)
+    seen: list[Event] = []
+    fitted = chance.tuned(seen, tune="last", epochs=20)
+    assert [event.text for event in seen if isinstance(event, Note) and "mixed pictures" in event.text]
+    assert fitted.details["mixup"] == 0.0
+    assert fitted.out_of_fold.rows.size
+
+
+def test_a_run_that_was_cut_off_in_the_second_fit_goes_on_to_the_same_bits(chance: Ground, tmp_path: Path) -> None:
+    def run(folder: Path, recorded: list[Decision], until: int) -> tuple[Fitted | None, list[Decision]]:
+        recipe = Recipe.of(epochs=20, flip="off", lr=6e-3, tune="last")
+        kept = Checkpoints(folder, {}, 1e-9)
+        args = chance.probe, chance.graph.folder, chance.train, chance.val, 3, recipe, chance.cache, lambda: 1e4, 1
+        steps, said = finetune(*args, checkpoints=kept), list[Decision]()
+        try:
+            while True:
+                event = next(steps)
+                said += [event] if isinstance(event, Decision) else []
+                if isinstance(event, Recall):
+                    event.decided.extend(one for one in recorded if one.name == event.name)
+                if isinstance(event, Progress) and event.stage == "finetune.mixed" and event.done == until:
+                    steps.close()
+                    return None, said
+        except StopIteration as end:
+            return end.value, said
+
+    whole, _ = run(tmp_path / "whole", [], -1)
+    _, recorded = run(tmp_path / "cut", [], 7)
+    again, _ = run(tmp_path / "cut", recorded, -1)
+    assert whole is not None
+    assert again is not None
+    assert again.trunk == whole.trunk
+    assert np.array_equal(again.out_of_fold.logits, whole.out_of_fold.logits)
 
 
 def test_the_same_seed_gives_the_same_bits_from_a_warm_cache_too(

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tellapart import judge
-from tellapart.errors import InterruptedRunError, OutOfTimeError
-from tellapart.events import Decision, Epoch, Recall, Steps, decide, without
+from tellapart.errors import InterruptedRunError, TellapartError
+from tellapart.events import Decision, Epoch, Note, Steps, decide, without
 from tellapart.learn.cuts import Cut
 from tellapart.learn.embed import checked_picture, embed, measure_rate
 from tellapart.learn.memory import keep_large_blocks
@@ -36,6 +36,7 @@ from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, head_of, lo
 from tellapart.learn.torch_validate import logits_of, validated
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.learn.torch_world import World
+from tellapart.memory import out_of_memory
 from tellapart.recipe import Recipe
 
 __all__ = ["finetune"]
@@ -131,7 +132,9 @@ def _mix(
 ) -> None:
     blended(network, start, end, share)
     if share > 0.0:
-        batches = task.train.at(rows).epoch(task.choices.batch_size, task.choices.seed, 0)
+        batches = dataclasses.replace(task.train.at(rows), mix=None).epoch(
+            task.choices.batch_size, task.choices.seed, 0
+        )
         reestimated(network, (inputs.to(task.choices.device) for inputs, _ in itertools.islice(batches, _REESTIMATE)))
     network.eval()
 
@@ -184,42 +187,50 @@ class _Fit:
     interrupted: bool
 
 
-def _again(ground: Ground, first: _Fit, left: Clock) -> Steps[_Fit]:
+def _again(ground: Ground, first: _Fit, left: Clock, all_folds: bool) -> Steps[_Fit]:
     """Return the better by validation: `first`, or where it overfitted and time is left, a fit on mixed pictures too.
 
     What is above the cut sees the same few views again and again; mixing them two by two makes new ones at no cost.
+    Time is kept for a model of a fold, or where `all_folds`, of each. What goes wrong in the second fit costs nothing.
     """
     name, task, learned = "finetune.mixed", first.task, first.learned
-    last, best = learned.epochs[-1].step, learned.best_step
+    last, best = learned.epochs[-1], learned.best_step
     asked = ground.recipe.augment.augment != "auto" or not len(task.val)
-    if asked or first.interrupted or best > _OVERFITTED * last:
+    by_heart = best <= _OVERFITTED * last.step or last.train_accuracy >= task.choices.enough
+    if asked or first.interrupted or not by_heart:
         return first
-    total, num_folds = max(1, round(_LONGER * best)), max(1, int(task.folds.max()) + 1)
-    seconds = _MARGIN * total / (last / max(1e-3, sum(epoch.seconds for epoch in learned.epochs)))
-    one_fold = (1.0 - 1.0 / num_folds) * seconds
-    words = f"validation was best at step {best} of {last}; another fit and a fold's take {seconds + one_fold:.0f} s"
-    total = yield from decide(
-        f"{name}.steps",
-        total if seconds + one_fold <= left() else 0,
-        f"{words} of {max(0.0, left()):.0f} that are left",
-    )
-    yield (before := Recall(f"{name}.cut_off_at_once"))
-    if not total or before.decided:
-        return dataclasses.replace(first, interrupted=bool(before.decided))
+    total, num_folds = min(task.max_steps, max(1, round(_LONGER * best))), max(1, int(task.folds.max()) + 1)
+    seconds = _MARGIN * total / (last.step / max(1e-3, sum(epoch.seconds for epoch in learned.epochs)))
+    for_folds = (num_folds - 1 if all_folds else 1.0 - 1.0 / num_folds) * seconds
+    words = f"validation was best at step {best} of {last.step}, with {last.train_accuracy:.1%} right at the end"
+    words = f"{words}; another fit and folds take {seconds + for_folds:.0f} s of {max(0.0, left()):.0f} that are left"
+    total = yield from decide(f"{name}.steps", total if seconds + for_folds <= left() else 0, words)
+    if not total:
+        return first
     task = dataclasses.replace(task, train=dataclasses.replace(task.train, mix=Mix(task.num_classes, _MIXUP)))
-    steps = trained(task, task.learned_from, task.val, total, less(left, one_fold), name)
+    steps = trained(task, task.learned_from, task.val, total, less(left, for_folds), name)
     try:
         network, learned = yield from without(steps, Epoch)
-    except InterruptedRunError as error:
-        if isinstance(error, OutOfTimeError):
-            yield Decision(f"{name}.cut_off_at_once", True, "time was up before its first pass was over")
+    except InterruptedRunError:
         return dataclasses.replace(first, interrupted=True)
+    except (TellapartError, MemoryError, RuntimeError) as error:
+        told = out_of_memory(error, name) or error
+        if not isinstance(told, TellapartError) or told.code == "rank_lost":
+            raise
+        yield Note("warning", f"A second fit, on mixed pictures, gave nothing: {told.message}")
+        return first
     blend, loss = yield from deaf(_blend(task, network, task.learned_from.rows, name))
     second = _Fit(task, network, learned, blend, loss, learned.ended == "interrupted")
     kept = second if loss < first.loss else dataclasses.replace(first, interrupted=second.interrupted)
     words = f"validation loss {loss:.3f} with half of the pictures mixed with another, {first.loss:.3f} without"
     yield Decision("finetune.mixup", _mixup_of(kept.task), words)
     return kept
+
+
+def _ends_soon(ground: Ground, interrupted: bool) -> None:
+    """Raise InterruptedRunError where a run that is to end would take too long to ship what was tuned."""
+    if interrupted and ground.embed_seconds * (len(ground.train) + len(ground.val)) > _SOON:
+        raise InterruptedRunError(2)
 
 
 def _mixup_of(task: Task[Tuned]) -> float:
@@ -241,11 +252,11 @@ def _climbed(
     main = trained(task, seen, task.val, total, less(left, kept_back), "finetune", most=task.max_steps)
     network, learned = yield from main
     interrupted = learned.ended == "interrupted"
-    if interrupted and ground.embed_seconds * (len(ground.train) + len(ground.val)) > _SOON:
-        raise InterruptedRunError(2)
+    _ends_soon(ground, interrupted)
     blend, loss = yield from deaf(_blend(task, network, seen.rows, "finetune"))
     fit = _Fit(task, network, learned, blend, loss, interrupted)
-    fit = yield from _again(ground, fit, less(left, reserve))
+    fit = yield from _again(ground, fit, less(left, reserve), all_folds=later is not None)
+    _ends_soon(ground, fit.interrupted)
     task, network, learned, blend, interrupted = fit.task, fit.network, fit.learned, fit.blend, fit.interrupted
     folds: dict[str, dict[str, Tensor]] | None = None if later is None else {}
     if len(task.held_out):
@@ -309,7 +320,8 @@ def _finished(
         backbone=ground.probe.backbone,
         licence=ground.probe.licence,
         epochs=learned.epochs,
-        notes=tuple(filter(None, [judge.curve_words(learned.epochs)])),
+        # Of mixed pictures few are told right however well a network learns.
+        notes=() if _mixup_of(task) else tuple(filter(None, [judge.curve_words(learned.epochs)])),
         details={
             **how,
             "tuned_from": cut.name or "input",

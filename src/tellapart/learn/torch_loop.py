@@ -162,10 +162,10 @@ def fit(
             why = f"at step {state.step} of {state.horizon.total}; the best was step {state.best_step}"
             yield from _told(state, Decision(f"{stage}.ended", state.ended, why))
     except InterruptedRunError as error:
-        if not state.best_step:
-            raise
         if isinstance(error, OutOfTimeError):
             yield Decision(f"{stage}.cut_off", [state.step, len(state.epochs)], "the rung's time was up at this step")
+        if not state.best_step:
+            raise
         state.ended = "interrupted"
     if not state.best_step:
         raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Report this as a bug.")
