@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -89,14 +90,35 @@ def test_what_labels_do_not_survive_is_turned_off_and_said(run: Any) -> None:
     assert found == dataclasses.replace(HOW, flip=False)
     assert decisions["scratch.flip"].value is False
     assert "mirrored: 100% right as they are, 0% changed: no longer" in decisions["scratch.flip"].evidence
-    assert decisions["scratch.augment"].value["labels_do_not_survive"] == ["flip"]
+    assert decisions["scratch.augment"].value["labels_do_not_survive"] == ["flip", "any_turn"]
     found, decisions = decided(run, AugmentOptions(), RIPE)
     assert found == dataclasses.replace(HOW.less(["hue", "grey"]), turn=180.0), "a disc may be turned to any side"
     assert "in other hues" in decisions["scratch.augment"].evidence
+    assert decisions["scratch.augment"].value["labels_do_not_survive"] == ["hue", "grey"]
+
+
+def test_six_and_nine_are_not_turned_to_any_side_and_that_is_said(run: Any) -> None:
+    found, decisions = decided(run, AugmentOptions(), six_or_nine)
+    assert found.turn == HOW.turn < 180.0
+    assert "any_turn" in decisions["scratch.augment"].value["labels_do_not_survive"]
+    assert "turn" not in decisions["scratch.augment"].value["labels_do_not_survive"]
+    evidence = decisions["scratch.augment"].evidence
+    assert f"turned by up to {HOW.turn:g} degrees" in evidence
+    assert re.search("turned to any side: [^;]*: no longer", evidence)
+
+
+def test_every_change_that_is_done_is_named() -> None:
+    how = preset("strong", SIDE)
+    for field in dataclasses.fields(Augment):
+        alone = dataclasses.replace(Augment(), **{field.name: getattr(how, field.name)})
+        assert alone.words != "nothing", field.name
+    assert "stretched by up to 20%" in how.words
 
 
 @pytest.mark.parametrize(
-    ("draw", "lost"), [(arrow, ["flip"]), (RIPE, ["hue", "grey"])], ids=["arrows", "two colours of one shape"]
+    ("draw", "lost"),
+    [(arrow, ["flip", "any_turn"]), (RIPE, ["hue", "grey"])],
+    ids=["arrows", "two colours of one shape"],
 )
 def test_a_change_that_is_not_done_by_itself_is_asked_about_and_told(run: Any, draw: Any, lost: list[str]) -> None:
     seen: list[Any] = []
@@ -104,7 +126,7 @@ def test_a_change_that_is_not_done_by_itself_is_asked_about_and_told(run: Any, d
     found = run(chosen(AugmentOptions(), light, SIDE, "scratch", *pictures(draw), None), seen)
     told = next(event for event in seen if isinstance(event, Decision) and event.name == "scratch.augment")
     assert told.value == {"labels_do_not_survive": lost}
-    assert found.less(["turn"]) == light.less(lost)
+    assert found.less(["turn"]) == light.less(set(lost) - {"any_turn"})
 
 
 def test_the_user_s_word_on_changes_is_final(run: Any) -> None:

@@ -82,6 +82,7 @@ class Augment:
             ("moved", self.shift_px, f" by up to {self.shift_px} px"),
             ("turned", self.turn, " any way" if self.turn >= ANY_ANGLE else f" by up to {self.turn:g} degrees"),
             ("cut and scaled", self.zoom, f" to {1 - self.zoom:.0%} of the side at the least"),
+            ("stretched", self.stretch, f" by up to {self.stretch:.0%}"),
             ("brightness", self.brightness, f" {self.brightness:+.0%}".replace("+", "±")),
             ("contrast", self.contrast, f" {self.contrast:+.0%}".replace("+", "±")),
             ("saturation", self.saturation, f" {self.saturation:+.0%}".replace("+", "±")),

@@ -65,14 +65,14 @@ def chosen(
     colours = () if pixels.shape[-1] > 1 else ("hue", "grey")
     asked = [change for change in _NAMES if change not in colours and (change, wish.flip) not in _TOLD]
     seen = yield from surveyed(pixels, targets, asked, _strengths(auto), f"{name}.survey", look)
-    lost = [change for change, one in seen.items() if not one.survives and change != "any_turn"]
+    lost = [change for change, one in seen.items() if not _kept(change, one)]
     if len(targets) < FEWEST:
         lost = [change for change in _DOUBTED if change in asked]
     flip = wish.flip == "on" if wish.flip != "auto" else "flip" not in lost
     words = "--flip" if wish.flip != "auto" else _told("flip", seen.get("flip"))
     yield Decision(f"{name}.flip", flip, words)
-    found = dataclasses.replace(auto.less(lost), flip=flip and auto.flip)
-    if "any_turn" in seen and seen["any_turn"].surely and "turn" not in lost:
+    found = dataclasses.replace(auto.less([change for change in lost if change != "any_turn"]), flip=flip and auto.flip)
+    if "any_turn" in seen and not {"turn", "any_turn"} & set(lost):
         found = dataclasses.replace(found, turn=ANY_ANGLE)
     others = [_told(change, one) for change, one in seen.items() if change != "flip"]
     said = f"{found.words}. Of {len(targets):,} pictures out of fold: {'; '.join(others)}" if others else found.words
@@ -89,8 +89,12 @@ def _strengths(auto: Augment) -> Augment:
 def _told(change: str, found: Survival | None) -> str:
     if found is None:
         return f"{_NAMES[change]}: too few pictures to tell"
-    kept = found.surely if change == "any_turn" else found.survives
-    return f"{_NAMES[change]}: {found.words}: {'still of their class' if kept else 'no longer'}"
+    return f"{_NAMES[change]}: {found.words}: {'still of their class' if _kept(change, found) else 'no longer'}"
+
+
+def _kept(change: str, found: Survival) -> bool:
+    """Return whether a change is left on; turns to any side, which nobody asked for, need more evidence."""
+    return found.surely if change == "any_turn" else found.survives
 
 
 def surveyed(
