@@ -152,6 +152,32 @@ def test_what_the_user_gave_is_not_searched() -> None:
     assert {knob.name for knob in knobs(Recipe.of(method="classical"), ["a"], True, False, 600.0)} == {"resize", "flip"}
 
 
+@pytest.mark.parametrize("method", ["auto", "finetune", "scratch"])
+def test_how_pictures_are_varied_and_every_way_to_balance_are_searched_where_networks_are_trained(
+    method: str, tmp_path: Path
+) -> None:
+    base = Recipe.of(method=method)
+    searched = knobs(base, ["a"], networks=True, uneven=True, seconds=600.0)
+    found = {knob.name: knob for knob in searched}
+    assert set(found["augment"].choices) == {"auto", "none", "light", "standard", "strong"}
+    assert set(found["balance"].choices) == {"auto", "none", "weights", "logit", "sampler"}
+    with Study(tmp_path / "tune.db", 0, default_values(searched, base)) as study:
+        recipes = []
+        for _ in range(30):
+            recipes.append(chosen(study.begin(), searched, base, 600.0))
+            study.end(0.5, 10, "validation", "scratch", recipes[-1])
+    varied = {recipe.model.method for recipe in recipes if recipe.augment.augment != "auto"}
+    assert varied == ({"finetune", "scratch"} if method == "auto" else {method})
+    assert {"sampler", "logit"} <= {recipe.fit.balance for recipe in recipes}
+
+
+@pytest.mark.parametrize(("method", "networks"), [("probe", True), ("classical", True), ("auto", False)])
+def test_a_head_alone_is_not_asked_about_sampling_nor_varied_pictures(method: str, networks: bool) -> None:
+    found = {knob.name: knob for knob in knobs(Recipe.of(method=method), ["a"], networks, uneven=True, seconds=600.0)}
+    assert set(found["balance"].choices) == {"auto", "none", "weights", "logit"}
+    assert "augment" not in found
+
+
 def test_a_folder_with_something_else_is_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 from tellapart.recipe import Recipe
 
-__all__ = ["Asked", "Knob", "chosen", "default_values", "knobs"]
+__all__ = ["NETWORKS", "Asked", "Knob", "chosen", "default_values", "knobs"]
+
+NETWORKS = ("finetune", "scratch")
+"""The methods that train a network, epoch after epoch."""
 
 # Below these seconds a trial does not begin to train a network: see `ladder.plan`.
 _FINETUNE_SECONDS, _SCRATCH_SECONDS = 50.0, 25.0
@@ -45,11 +48,15 @@ def knobs(base: Recipe, backbones: Sequence[str], networks: bool, uneven: bool, 
     if networks:
         methods += ["finetune"] if backbones and seconds >= _FINETUNE_SECONDS else []
         methods += ["scratch"] if seconds >= _SCRATCH_SECONDS else []
+    reached = {base.model.method} if base.model.method != "auto" else {"auto", *methods}
+    # For a head that is fitted on all pictures at once, sampling is the same as weights.
+    ways = ("auto", "none", "weights", "logit", *(["sampler"] if reached & set(NETWORKS) else []))
     found = [
         Knob("method", ("auto", *methods)),
         Knob("resize", ("auto", "crop", "pad", "squash")),
         Knob("flip", ("auto", "on", "off")),
-        *([Knob("balance", ("auto", "none", "weights"))] if uneven else []),
+        *([Knob("balance", ways)] if uneven else []),
+        Knob("augment", ("auto", "none", "light", "standard", "strong"), NETWORKS),
         Knob("backbone", (None, *backbones), pretrained),
         Knob("image_size", (None, *_SIZES), pretrained),
         Knob("head", ("linear", "mlp", "cosine"), ("finetune",)),
@@ -60,7 +67,6 @@ def knobs(base: Recipe, backbones: Sequence[str], networks: bool, uneven: bool, 
     ]
     given = _flat(base)
     default = _flat(Recipe())
-    reached = {base.model.method} if base.model.method != "auto" else {"auto", *methods}
     return tuple(
         knob
         for knob in found
