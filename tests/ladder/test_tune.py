@@ -20,6 +20,8 @@ from tellapart.ladder.study import Study
 from tellapart.ladder.tune_space import chosen, default_values, knobs
 from tellapart.recipe import Recipe
 
+from ..conftest import write_photos
+
 pytest.importorskip("optuna", reason="needs the extra [tune]")
 
 QUICK: dict[str, Any] = {"method": "classical", "budget": "10m"}  # far more than is needed, for slow machines
@@ -137,12 +139,58 @@ def test_a_trial_far_behind_the_others_is_cut_short_but_never_the_default_one(tm
     with Study(tmp_path / "tune.db", 0, {}) as study:
         for _ in range(5):
             study.begin()
-            assert not any(study.is_hopeless(step, 0.5) for step in (1, 2, 3))
+            assert not any(study.is_hopeless("finetune", epoch, 0.5) for epoch in (1, 2, 3))
             study.end(0.5, 10, "validation", "finetune", Recipe())
         study.begin()
-        assert study.is_hopeless(2, 0.9)
+        assert not study.is_hopeless("scratch", 2, 0.9), "no other trial is of that method"
+        study.end(0.5, 10, "validation", "scratch", Recipe())
+        study.begin()
+        assert not study.is_hopeless("scratch", 2, 1.9), "one other is too few"
+        study.end(0.5, 10, "validation", "scratch", Recipe())
+        study.begin()
+        assert study.is_hopeless("finetune", 2, 0.9)
         study.prune()
-        assert [trial.pruned for trial in study.trials] == [False] * 5 + [True]
+        assert [trial.pruned for trial in study.trials] == [False] * 7 + [True]
+
+
+def losses_by_epoch(out: Path) -> list[dict[int, float]]:
+    """Return what each trial of a search noted after its epochs, in order."""
+    import optuna
+
+    study = optuna.load_study(study_name="tellapart", storage=f"sqlite:///{out / 'tune.db'}")
+    return [trial.intermediate_values for trial in study.get_trials()]
+
+
+def test_a_search_ends_a_trial_early_that_is_far_behind_others_of_its_network(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "scratch", "epochs": 4, "image_size": 16, "budget": "30m"}
+    out = tmp_path / "search"
+    assert tellapart.tune(photos, trials=1, out=out, **options).default.loss is not None
+    with Study(out / "tune.db", 0, {}) as study:
+        for _ in range(4):  # better after each epoch than any real one is
+            study.begin()
+            assert not any(study.is_hopeless("scratch", epoch, 1e-6) for epoch in range(1, 5))
+            study.end(1.0, 10, "validation", "scratch", Recipe())
+    found = tellapart.tune(photos, trials=6, out=out, **options)
+    assert [trial.number for trial in found.trials if trial.pruned] == [5]
+    assert found.trials[5].loss is None
+    assert found.trials[5].why == "cut short: worse by then than the middle one"
+    assert found.trials[5].why in found.page.read_text(encoding="utf-8")
+    assert [len(noted) for noted in losses_by_epoch(out)] == [4, 4, 4, 4, 4, 1]
+
+
+def test_a_network_of_a_trial_that_climbs_other_rungs_too_is_not_held_against_it(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", each=160)  # enough for `auto` to climb `scratch` without pretrained weights
+    options: dict[str, Any] = {"epochs": 1, "image_size": 16, "test": 0.0, "val": 0.05, "budget": "10m"}
+    trained = set()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Progress):
+            trained.add(event.stage)
+
+    found = tellapart.tune(tmp_path / "photos", trials=1, out=tmp_path / "search", watch=watch, **options)
+    assert found.default.loss is not None
+    assert "scratch" in trained
+    assert losses_by_epoch(tmp_path / "search") == [{}]
 
 
 def test_what_the_user_gave_is_not_searched() -> None:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tellapart.errors import DataError, MissingExtraError
-from tellapart.ladder.tune_space import Asked
+from tellapart.ladder.tune_space import NETWORKS, Asked
 from tellapart.recipe import Recipe
 
 __all__ = ["Study", "Tried"]
 
 _NAME = "tellapart"
 _PATIENCE_SECONDS = 30.0
-_FEWEST_TO_PRUNE = 4
+_FEWEST_TO_PRUNE = 4  # trials of one method that came as far
+_MOST_EPOCHS = 1_000_000  # so that the steps of one method are no steps of another
 _FEWEST_TO_TELL = 5  # trials: with fewer, importance is noise
 
 
@@ -66,7 +67,7 @@ class Study:
                 study_name=_NAME,
                 direction="minimize",
                 load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=_FEWEST_TO_PRUNE, n_warmup_steps=1),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=_FEWEST_TO_PRUNE, n_min_trials=_FEWEST_TO_PRUNE),
             )
         except Exception as error:  # of sqlite's, sqlalchemy's or optuna's
             raise DataError(
@@ -107,9 +108,12 @@ class Study:
         trial = self.trials[-1]
         return f"log loss {trial.loss:.4f} in {trial.seconds:.0f} s" if trial.loss is not None else trial.why
 
-    def is_hopeless(self, step: int, loss: float) -> bool:
-        """Note the trial's loss after a step; return whether it is worse than the middle one of others by then."""
-        self._trial.report(loss, step)
+    def is_hopeless(self, method: str, epoch: int, loss: float) -> bool:
+        """Note the loss of the trial, which trains one of `NETWORKS` alone, after an epoch, from 1.
+
+        Return whether it is worse than the middle one of the others of this method by then, four at the least.
+        """
+        self._trial.report(loss, NETWORKS.index(method) * _MOST_EPOCHS + epoch)
         return bool(self._trial.should_prune()) and not self._trial.user_attrs.get("default")
 
     def end(self, loss: float, n: int, where: str, method: str, recipe: Recipe) -> None:

@@ -42,7 +42,7 @@ from tellapart.ladder.finish import Climbed, seconds_to_finish
 from tellapart.ladder.run import Run, pictures_of
 from tellapart.ladder.study import Study, Tried
 from tellapart.ladder.tune_folder import MANIFEST
-from tellapart.ladder.tune_space import chosen, default_values, knobs
+from tellapart.ladder.tune_space import NETWORKS, chosen, default_values, knobs
 from tellapart.learn.backbones import names_at_hand
 from tellapart.learn.rungs import Pictures
 from tellapart.recipe import Recipe
@@ -179,16 +179,19 @@ def _folder(out: Path) -> Iterator[Path]:
 def _tried(
     run: Run, manifest: Manifest, pictures: Mapping[Split, Pictures], study: Study, clock: Clock
 ) -> Steps[Climbed]:
-    """Make one trial; its epochs are heard, so that a hopeless one is cut short."""
-    epochs = 0
+    """Make one trial; where it trains one network alone, epochs are heard, so that a hopeless one is cut short.
+
+    Where several rungs are climbed, a network that is far behind says nothing of the others.
+    """
+    epochs, method = 0, run.recipe.model.method
 
     def see(event: Event) -> BaseException | None:
         nonlocal epochs
         if clock.interrupted:
             return _Stopped(pruned=False)
-        if isinstance(event, Epoch) and event.val_loss is not None:
+        if method in NETWORKS and isinstance(event, Epoch) and event.val_loss is not None:
             epochs += 1
-            return _Stopped(pruned=True) if study.is_hopeless(epochs, event.val_loss) else None
+            return _Stopped(pruned=True) if study.is_hopeless(method, epochs, event.val_loss) else None
         return None
 
     return (yield from without(follow(attempt(run, manifest, pictures), see, deaf=True), _SILENT))
