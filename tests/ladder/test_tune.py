@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ from tellapart.cli.options import read_recipe
 from tellapart.errors import DataError, RecipeError
 from tellapart.events import Event, Progress
 from tellapart.ladder.openings import OPENED
-from tellapart.ladder.study import Study
+from tellapart.ladder.study import Study, Tried, Within
+from tellapart.ladder.tune import Tuned
 from tellapart.ladder.tune_space import chosen, default_values, knobs
 from tellapart.recipe import Recipe
+from tellapart.report.tune_page import render_tuned
 
 from ..conftest import write_photos
 
@@ -224,6 +229,78 @@ def test_a_head_alone_is_not_asked_about_sampling_nor_varied_pictures(method: st
     found = {knob.name: knob for knob in knobs(Recipe.of(method=method), ["a"], networks, uneven=True, seconds=600.0)}
     assert set(found["balance"].choices) == {"auto", "none", "weights", "logit"}
     assert "augment" not in found
+
+
+def made_up(path: Path, losses: Callable[[Recipe], float], count: int, seed: int = 0) -> tuple[Study, list[Recipe]]:
+    """Return a search of `count` trials that gave what `losses` says of their recipes."""
+    searched = knobs(Recipe(), ["a", "b"], networks=True, uneven=False, seconds=600.0)
+    study = Study(path, seed, default_values(searched, Recipe()))
+    recipes = []
+    for _ in range(count):
+        recipes.append(chosen(study.begin(), searched, Recipe(), 600.0))
+        method = "probe" if recipes[-1].model.method == "auto" else recipes[-1].model.method
+        study.end(losses(recipes[-1]), 10, "validation", method, recipes[-1])
+    return study, recipes
+
+
+def best_of(study: Study) -> Tried:
+    return min(study.trials, key=lambda trial: trial.loss if trial.loss is not None else math.inf)
+
+
+def test_what_mattered_within_the_best_method_knows_of_the_options_of_its_own(tmp_path: Path) -> None:
+    def loss(recipe: Recipe) -> float:
+        if recipe.model.method != "finetune":
+            return 1.0 if recipe.data.resize == "pad" else 0.9
+        return {"linear": 0.5, "mlp": 0.3, "cosine": 0.1}[recipe.model.head] + (recipe.model.pooling == "gem") / 50
+
+    study, recipes = made_up(tmp_path / "tune.db", loss, 40)
+    with study:
+        best, altogether = best_of(study), study.importance()
+        found = study.within(best)
+    assert best.values["method"] == "finetune"
+    assert "head" not in altogether
+    assert found is not None
+    assert (found.method, found.num_trials) == ("finetune", sum(r.model.method == "finetune" for r in recipes))
+    assert next(iter(found.importance)) == "head"
+    assert found.importance["head"] > 0.8
+    assert {"lr", "backbone", "image_size", "pooling", "tune", "schedule", "augment", "flip"} <= {*found.importance}
+    assert "method" not in found.importance
+    assert sum(found.importance.values()) == pytest.approx(1.0)
+
+    def tuned(within: Within | None) -> Tuned:
+        default, out = study_trials[0], tmp_path
+        shown = {name: (value,) for name, value in best.values.items()}
+        return Tuned(
+            *(out, out / "best.json", out / "tune.html", study_trials, best, default, "log loss", altogether),
+            *(within, shown, 1.0, "words"),
+        )
+
+    study_trials = (dataclasses.replace(best, number=0, default=True), best)
+    page = render_tuned(tuned(found))
+    second = page[page.index("trials of") :]
+    assert f"Among the {found.num_trials} trials of" in page
+    assert second.index(">head<") < second.index(">pooling<") < second.index('id="trials"')
+    assert json.loads(json.dumps(tuned(found).as_json()))["within"] == dataclasses.asdict(found)
+    assert "Too few trials of the best one" in render_tuned(tuned(None))
+
+
+def test_what_mattered_within_a_method_needs_five_trials_of_it_and_a_method_that_is_searched(tmp_path: Path) -> None:
+    study, _ = made_up(tmp_path / "tune.db", lambda recipe: 0.1 if recipe.model.method == "scratch" else 0.9, 5)
+    with study:
+        assert study.within(best_of(study)) is None
+        assert study.within(dataclasses.replace(best_of(study), values={"flip": "on"})) is None
+
+
+def test_a_best_trial_of_auto_is_told_by_the_rung_that_was_best_in_it(tmp_path: Path) -> None:
+    study, recipes = made_up(tmp_path / "tune.db", lambda recipe: 0.1 if recipe.data.resize == "auto" else 0.9, 40)
+    with study:
+        best = next(trial for trial in study.trials if trial.default)
+        found = study.within(best)
+    assert best.values["method"] == "auto"
+    assert best.method == "probe"
+    assert found is not None
+    assert (found.method, found.num_trials) == ("probe", sum(r.model.method == "probe" for r in recipes))
+    assert {"backbone", "image_size"} <= {*found.importance}
 
 
 def test_a_folder_with_something_else_is_refused(photos: Path, tmp_path: Path) -> None:

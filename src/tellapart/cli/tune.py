@@ -20,7 +20,7 @@ OPTIONS = (
     *("val", "test", "path_column", "label_column", "split_column", "group_column", "nested", "unlabelled"),
     *("method", "backbone", "budget", "device", "threads", "balance", "seed"),
 )
-_SHOWN = 8
+_SHOWN, _WITHIN = 8, 3
 
 
 def _tune(
@@ -73,4 +73,7 @@ def _lines(found: Tuned) -> list[str]:
     lines += [f"  {name}: {value}" for name, value in best.items() if default.get(name) != value]
     for name, share in list(found.importance.items())[:_SHOWN]:
         lines.append(f"  {share:.0%} of what changed it goes with {name}")
+    if found.within is not None:
+        told = ", ".join(f"{share:.0%} with {name}" for name, share in list(found.within.importance.items())[:_WITHIN])
+        lines.append(f"  among the {found.within.num_trials} trials of {found.within.method}: {told}")
     return [*lines, "", f"What mattered: {found.page}", f"Use it: tellapart train DATA --recipe {found.recipe}"]

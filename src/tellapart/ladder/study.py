@@ -16,7 +16,7 @@ from tellapart.errors import DataError, MissingExtraError
 from tellapart.ladder.tune_space import NETWORKS, Asked
 from tellapart.recipe import Recipe
 
-__all__ = ["Study", "Tried"]
+__all__ = ["Study", "Tried", "Within"]
 
 _NAME = "tellapart"
 _PATIENCE_SECONDS = 30.0
@@ -44,6 +44,18 @@ class Tried:
     method: str = ""
     recipe: str = "{}"
     why: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """What mattered among the `num_trials` trials of one `method` that gave something: {option: share}, largest first.
+
+    Options that only some methods heed are in it, where they cannot be in what mattered altogether.
+    """
+
+    method: str
+    num_trials: int
+    importance: Mapping[str, float]
 
 
 class Study:
@@ -189,11 +201,38 @@ class Study:
         """
         if sum(trial.loss is not None for trial in self.trials) < _FEWEST_TO_TELL:
             return {}
+        return self._importance(self._study)
+
+    def within(self, best: Tried) -> Within | None:
+        """Return what mattered among trials of the method of the `best` one; of `auto`, of the rung that was best.
+
+        None where the method was not searched, so that `importance` knows of every option, where fewer than five
+        trials of that method gave something, and where all of them gave the same.
+        """
+        method = best.values.get("method")
+        if method is None:
+            return None
+        method = best.method if method == "auto" else str(method)
+        complete = (self._optuna.trial.TrialState.COMPLETE,)
+        trials = [
+            trial
+            for trial in self._study.get_trials(deepcopy=False, states=complete)
+            if trial.params.get("method") == method
+        ]
+        if len(trials) < _FEWEST_TO_TELL:
+            return None
+        alone = self._optuna.create_study(direction="minimize")  # in memory
+        alone.add_trials(trials)
+        shares = self._importance(alone)
+        shares.pop("method", None)
+        return Within(method, len(trials), shares) if shares else None
+
+    def _importance(self, study: Any) -> dict[str, float]:
         evaluator = self._optuna.importance.FanovaImportanceEvaluator(seed=self._seed)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = self._optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+                found = self._optuna.importance.get_param_importances(study, evaluator=evaluator)
         except (ImportError, RuntimeError, ValueError, ZeroDivisionError):
             return {}
         return {name: float(share) for name, share in found.items() if math.isfinite(share)}

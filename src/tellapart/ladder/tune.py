@@ -40,7 +40,7 @@ from tellapart.ladder.climb import attempt
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.finish import Climbed, seconds_to_finish
 from tellapart.ladder.run import Run, pictures_of
-from tellapart.ladder.study import Study, Tried
+from tellapart.ladder.study import Study, Tried, Within
 from tellapart.ladder.tune_folder import MANIFEST
 from tellapart.ladder.tune_space import NETWORKS, chosen, default_values, knobs
 from tellapart.learn.backbones import names_at_hand
@@ -68,7 +68,8 @@ class Tuned:
     """What a search found: every trial that ended, the best and the default one, and what mattered.
 
     `objective` says what was made as low as possible; `importance` {option: share of what changed it}, the largest
-    first, is empty where too few trials tell; `searched` {option: its choices}. `recipe` is the file for `train`.
+    first, is empty where too few trials tell; `within` is the same among trials of the best one's method, with the
+    options that not all trials have, or None; `searched` {option: its choices}. `recipe` is the file for `train`.
     """
 
     out: Path
@@ -79,6 +80,7 @@ class Tuned:
     default: Tried
     objective: str
     importance: Mapping[str, float]
+    within: Within | None
     searched: Mapping[str, tuple[Any, ...]]
     seconds: float
     words: str
@@ -97,6 +99,7 @@ class Tuned:
                 "default": _plain(self.default),
                 "trials": [_plain(trial) for trial in self.trials],
                 "importance": dict(self.importance),
+                "within": None if self.within is None else dataclasses.asdict(self.within),
                 "searched": {name: list(choices) for name, choices in self.searched.items()},
                 "seconds": self.seconds,
                 "words": self.words,
@@ -234,7 +237,7 @@ def _told(
         )
     best = min(ended, key=lambda trial: (trial.loss, trial.number))
     yield Progress("importance", 0, None, "seconds")
-    importance = study.importance()
+    importance, within = study.importance(), study.within(best)
     kind = "macro log loss, each class counting equally" if balanced else "log loss"
     objective = f"{kind}, {best.where}, on {best.n:,} pictures"
     assert best.loss is not None
@@ -256,6 +259,7 @@ def _told(
         default=default,
         objective=objective,
         importance=importance,
+        within=within,
         searched=searched,
         seconds=clock.spent(),
         words=words,

@@ -53,6 +53,22 @@ class Trial(Protocol):
         """Why it gave nothing."""
 
 
+class Within(Protocol):
+    """What mattered among the trials of one method, as `ladder.study.Within` is."""
+
+    @property
+    def method(self) -> str:
+        """The method."""
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials of it gave something."""
+
+    @property
+    def importance(self) -> Mapping[str, float]:
+        """The share of what changed it that goes with each option."""
+
+
 class TunePage(Protocol):
     """All that the page shows, as `ladder.tune.Tuned` has it."""
 
@@ -75,6 +91,10 @@ class TunePage(Protocol):
     @property
     def importance(self) -> Mapping[str, float]:
         """The share of what changed it that goes with each option."""
+
+    @property
+    def within(self) -> Within | None:
+        """The same among trials of the best one's method; None where too few tell, or the method is not searched."""
 
     @property
     def searched(self) -> Mapping[str, tuple[Any, ...]]:
