@@ -55,7 +55,7 @@ _TUNE = "Finetune: the head alone, the last stages, everything, or as much as th
 _SCHEDULE = "Finetune: warm-up, stable, decay, or a cosine after the warm-up."
 _BN_POLICY = "Finetune: batch norm that is tuned stays as it is, keeps its statistics, or is trained."
 _ROBUSTNESS = "Measure it on blurred, noisy, compressed, brighter and turned pictures too: where time is left (auto)."
-_DISTILL = "With --effort best: ship one small network that learned from the answers of the best model."
+_DISTILL = "With --effort best: ship a head on the cheapest pretrained network, taught by the best model's answers."
 _TWO_LABELS = "The same picture under two labels: leave every copy out, or keep each with its own."
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
