@@ -42,6 +42,7 @@ from tellapart.ladder.run import OUT_OF_TIME, Heard, Run, count_files, out_of_ti
 from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.soup import soup
 from tellapart.ladder.space import check_room
+from tellapart.ladder.unheeded import told_unheeded
 from tellapart.learn.backbones import Weights, default_backbone, names_at_hand, smallest_backbone, why_no_weights
 from tellapart.learn.backbones_export import Export, fetch_weights, start_export
 from tellapart.learn.rungs import Pictures
@@ -98,6 +99,7 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         return None
     climbed = dataclasses.replace(climbed, looked=looked)
     yield from follow(told_why_early(run, climbed, chosen), lambda _: None, deaf=True)
+    yield from follow(told_unheeded(run, climbed.ladder), lambda _: None, deaf=True)
     files.write_json(run.folder / "resolved.json", resolved(run, climbed.winner))
     return (yield from follow(finish(run, climbed, heard), lambda _: None, deaf=True))
 
