@@ -36,11 +36,13 @@ def colours() -> Graph:
     return Graph(model, "colours", Path("/nowhere"), 32, 48, (0.0,) * 3, (1.0,) * 3, "bilinear", "mit", "none", digest)
 
 
-def lit(folder: Path, count: int, side: str, *, counts: tuple[int, int] | None = None) -> Pictures:
+def lit(
+    folder: Path, count: int, side: str, *, counts: tuple[int, int] | None = None, levels: tuple[int, int] = (60, 190)
+) -> Pictures:
     """Pictures of two classes, lit from the left or the right (`side="left or right"`), or from above or below."""
     folder.mkdir(parents=True)
     targets = np.repeat([0, 1], counts or (count // 2, count - count // 2))
-    ramp = np.linspace(60, 190, 32)[None, :, None]
+    ramp = np.linspace(*levels, 32)[None, :, None]
     files = []
     for index, target in enumerate(targets):
         rng = np.random.default_rng([index, len(side)])
@@ -124,6 +126,23 @@ def test_the_user_s_word_on_flips_is_final(
     fitted, decisions = fit(run, colours, photo_pictures, _none(), tmp_path, flip=wish)
     assert fitted.details["flip"] is (wish == "on")
     assert "--flip" in decisions["flip"].evidence
+
+
+def test_a_head_that_learned_from_unlabelled_pictures_learned_from_no_mirrored_views(
+    run: Run, colours: Graph, tmp_path: Path
+) -> None:
+    every = lit(tmp_path / "a", 660, "above or below", levels=(105, 145))
+    order = np.random.default_rng(1).permutation(660)
+    train, rest = every.take(np.sort(order[:100])), every.take(np.sort(order[100:]))
+    told = {}
+    for name, others in (("with", rest), ("without", None)):
+        seen: list[Any] = []
+        recipe, preprocess, cache = Recipe.of(flip="on"), colours.preprocess("squash"), tmp_path / "cache"
+        told[name] = run(probe(colours, preprocess, train, _none(), 2, recipe, cache, unlabelled=others), seen)
+        learned = [event.value for event in seen if isinstance(event, Decision) and event.name == "unlabelled"]
+        assert learned == ([True] if name == "with" else [])
+    assert told["with"].details["flip"] is False
+    assert told["without"].details["flip"] is True
 
 
 def test_an_uneven_class_gets_more_weight(run: Run, colours: Graph, tmp_path: Path) -> None:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tellapart.driving import finish
 from tellapart.events import Decision, Event
+from tellapart.learn.balanced_head import balanced_head
 from tellapart.learn.folds import make_folds
-from tellapart.learn.linear import LinearFit, fit_linear
+from tellapart.learn.linear import LinearFit
 from tellapart.learn.propagate import with_unlabelled
 from tellapart.learn.rungs import FloatArray, IntArray
+from tellapart.recipe import Balance
 
 
-def learned(X: FloatArray, targets: IntArray, unlabelled: FloatArray) -> tuple[LinearFit, LinearFit, Decision]:
+def learned(
+    X: FloatArray, targets: IntArray, unlabelled: FloatArray, balance: Balance = "none"
+) -> tuple[LinearFit, LinearFit, Decision]:
     folds = make_folds(targets, [str(row) for row in range(len(targets))])
-    plain = finish(fit_linear(X, targets, 2, folds))
+    plain, way = finish(balanced_head(X, targets, 2, folds, balance))
     seen: list[Event] = []
-    found = finish(with_unlabelled(plain, X, targets, unlabelled, 2, folds, None, False), seen.append)
+    found = finish(with_unlabelled(plain, X, targets, unlabelled, 2, folds, way), seen.append)
     [decision] = [event for event in seen if isinstance(event, Decision)]
     return plain, found, decision
 
 
-def clouds(each: int, seed: int) -> tuple[FloatArray, IntArray]:
+def clouds(each: int | tuple[int, int], seed: int, apart: float = 3.0) -> tuple[FloatArray, IntArray]:
     """Two clouds that lie apart in one of 300 directions; noise in the others hides it from few pictures."""
     rng = np.random.default_rng(seed)
     targets = np.repeat([0, 1], each)
-    X = rng.normal(size=(2 * each, 300))
-    X[:, 0] += np.where(targets == 1, 3.0, -3.0)
+    X = rng.normal(size=(len(targets), 300))
+    X[:, 0] += np.where(targets == 1, apart, -apart)
     return X.astype(np.float32), targets
 
 
@@ -54,3 +59,20 @@ def test_copies_of_the_labelled_pictures_do_not_carry_their_labels_to_them() -> 
     targets = np.random.default_rng(8).integers(0, 2, 120)  # there is nothing to learn
     _, _, decision = learned(X, targets, X + np.float32(1e-4))
     assert decision.value is False
+
+
+@pytest.mark.parametrize("unlabelled", [(600, 60), (300, 300)])
+def test_adjusted_logits_stay_adjusted_whatever_the_shares_of_what_has_no_label(unlabelled: tuple[int, int]) -> None:
+    X, targets = clouds((200, 20), 0, apart=2.0)
+    others, _ = clouds(unlabelled, 1, apart=2.0)
+    plain, found, decision = learned(X, targets, others, "logit")
+    assert decision.value is True
+    assert "each class counting equally" in decision.evidence
+    new, truth = clouds(500, 2, apart=2.0)
+    said = [one.head.logits(new) for one in (plain, found)]
+    right = [float((logits.argmax(axis=1) == truth).mean()) for logits in said]
+    assert right[1] > right[0] + 0.02
+    leaning = float((said[1][:, 1] - said[1][:, 0]).mean())
+    assert abs(leaning) < 0.7  # the logarithm of ten, which the shares differ by, is 2.3
+    rows = np.flatnonzero(targets[found.rows] == 1)
+    assert (found.out_of_fold[rows].argmax(axis=1) == 1).mean() > 0.7  # as they ship, so are they asked

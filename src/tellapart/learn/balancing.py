@@ -37,6 +37,14 @@ class Balancing:
         """Return the same for some of the pictures."""
         return self if self.weights is None else dataclasses.replace(self, weights=self.weights[rows])
 
+    def among(self, targets: IntArray, num_classes: int, weights: NDArray[np.float64]) -> Balancing:
+        """Return the same for a head that learns from others too: `targets` and `weights` of all that it learns from.
+
+        Weights are theirs already; adjusted logits go by the shares of classes in what is learned.
+        """
+        priors = None if self.log_priors is None else log_priors_of(targets, num_classes, weights)
+        return Balancing(self.kind, None if self.weights is None else weights, priors)
+
     def applied(self, fitted: LinearFit) -> LinearFit:
         """Return a head, fitted with `weights`, and its logits out of fold, adjusted where that is the way."""
         if self.log_priors is None:
@@ -66,8 +74,11 @@ def balancing(kind: str, targets: IntArray, num_classes: int) -> Balancing:
     return Balancing(kind)
 
 
-def log_priors_of(targets: IntArray, num_classes: int) -> FloatArray:
-    """Return float32 [K], the logarithms of the classes' shares; an absent class has that of half a picture."""
-    counts = np.maximum(np.bincount(targets, minlength=num_classes), 0.5)
+def log_priors_of(targets: IntArray, num_classes: int, weights: NDArray[np.float64] | None = None) -> FloatArray:
+    """Return float32 [K], the logarithms of the classes' shares; an absent class has that of half a picture.
+
+    `weights` float64 [N] are what the pictures count for, None for 1 each.
+    """
+    counts = np.maximum(np.bincount(targets, weights=weights, minlength=num_classes), 0.5)
     shares: FloatArray = np.log(counts / counts.sum()).astype(np.float32)
     return shares

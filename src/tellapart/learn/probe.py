@@ -96,9 +96,9 @@ def probe(
                 source, unlabelled, MOST_TOGETHER - len(train), seconds_left, time.monotonic() - began
             )
             if len(others):
-                fitted = yield from with_unlabelled(
-                    fitted, views, train.targets, others, num_classes, folds, way.weights, way.kind != "none"
-                )
+                found = yield from with_unlabelled(fitted, views, train.targets, others, num_classes, folds, way)
+                flip = flip and found is fitted  # a head that learned from them saw no mirrored views
+                fitted = found
         except OutOfTimeError:
             yield Decision("unlabelled", False, "there was no time to learn from unlabelled pictures after all")
     words = "too few pictures for folds: the middle of the range"

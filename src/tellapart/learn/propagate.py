@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.events import Decision, Progress, Steps
+from tellapart.learn.balancing import Balancing
 from tellapart.learn.linear import LinearFit, cross_validate, fit_path
 from tellapart.learn.linear_solver import one_blas_thread
 from tellapart.learn.rungs import FloatArray, IntArray
@@ -31,8 +32,7 @@ def with_unlabelled(
     unlabelled: FloatArray,
     num_classes: int,
     folds: IntArray,
-    weights: NDArray[np.float64] | None,
-    balanced: bool,
+    way: Balancing,
 ) -> Steps[LinearFit]:
     """Return `fitted`, or a head that learned from `unlabelled` float32 [m, D] as well, where that is better.
 
@@ -40,18 +40,19 @@ def with_unlabelled(
     local and global consistency", NIPS 2003); the geometric mean of that and of what a head says is learned from by how
     certain it is (Iscen et al., "Label propagation for deep semi-supervised learning", CVPR 2019), each picture at half
     weight at the most. Better is what the paired comparison of log losses out of fold says: for each fold, labels come
-    from the other folds alone. `X`, `targets`, `folds`, `weights` are as in `fit_linear`.
+    from the other folds alone. `X`, `targets`, `folds` are as in `fit_linear`; `way` is how `fitted` is balanced,
+    and so is each head here: where logits are adjusted, by the shares of classes in what that head learns from.
     """
     graph = yield from _graph(np.concatenate([X, unlabelled]))
     rows, logits = fitted.rows, np.zeros_like(fitted.out_of_fold)
     every = np.ones(len(targets), dtype=bool)
 
     def guess(taught: NDArray[np.bool_]) -> Steps[FloatArray]:
-        some = None if weights is None else weights[taught]
-        [head] = yield from fit_path(X[taught], targets[taught], num_classes, [fitted.penalty], some)
+        some = way.of(np.flatnonzero(taught))
+        [head] = yield from fit_path(X[taught], targets[taught], num_classes, [fitted.penalty], some.weights)
         shown = taught[rows]
         warmth = judge.fit_temperature(fitted.out_of_fold[shown], targets[rows[shown]])
-        own = judge.softmax(head.logits(unlabelled) / np.float32(warmth))
+        own = judge.softmax(some.adjusted(head).logits(unlabelled) / np.float32(warmth))
         both = np.sqrt(own * _spread(graph, targets, taught, num_classes))
         return np.asarray(both / np.maximum(both.sum(axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
@@ -59,7 +60,7 @@ def with_unlabelled(
         away = folds == fold
         guessed = yield from guess(~away)
         apart = np.where(away, 0, -1)
-        found = yield from _fit(X, targets, unlabelled, guessed, num_classes, apart, weights, fitted.penalty)
+        found = yield from _fit(X, targets, unlabelled, guessed, num_classes, apart, way, fitted.penalty)
         logits[np.searchsorted(rows, np.flatnonzero(away))] = found
         yield Progress("unlabelled", fold + 1, int(folds.max()) + 1, "folds")
     if not len(rows):
@@ -68,7 +69,7 @@ def with_unlabelled(
     truth = targets[rows]
     ours, theirs = _probs(logits, truth), _probs(fitted.out_of_fold, truth)
     names = ("the head with unlabelled pictures", "the head without")
-    comparison = judge.compare(truth, ours, theirs, balanced, names=names)
+    comparison = judge.compare(truth, ours, theirs, way.alike, names=names)
     guessed = yield from guess(every)
     used = int((_certainty(guessed) >= _SURE).sum())
     told = f"{used:,} of {len(unlabelled):,} unlabelled pictures get a label, by their neighbours and the head."
@@ -76,9 +77,10 @@ def with_unlabelled(
     yield Decision("unlabelled", comparison.better, words)
     if not comparison.better:
         return fitted
-    sure, labels, each = _joined(targets, guessed, weights)
+    sure, labels, each = _joined(targets, guessed, way.weights)
     features = np.concatenate([X, unlabelled[sure]])
     [head] = yield from fit_path(features, labels, num_classes, [fitted.penalty], each)
+    head = way.among(labels, num_classes, each).adjusted(head)
     return dataclasses.replace(fitted, head=head, out_of_fold=logits)
 
 
@@ -168,12 +170,15 @@ def _fit(
     guessed: FloatArray,
     num_classes: int,
     apart: IntArray,
-    weights: NDArray[np.float64] | None,
+    way: Balancing,
     penalty: float,
 ) -> Steps[FloatArray]:
     """Return logits float32 [n, K] of the labelled pictures whose `apart` is 0, by a head that saw none of them."""
-    sure, labels, each = _joined(targets, guessed, weights)
+    sure, labels, each = _joined(targets, guessed, way.weights)
     features = np.concatenate([X, unlabelled[sure]])
     folds = np.concatenate([apart, np.full(len(sure), -1)])
     logits = yield from cross_validate(features, labels, num_classes, folds, [penalty], each)
-    return np.asarray(logits[0][np.flatnonzero(folds == 0)], dtype=np.float32)
+    learned = folds != 0
+    found = logits[0][~learned]
+    priors = way.among(labels[learned], num_classes, each[learned]).log_priors
+    return np.asarray(found if priors is None else found - priors, dtype=np.float32)
