@@ -27,10 +27,10 @@ from tellapart.events import Steps
 from tellapart.images import at_least_for
 from tellapart.learn.backbones import find_weights
 from tellapart.learn.backbones_export import start_export
+from tellapart.learn.balanced_head import balanced_head
 from tellapart.learn.embed import embed
 from tellapart.learn.folds import make_folds
 from tellapart.learn.labelling import most_typical, teach_most, unit
-from tellapart.learn.linear_head import class_weights, linear_head
 from tellapart.learn.rungs import FloatArray, Head, IntArray
 from tellapart.recipe import Recipe
 
@@ -89,8 +89,7 @@ class Embedded:
 def head_of(X: FloatArray, targets: IntArray, num_classes: int) -> tuple[Head, float]:
     """Return the head that the probe rung fits, and its temperature."""
     folds = make_folds(targets, [str(row) for row in range(len(targets))])
-    weights = ended(class_weights(targets, num_classes))
-    fitted = ended(linear_head(X, targets, num_classes, folds, weights))
+    fitted, _ = ended(balanced_head(X, targets, num_classes, folds, "auto"))
     told = fitted.rows
     temperature = judge.fit_temperature(fitted.out_of_fold, targets[told]) if len(told) else 1.0
     return fitted.head, temperature

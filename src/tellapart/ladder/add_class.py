@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from tellapart.ladder.run import Run, stage
 from tellapart.lazy import Lazy
 from tellapart.learn.refit import directions
 from tellapart.learn.rungs import FloatArray, Pictures
-from tellapart.recipe import Recipe
+from tellapart.recipe import Balance, Recipe
 from tellapart.runtime.bundle import Bundle
 
 __all__ = ["Added", "add_class"]
@@ -140,9 +140,15 @@ def add_class(
 
 
 def _as_kept(recipe: Recipe, bundle: Bundle) -> Recipe:
-    """Return the recipe with the bundle's wish about keeping pictures."""
+    """Return the recipe with the wishes of the bundle's run: about keeping pictures, and balancing uneven classes."""
     asked = bundle.card.recipe.get("fit")
-    return Recipe.of(recipe, reference=not isinstance(asked, dict) or asked.get("reference") is not False)
+    fit = asked if isinstance(asked, dict) else {}
+    balance = fit.get("balance")
+    return Recipe.of(
+        recipe,
+        reference=fit.get("reference") is not False,
+        balance=balance if balance in get_args(Balance) else "auto",
+    )
 
 
 def _checked(label: str, bundle: Bundle) -> str:

@@ -8,14 +8,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellapart import judge
 from tellapart.errors import BundleError
-from tellapart.events import Decision, Steps
+from tellapart.events import Decision, Steps, without
 from tellapart.judge import Novelty, Paired, Share
 from tellapart.ladder.choose import Candidate, Ground, candidate
 from tellapart.ladder.keep import Kept, keep
@@ -26,6 +26,7 @@ from tellapart.learn.folds import make_folds
 from tellapart.learn.learners import MACHINES
 from tellapart.learn.refit import Refit, directions, of_directions, out_of_fold_as, refit
 from tellapart.learn.rungs import Fitted, FloatArray, Head, IntArray, OutOfFold, Pictures
+from tellapart.recipe import Balance
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.card import CARD
 from tellapart.runtime.novelty import GAUSSIAN_METHODS, METHODS
@@ -34,7 +35,10 @@ from tellapart.ship.gallery import gallery, selftest_pictures
 
 __all__ = ["Both", "Extended", "Measured", "extend", "measure", "ship"]
 
-_OLD = ("sweep", "taught_by", "softening", "labels_share", "unlabelled")
+_OLD = (
+    *("sweep", "taught_by", "softening", "labels_share", "unlabelled"),
+    *("penalty", "head", "gamma", "cost", "class_weights", "balance"),
+)
 _MOST_NOVEL = 3000
 _USUAL_PRECISION = 0.95
 
@@ -130,8 +134,8 @@ def extend(both: Both, run: Run) -> Steps[Extended]:
             "are not at hand.",
             "Name them by --data.",
         )
-    targets, left = both.pictures.targets, run.clock.left
-    made = yield from refit(both.features, targets, both.folds, both.num_classes, machine, left, both.seed)
+    targets, left, wish = both.pictures.targets, run.clock.left, run.recipe.fit.balance
+    made = yield from refit(both.features, targets, both.folds, both.num_classes, machine, left, both.seed, wish)
     head = made.head
     if old.source == "references" and isinstance(head, Head):
         head = of_directions(head, bundle.reference.novelty_mean)
@@ -148,7 +152,7 @@ def extend(both: Both, run: Run) -> Steps[Extended]:
         licence=bundle.card.backbone_licence,
         details={**details, **made.details, "flip": False},
     )
-    balanced = judge.is_unbalanced(np.bincount(targets, minlength=both.num_classes))
+    balanced = judge.counts_alike(np.bincount(targets, minlength=both.num_classes), wish)
     none = np.zeros(0, dtype=np.int64)
     rows = {"train": np.arange(len(targets), dtype=np.int64), "val": none, "test": none}
     return Extended(made, candidate(fitted, Ground(targets, none, balanced), rows, 0.0))  # type: ignore[arg-type]
@@ -173,8 +177,8 @@ def measure(both: Both, extended: Extended, run: Run) -> Steps[Measured]:
     before[old.new_to_head] = both.bundle.logits_from(old.embeddings[old.new_to_head]).argmax(axis=1)
     if (told[:count] & ~old.new_to_head).any():
         X, folds = both.features[:count], both.folds[:count]
-        left = run.clock.left
-        rows, logits = yield from out_of_fold_as(made, X, old.targets, folds, num_old, left, both.seed)
+        steps = out_of_fold_as(made, X, old.targets, folds, num_old, run.clock.left, both.seed, _balance(both, run))
+        rows, logits = yield from without(steps, (Decision,))  # of a head that does not ship
         learned = ~old.new_to_head[rows]
         before[rows[learned]] = logits[learned].argmax(axis=1)
     asked = np.flatnonzero(told[:count] & (before >= 0))
@@ -196,6 +200,13 @@ def measure(both: Both, extended: Extended, run: Run) -> Steps[Measured]:
         _share(said[count:] == num_old, groups[count:], said[count:] >= 0),
         _share(called >= count, groups[called], np.ones(len(called), dtype=bool)),
     )
+
+
+def _balance(both: Both, run: Run) -> Balance:
+    """Return how the old head is balanced, as its card tells, or else how its run was asked to."""
+    told: Any = dict(both.bundle.card.recipe.get("details") or {}).get("balance")
+    found: Balance = told if told in get_args(Balance) else run.recipe.fit.balance
+    return found
 
 
 def _share(right: NDArray[np.bool_], groups: NDArray[np.str_], told: NDArray[np.bool_]) -> Share | None:

@@ -13,28 +13,8 @@ from tellapart.learn.balancing import Balancing
 from tellapart.learn.linear import LinearFit, fit_linear
 from tellapart.learn.prototype import FEW, fit_prototypes
 from tellapart.learn.rungs import FloatArray, Head, IntArray
-from tellapart.recipe import Balance
 
-__all__ = ["class_weights", "linear_head", "mirrored_views_help"]
-
-
-def class_weights(targets: IntArray, num_classes: int, wish: Balance = "auto") -> Steps[NDArray[np.float64] | None]:
-    """Return a weight for each picture, float64 [N], so that classes count alike; None where they need none.
-
-    `wish` is `--balance`: by itself, classes are weighted where the largest has twice the pictures of the smallest.
-    """
-    counts = np.bincount(targets, minlength=num_classes)
-    present = counts[counts > 0]
-    ratio = present.max() / present.min()
-    words = f"the largest class has {ratio:.1f} times the pictures of the smallest"
-    if wish != "auto":
-        words += "; asked for by --balance"
-    if not judge.counts_alike(counts, wish):
-        yield Decision("class_weights", "none", words)
-        return None
-    yield Decision("class_weights", "inverse_frequency", words)
-    each = len(targets) / (len(present) * np.maximum(counts, 1))
-    return np.asarray(each[targets], dtype=np.float64)
+__all__ = ["linear_head", "mirrored_views_help"]
 
 
 def linear_head(

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.events import Steps
-from tellapart.learn.balancing import Balancing
+from tellapart.learn.balanced_head import balanced_head, decided_balance
+from tellapart.learn.balancing import balancing
 from tellapart.learn.draft import Draft
 from tellapart.learn.kernel_machine import fit_kernel_machine
 from tellapart.learn.learners import MACHINES, best_learner
 from tellapart.learn.linear import cross_validate
-from tellapart.learn.linear_head import class_weights, linear_head
 from tellapart.learn.prototype import fit_prototypes
 from tellapart.learn.rungs import FloatArray, GraphHead, Head, IntArray
+from tellapart.recipe import Balance
 
 __all__ = ["Refit", "directions", "of_directions", "out_of_fold_as", "refit"]
 
@@ -41,17 +42,17 @@ def refit(
     machine: bool,
     left: Callable[[], float],
     seed: int,
+    wish: Balance = "auto",
 ) -> Steps[Refit]:
     """Return a linear head on features float32 [n, D], or with `machine` a support vector machine where that is better.
 
-    `targets` int [n]; `folds` as `make_folds` gives them; `left` tells the seconds that a machine may take.
+    `targets` int [n]; `folds` as `make_folds` gives them; `left` tells the seconds that a machine may take; `wish` is
+    how uneven classes are balanced (`balanced_head`).
     """
-    weights = yield from class_weights(targets, num_classes)
-    linear = yield from linear_head(X, targets, num_classes, folds, weights, seed)
+    linear, way = yield from balanced_head(X, targets, num_classes, folds, wish, seed)
     details: dict[str, Any] = {"penalty": linear.penalty} if linear.penalty > 0 else {"head": "class_means"}
-    details["class_weights"] = weights is not None
+    details |= {"class_weights": way.weights is not None, "balance": way.kind}
     if machine:
-        way = Balancing("none" if weights is None else "weights", weights)
         other = yield from fit_kernel_machine(X, targets, num_classes, folds, way, left)
         details["learner"] = "linear"
         best = None if other is None else best_learner(other, linear, targets, way)[0]
@@ -69,18 +70,24 @@ def out_of_fold_as(
     num_classes: int,
     left: Callable[[], float],
     seed: int,
+    wish: Balance = "auto",
 ) -> Steps[tuple[IntArray, FloatArray]]:
-    """Return rows and out-of-fold logits of a head like `made` on some of its pictures: fewer classes, equal folds."""
+    """Return rows and out-of-fold logits of a head like `made` on some of its pictures: fewer classes, equal folds.
+
+    `wish` is how the classes that are left are balanced.
+    """
     if isinstance(made.head, GraphHead):
-        again = yield from refit(X, targets, folds, num_classes, True, left, seed)
+        again = yield from refit(X, targets, folds, num_classes, True, left, seed, wish)
         return again.rows, again.out_of_fold
     if not made.penalty:
         means = fit_prototypes(X, targets, num_classes, folds)
         return means.rows, means.out_of_fold
-    weights = yield from class_weights(targets, num_classes)
-    logits = yield from cross_validate(X, targets, num_classes, folds, [made.penalty], weights)
+    kind, _ = yield from decided_balance(X, targets, num_classes, folds, wish, seed)
+    way = balancing(kind, targets, num_classes)
+    logits = yield from cross_validate(X, targets, num_classes, folds, [made.penalty], way.weights)
     rows = np.flatnonzero(folds >= 0).astype(np.int64)
-    return rows, logits[0][rows]
+    found = logits[0][rows]
+    return rows, found if way.log_priors is None else found - way.log_priors
 
 
 def directions(embeddings: FloatArray, mean: NDArray[np.float32]) -> FloatArray:
