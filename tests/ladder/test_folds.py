@@ -14,6 +14,9 @@ from PIL import Image
 
 import tellapart
 from tellapart.errors import RecipeError
+from tellapart.ladder import crossed
+from tellapart.ladder.choose import Candidate, Ground, candidate
+from tellapart.learn.rungs import Fitted
 from tellapart.runtime import Bundle
 
 
@@ -65,6 +68,24 @@ def test_groups_stay_whole(tmp_path: Path) -> None:
         seen[name] = run.result["folds"]["accuracy"]
     assert seen["torn"] == 1.0
     assert seen["whole"] < 0.7
+
+
+@pytest.mark.parametrize("wish", ["auto", "none"])
+def test_models_of_folds_are_calibrated_as_classes_count_in_the_run(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: str
+) -> None:
+    uneven, seen = tmp_path / "uneven", []
+    shutil.copytree(photos, uneven)
+    for path in sorted((uneven / "bees").iterdir())[9:]:
+        path.unlink()
+
+    def watched(fitted: Fitted, ground: Ground, *rest: Any) -> Candidate:
+        seen.append(ground.balanced)
+        return candidate(fitted, ground, *rest)
+
+    monkeypatch.setattr(crossed, "candidate", watched)
+    tellapart.train(uneven, out=tmp_path / "run", method="classical", effort="quick", folds=3, balance=wish)
+    assert seen == [wish == "auto"] * 3
 
 
 @pytest.mark.parametrize("given", ["val", "test"])

@@ -89,7 +89,7 @@ def _climb(run: Run, heard: Heard) -> Steps[Summary | None]:
         rungs = Rungs(run, manifest, pictures_of(manifest), preprocess, export, threads, share)
         climbed = yield from _best(run, rungs, chosen)
         if climbed is not None and folds:
-            left_out = yield from crossed(rungs, climbed.winner, folds)
+            left_out = yield from crossed(rungs, climbed.winner, folds, climbed.ground.balanced)
             ladder = with_crossed(climbed.ladder, left_out, climbed.ground)
             climbed = dataclasses.replace(climbed, crossed=left_out, ladder=ladder)
     finally:

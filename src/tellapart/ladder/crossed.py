@@ -22,19 +22,19 @@ _SILENT = (Decision, Epoch, Note, RungEnded, StageBegan, StageEnded)
 _REPEATED = ("classical", "probe")
 
 
-def crossed(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed]:
+def crossed(rungs: Rungs, winner: Candidate, count: int, balanced: bool) -> Steps[Crossed]:
     """Return what models that did not see a training picture, nor one of its group, say of it.
 
     `majority` has nothing to leave out. For `classical` and `probe` the whole rung is repeated for each fold on the
     others: its penalty, its temperature and all else are chosen without the fold (nested cross-validation: Varma and
     Simon, BMC Bioinformatics 7, 2006). For `scratch` and the like, and where time or an interruption cuts that short,
     the predictions that calibrated the winner are returned: by models that did not see the picture either, but at a
-    temperature chosen on all of them.
+    temperature chosen on all of them. Where `balanced`, as the run's `Ground` says, each class counts equally in it.
     """
     if winner.fitted.method in _REPEATED:
         reserve = seconds_to_finish(len(rungs.pictures["train"]), rungs.run.recipe.budget_seconds)
         try:
-            steps = stage("folds", _repeated(rungs, winner, count))
+            steps = stage("folds", _repeated(rungs, winner, count, balanced))
             found = yield from follow(steps, out_of_time(rungs.run.clock, lambda: reserve))
         except InterruptedRunError:
             why = " There was no time to repeat the choice of penalty and temperature for each fold."
@@ -59,7 +59,7 @@ def crossed(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed]:
     return Crossed(count, rows, winner.left_out_probs(), words)
 
 
-def _repeated(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed | None]:
+def _repeated(rungs: Rungs, winner: Candidate, count: int, balanced: bool) -> Steps[Crossed | None]:
     """Climb the winner's rung once for each fold; None where no picture can be left out."""
     learned = winner.rows["train"]
     train, num_classes = rungs.pictures["train"].take(learned), len(rungs.manifest.classes)
@@ -73,7 +73,7 @@ def _repeated(rungs: Rungs, winner: Candidate, count: int) -> Steps[Crossed | No
         seen, unseen = train.take(np.flatnonzero(folds != fold)), train.take(np.flatnonzero(folds == fold))
         inner = dataclasses.replace(rungs, pictures={"train": seen, "val": unseen, "test": _none(train)}, probes={})
         made = yield from without(inner.climb(winner.fitted.method, winner.fitted.backbone), _SILENT)
-        found = candidate(made.fitted, Ground(seen.targets, unseen.targets, balanced=False), made.rows, 0.0)
+        found = candidate(made.fitted, Ground(seen.targets, unseen.targets, balanced), made.rows, 0.0)
         probs[np.flatnonzero(folds == fold)[made.rows["val"]]] = found.val_probs
     yield Progress("folds", num_folds, num_folds, "folds")
     rows = np.flatnonzero(~np.isnan(probs[:, 0]))
