@@ -11,13 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import tellapart
 from tellapart.data import Manifest
 from tellapart.errors import MissingExtraError, RecipeError
 from tellapart.events import Decision, Event
 from tellapart.judge import metrics, softmax
+from tellapart.ladder.climb import _steps as rungs_of
+from tellapart.ladder.clock import Clock
 from tellapart.ladder.openings import OPENED
+from tellapart.ladder.plan import Plan, Rung
+from tellapart.ladder.run import Run
+from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
 from tellapart.ship import with_metrics
@@ -249,3 +255,19 @@ def test_a_picture_under_two_labels_is_left_out_unless_the_user_says_otherwise(p
         row for row in Manifest.read(tmp_path / "keep" / "manifest.jsonl").rows if row.path[-6:] in ("00.png", "in.png")
     ]
     assert len({(row.group, row.split) for row in twins if row.path != "bees/00.png"}) == 1
+
+
+def test_the_best_effort_looks_through_three_backbones_and_tunes_the_first(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("a", 3), ("b", 9), ("c", 6), ("d", 5)):  # nothing loads them
+        (tmp_path / "weights" / name).mkdir(parents=True)
+        save_file({"w": np.zeros(size, np.float16)}, tmp_path / "weights" / name / "model.safetensors")
+        config = {"architecture": "any", "pretrained_cfg": {"input_size": [3, 64, 64]}}
+        (tmp_path / "weights" / name / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(tmp_path / "weights"))
+    run = Run(photos, tmp_path / "run", tmp_path / "cache", Recipe.of(effort="best"), Clock(3600.0))
+    chosen = Plan(tuple(Rung(method, True, "") for method in ("majority", "probe", "finetune", "scratch")))
+    steps = [(rung.method, backbone) for rung, backbone in rungs_of(run, chosen)]
+    others = [("probe", "a"), ("probe", "c")]  # beside "b", the largest
+    assert steps == [("majority", None), ("probe", None), *others, ("finetune", None), ("scratch", None)]
