@@ -21,6 +21,7 @@ __all__ = [
     "KeyTwiceError",
     "each_once",
     "finite",
+    "free_bytes",
     "is_full",
     "named",
     "new_folder",
@@ -172,13 +173,19 @@ def room_told(folder: Path, needed_bytes: int) -> Iterator[None]:
         raise no_room(folder, needed_bytes) from None
 
 
-def no_room(folder: Path, needed_bytes: int) -> InputError:
-    """Return the error for a disk that is too full: where, what is free, what is needed."""
+def free_bytes(folder: Path) -> int | None:
+    """Return what is free on the disk of a folder, which need not exist yet; None where that is not known."""
     place = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
     try:
-        free = f"{shutil.disk_usage(place).free:,} bytes free"
+        return shutil.disk_usage(place).free
     except OSError:
-        free = "room unknown"
+        return None
+
+
+def no_room(folder: Path, needed_bytes: int) -> InputError:
+    """Return the error for a disk that is too full: where, what is free, what is needed."""
+    room = free_bytes(folder)
+    free = "room unknown" if room is None else f"{room:,} bytes free"
     return InputError(
         "no_space",
         f"There is not enough room for {folder}: {free}, about {needed_bytes:,} needed.",

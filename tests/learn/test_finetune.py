@@ -312,6 +312,15 @@ def test_the_rate_comes_from_a_range_test_whose_curve_is_told(ground: Ground) ->
     assert test.lr == told(seen)["finetune.lr"].value == fitted.details["lr"]
 
 
+def test_a_disk_with_little_room_is_not_filled_with_activations(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tellapart.files.free_bytes", lambda _: 1_000)
+    seen: list[Event] = []
+    ground.tuned(seen, epochs=1)
+    assert told(seen)["finetune.cut"].value == {"from": "input", "views": 0}, "nothing is kept for it"
+
+
 def test_the_time_holds_and_too_little_of_it_is_said(ground: Ground) -> None:
     seen: list[Event] = []
     with pytest.raises(OutOfTimeError):

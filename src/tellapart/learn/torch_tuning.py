@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tellapart import files
 from tellapart.errors import OutOfTimeError
 from tellapart.events import Decision, Progress, Recall, Steps, decide
 from tellapart.images import Preprocess, map_ordered
@@ -219,9 +220,11 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     if ground.recipe.model.pooling == "gem":
         places = [place for place in places if place.name != EMBEDDING]
     num_train, num_val = len(ground.train), len(ground.val)
+    free = files.free_bytes(ground.cache)
+    room = MOST_BYTES // 2 if free is None else min(MOST_BYTES // 2, free // 2)
     yield (before := Recall("finetune.cut"))
     while places:
-        sums = Sums(num_train, num_val, ground.embed_seconds, train_seconds, fits, max(0.0, left()), MOST_BYTES // 2)
+        sums = Sums(num_train, num_val, ground.embed_seconds, train_seconds, fits, max(0.0, left()), room)
         found = choose_cut(places, sums)
         if found is None and wish in ("all", "head"):
             found = Cut(places[0].name, 4 if wish == "head" else 0, f"--tune {wish}")
