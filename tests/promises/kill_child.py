@@ -1,7 +1,8 @@
 """A run that kills itself: python -m tests.promises.kill_child PLAN DATA OUT OPTIONS, as JSON, PLAN and OPTIONS.
 
 PLAN is `{"event": n}`: dead when the n-th event is told, progress included; or `{"call": name, "number": n}`: dead
-before (`"late"`: after) the n-th call of os.fsync or os.replace; or `{}`: it lives.
+before (`"late"`: after) the n-th call of os.fsync, os.replace or os.rename; or `{}`: it lives, and prints how many
+events were told and how often each of these was called.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 import tellapart
 from tellapart.events import Event
 
+CALLS = ("fsync", "replace", "rename")
+
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -29,11 +32,14 @@ def main() -> None:
         if next(seen) == plan.get("event"):
             die()
 
-    if "call" in plan:
-        real, calls = getattr(os, plan["call"]), itertools.count(1)
+    calls = dict.fromkeys(CALLS, 0)
+
+    def counting(name: str) -> None:
+        real = getattr(os, name)
 
         def counted(*arguments: Any, **given: Any) -> Any:
-            now = next(calls) == plan["number"]
+            calls[name] += 1
+            now = (name, calls[name]) == (plan.get("call"), plan.get("number"))
             if now and not plan.get("late"):
                 die()
             result = real(*arguments, **given)
@@ -41,9 +47,12 @@ def main() -> None:
                 die()
             return result
 
-        setattr(os, plan["call"], counted)
+        setattr(os, name, counted)
+
+    for name in CALLS:
+        counting(name)
     tellapart.train(data, out=out, resume=True, watch=watch, **options)
-    print(next(seen) - 1)
+    print(json.dumps({"event": next(seen) - 1, **calls}))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +39,35 @@ _TIMES = frozenset(
 )
 
 
-def attempt(plan: dict[str, Any], data: Path, out: Path, options: dict[str, Any], cache: Path) -> int:
-    """Run once; return how many events were told, or -1 where it was killed."""
+def attempt(plan: dict[str, Any], data: Path, out: Path, options: dict[str, Any], cache: Path) -> dict[str, int] | None:
+    """Run once; return how many events were told and calls were made, or None where it was killed."""
     weights = os.fspath(SHARED / "weights")
     command = [sys.executable, "-m", "tests.promises.kill_child", json.dumps(plan), str(data), str(out)]
-    done = subprocess.run(
+    child = subprocess.Popen(
         [*command, json.dumps({**options, "threads": 1})],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "TELLAPART_CACHE": str(cache), "TELLAPART_WEIGHTS": weights, "HF_HUB_OFFLINE": "1"},
         cwd=Path(__file__).parents[2],
-        timeout=300,
     )
-    if done.returncode == -9:
-        return -1
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    return int(done.stdout)
+    try:
+        told, errors = child.communicate(timeout=plan.get("after", 300))
+    except subprocess.TimeoutExpired:
+        child.kill()
+        told, errors = child.communicate()
+        assert "after" in plan, errors.decode()[-3000:]
+    if child.returncode == -9:
+        return None
+    assert child.returncode == 0, errors.decode()[-3000:]
+    counts: dict[str, int] = json.loads(told)
+    return counts
+
+
+def tear_the_newest(out: Path, draw: np.random.Generator) -> None:
+    """Cut the newest checkpoint short, as a disk may leave it after a loss of power."""
+    newest = [path for path in out.glob("checkpoints/*.checkpoint") if not path.name.endswith(".before.checkpoint")]
+    for path in newest:
+        path.write_bytes(path.read_bytes()[: int(draw.integers(0, path.stat().st_size))])
 
 
 def without_times(value: Any) -> Any:
@@ -81,7 +96,10 @@ def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp
         pytest.skip(f"shared/weights/{options['backbone']} is missing")
     write_photos(tmp_path / "data" / "photos")
     data = tmp_path / "data" / "photos"
-    events = attempt({}, data, tmp_path / "whole" / "run", options, tmp_path / "cache")
+    began = time.monotonic()
+    counts = attempt({}, data, tmp_path / "whole" / "run", options, tmp_path / "cache")
+    seconds = time.monotonic() - began
+    assert counts is not None
     expected = left_by(tmp_path / "whole" / "run")
     draw = np.random.default_rng(list(method.encode()))
     kills = 0
@@ -90,15 +108,19 @@ def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp
             break
         out, cache = tmp_path / f"killed{number}" / "run", tmp_path / f"cache{number}"
         for _ in range(KILLS - kills):  # one after the other, in the same run
-            if draw.random() < 0.6:
-                plan: dict[str, Any] = {"event": int(draw.integers(1, events + 1))}
-            else:
-                call = str(draw.choice(["fsync", "replace"]))
-                plan = {"call": call, "number": int(draw.integers(1, 25)), "late": bool(draw.random() < 0.5)}
-            if attempt(plan, data, out, options, cache) >= 0:
+            kind = str(draw.choice(["event", "fsync", "replace", "rename", "after"], p=[0.4, 0.15, 0.15, 0.1, 0.2]))
+            plan: dict[str, Any] = {"event": int(draw.integers(1, counts["event"] + 1))}
+            if kind == "after":  # any instant, be it in the middle of a write
+                plan = {"after": float(draw.uniform(0.0, seconds))}
+            elif kind != "event" and counts[kind]:
+                number = int(draw.integers(1, counts[kind] + 1))
+                plan = {"call": kind, "number": number, "late": bool(draw.random() < 0.5)}
+            if attempt(plan, data, out, options, cache) is not None:
                 break
             kills += 1
-        attempt({}, data, out, options, cache)
+            if draw.random() < 0.2:
+                tear_the_newest(out, draw)
+        assert attempt({}, data, out, options, cache) is not None
         assert left_by(out) == expected
         assert not (out / "checkpoints").exists()
         assert not [path for path in out.rglob("*") if path.name.endswith((".tmp", ".old"))], "litter"
