@@ -104,22 +104,72 @@ def test_a_fit_that_ended_is_not_run_again(tmp_path: Path) -> None:
     assert same(learned.state, state.best)
 
 
+def damaged(path: Path, damage: str) -> None:
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content[: {"cut": len(content) // 2, "flip": len(content), "empty": 0}[damage]])
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
 def test_case_98_a_torn_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
     whole, _ = trained(None)
     store = Checkpoints(tmp_path, {})
     with pytest.raises(CutOff):
         trained(store, 20)
-    newest = tmp_path / "fit.checkpoint"
-    content = bytearray(newest.read_bytes())
-    if damage == "flip":
-        content[len(content) // 2] ^= 1
-    newest.write_bytes(content[: {"cut": len(content) // 2, "flip": len(content), "empty": 0}[damage]])
+    damaged(tmp_path / "fit.checkpoint", damage)
     learned, events = trained(store)
     notes = [event.text for event in events if isinstance(event, Note)]
     assert any("damaged" in note for note in notes)
     assert Progress("fit", 19, STEPS, "steps") in events
     assert same(learned.state, whole.state)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_after_a_damaged_checkpoint_a_write_that_fails_still_leaves_the_good_one(
+    call: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call that the next save makes is its last: the disk is full, or the process gone."""
+    store, state = Checkpoints(tmp_path, {}), fresh(Linear(), STEPS)
+    for step in (3, 4):
+        state.step = step
+        store.save("fit", state)
+    damaged(tmp_path / "fit.checkpoint", damage)
+    list(store.restore("fit", state))
+    assert state.step == 3
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(OSError, match="No space"):
+            store.save("fit", state)
+    found = fresh(Linear(), STEPS)
+    list(Checkpoints(tmp_path, {}).restore("fit", found))
+    assert found.step == 3
+    state.step = 5
+    store.save("fit", state)
+    events = list(Checkpoints(tmp_path, {}).restore("fit", found))
+    assert found.step == 5
+    assert not [event for event in events if isinstance(event, Note)]
+
+
+@pytest.mark.parametrize("saved", [1, 2])
+def test_where_all_checkpoints_are_damaged_that_is_told_and_the_fit_begins_anew(saved: int, tmp_path: Path) -> None:
+    store, state = Checkpoints(tmp_path, {}), fresh(Linear(), STEPS)
+    state.step = 3
+    for _ in range(saved):
+        store.save("fit", state)
+    for path in tmp_path.iterdir():
+        damaged(path, "flip")
+    found = fresh(Linear(), STEPS)
+    (event,) = Checkpoints(tmp_path, {}).restore("fit", found)
+    assert found.step == 0
+    assert isinstance(event, Note)
+    assert "begins anew" in event.text
+    assert "before it is taken" not in event.text
 
 
 def test_case_99_a_checkpoint_of_something_else_is_refused_with_what_differs(tmp_path: Path) -> None:

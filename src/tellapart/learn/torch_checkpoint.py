@@ -6,6 +6,7 @@ digest of its content in front; the one before it is kept. One that is torn or d
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -67,23 +68,33 @@ class Checkpoints:
     def restore(self, name: str, state: State) -> Steps[bool]:
         """Put back into `state` what the fit `name` had come to; return whether there was anything.
 
+        A damaged one goes once the one before it was taken: kept, it would be moved onto that when the next is saved.
         Raises DataError (`other_checkpoint`) where that belongs to something else.
         """
-        newest, before = self._paths(name)
-        for path in (newest, before):
+        damaged: list[Path] = []
+        for path in self._paths(name):
             try:
-                content = path.read_bytes()
-            except OSError:
+                held = _opened(path.read_bytes())
+            except FileNotFoundError:
                 continue
-            held = _opened(content)
+            except OSError:  # the disk cannot read it
+                held = None
             if held is None:
-                yield Note("warning", f"The checkpoint {path.name} is damaged, so the one before it is taken.")
+                damaged.append(path)
                 continue
             told, tensors = held
             self._check(path, told["made_for"])
             _put_back(state, told, tensors)
+            for other in damaged:
+                with contextlib.suppress(OSError):
+                    other.unlink()
+                yield Note("warning", f"The checkpoint {other.name} is damaged, so the one before it is taken.")
             yield Progress(name, state.step, state.horizon.total, "steps")
             return True
+        if damaged:
+            names = " and ".join(path.name for path in damaged)
+            what = f"The checkpoint {names} is" if len(damaged) == 1 else f"The checkpoints {names} are"
+            yield Note("warning", f"{what} damaged, and there is no other, so this fit begins anew.")
         return False
 
     def save_now_and_then(self, name: str, state: State) -> None:
