@@ -13,9 +13,10 @@ import pytest
 
 import tellapart
 from tellapart.cli import main
-from tellapart.events import Epoch, Event
+from tellapart.events import Decision, Epoch, Event, Progress, RungEnded
 from tellapart.report import verdict
 from tellapart.report.commands import next_commands
+from tests.conftest import SHARED
 
 OPTIONS: dict[str, Any] = {
     "method": "scratch",
@@ -66,3 +67,44 @@ def test_the_command_of_an_interrupted_run_ends_it_as_if_nothing_had_been(
     assert main(shlex.split(line)[1:]) == 0
     assert "--resume" not in capsys.readouterr().out
     assert result_of(tmp_path / "my run") == result_of(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+@pytest.mark.parametrize("at", ["finetune.measure", "finetune"])
+def test_the_probe_ships_where_tuning_is_interrupted_before_there_is_anything_better(
+    at: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a step that is but timed, and at the second of the fit: no pass is over."""
+    weights = SHARED / "weights"
+    if not (weights / "mobilenetv2_035").is_dir():
+        pytest.skip(f"{weights} holds no mobilenetv2_035")
+    monkeypatch.setenv("TELLAPART_WEIGHTS", str(weights))
+    options: dict[str, Any] = {
+        **OPTIONS,
+        "method": "finetune",
+        "backbone": "mobilenetv2_035",
+        "image_size": 64,
+        "tune": "last",
+        "epochs": 1,
+        "lr": 1e-4,
+        "budget": "10m",
+    }
+    after: list[Event] = []
+
+    def stop(event: Event) -> None:
+        if after or (isinstance(event, Progress) and event.stage == at):
+            if not after:
+                os.kill(os.getpid(), signal.SIGINT)
+            after.append(event)
+
+    cut = tellapart.train(photos, out=tmp_path / "run", watch=stop, **options)
+    assert cut.exit_code == 130
+    assert cut.result["method"] == "probe"
+    assert cut.summary is not None
+    assert cut.summary.interrupted
+    assert not [event for event in after if isinstance(event, Decision) and event.name.endswith("out_of_time")]
+    assert not [event for event in after[1:] if isinstance(event, Progress) and event.stage == at]
+    seen: list[Event] = []
+    again = tellapart.train(photos, out=tmp_path / "run", resume=True, watch=seen.append, **options)
+    assert again.exit_code == 0
+    assert "finetune" in [event.method for event in seen if isinstance(event, RungEnded)], "it goes on, and tunes"

@@ -11,7 +11,7 @@ import numpy as np
 
 from tellapart import __version__, judge
 from tellapart.data.manifest import SPLITS, Manifest, Split
-from tellapart.errors import OutOfTimeError, TellapartError
+from tellapart.errors import InterruptedRunError, OutOfTimeError, TellapartError
 from tellapart.events import Recall, Steps, decide
 from tellapart.images import Preprocess, at_least_for
 from tellapart.ladder.affordable import seconds_to_distil, thinned
@@ -187,7 +187,8 @@ class Rungs:
         return Made(fitted, seen.rows, seen.seconds_per_picture)
 
     def _finetune(self, backbone: str | None, tuned: bool = True) -> Steps[Made]:
-        """Tune the backbone; a probe that was fitted for it here stands where there is no time for that.
+        """Tune the backbone; a probe that was fitted for it here stands where there is no time for that, or an
+        interruption comes before there is anything better: its `details["interrupted"]` is true then.
 
         `tuned` is False where it is known already that there was none.
         """
@@ -221,10 +222,13 @@ class Rungs:
                 world=self.run.world,
                 later=later,
             )
-        except OutOfTimeError:
+        except InterruptedRunError as error:
             if not alone:
                 raise
-            return Made(begun, seen.rows, seen.seconds_per_picture, untuned=True)
+            if isinstance(error, OutOfTimeError):
+                return Made(begun, seen.rows, seen.seconds_per_picture, untuned=True)
+            begun = dataclasses.replace(begun, details={**begun.details, "interrupted": True})
+            return Made(begun, seen.rows, seen.seconds_per_picture)
         soup = None if later is None else later.soup_within(left)
         return Made(fitted, seen.rows, seen.seconds_per_picture, soup=soup)
 
