@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import pytest
@@ -59,6 +60,28 @@ def test_a_loss_that_is_no_number_is_told_with_its_batch() -> None:
     _, events = run(begun(Linear((20,))))
     [fall] = decisions(events, "fit.lr_factor")
     assert "the loss at step 19 (batch 4 of pass 3) was not a number" in fall.evidence
+
+
+class Spoiling(Linear):
+    """Its loss is a number at each call, and the gradient of its weights none at one."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.call = call
+        self.layer.weight.register_hook(lambda grad: grad * math.nan if self.calls == self.call else grad)
+
+
+@pytest.mark.parametrize("total", [16, 60])
+def test_a_gradient_that_is_no_number_at_the_last_step_of_a_pass_spoils_no_weights_without_validation(
+    total: int,
+) -> None:
+    """At the end of the fit (two passes of eight steps), where nothing comes after it, and in its middle."""
+    train = samples(64)
+    learned, events = run(fit(fresh(Spoiling(16), total), train, train.at(train.rows[:0]), PLAIN, lambda: 1e9, "fit"))
+    [fall] = decisions(events, "fit.lr_factor")
+    assert "weights after step 16 that are not numbers: back to the best weights, of step 8" in fall.evidence
+    assert all(bool(value.isfinite().all()) for value in learned.state.values())
+    assert learned.best_step == (8 if total == 16 else total)
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,10 @@ def fit(
     The rates of the optimizer are the highest; each step takes a share of them. After each epoch the averaged weights
     are validated; the best by validation loss (at the temperature that suits them, since what ships is calibrated) are
     returned, the last where `val` is empty. A loss that is not finite, or has exploded, takes the fit back to its best
-    weights at a third of the rate; where memory is too little, half as many pictures go through at a time. Yields
-    Progress at each step, Epoch, Decision. InterruptedRunError ends the fit once there are weights worth having;
-    before, it passes. Raises TellapartError: `diverged` where that does not help, `rank_lost` where a process is gone.
+    weights at a third of the rate, and so do averaged weights that are not finite where `val` is empty; where memory is
+    too little, half as many pictures go through at a time. Yields Progress at each step, Epoch, Decision.
+    InterruptedRunError ends the fit once there are weights worth having; before, it passes. Raises TellapartError:
+    `diverged` where that does not help, `rank_lost` where a process is gone.
 
     A `state` that has come some way goes on from there, telling first what it told by then. `keep` is called between
     two steps, and may save it. What the clock had decided in an attempt that was cut off is decided again, at its step.
@@ -146,8 +147,8 @@ def fit(
                         keep(state)
 
                 found = yield from validated(state.average, val, choices, stage)
-                if not is_sound(loss, state.ceiling) or (found and not math.isfinite(found.loss)):
-                    yield from _fall_back(state, loss, world, stage)
+                if wrong := _trouble(state, loss, found):
+                    yield from _fall_back(state, wrong, world, stage)
                     continue
                 yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
                 before.cuts_off(state)
@@ -240,15 +241,26 @@ def _stepped(
             yield Note("warning", f"Memory was too little for {stage}: {other}.")
 
 
-def _fall_back(state: State, loss: float, world: World, stage: str) -> Steps[None]:
-    """Go back to the best weights at a third of the rate, or end where that was done often enough."""
+def _trouble(state: State, loss: float, found: Validation | None) -> str:
+    """Return what is wrong after an epoch or the step that ended it, or nothing.
+
+    Where there is no validation, the averaged weights themselves are looked at: a gradient may be no number where the
+    loss is one, and what it does to the weights would be seen at the next step alone, if there is one.
+    """
     where = f"at step {state.step} (batch {state.batch + 1} of pass {len(state.epochs) + 1})"
-    if is_sound(loss, state.ceiling):
-        what = f"the validation loss after step {state.step} was not a number"
-    elif math.isfinite(loss):
-        what = f"the loss {where} was {loss:.3g}, above {state.ceiling:.3g}"
-    else:
-        what = f"the loss {where} was not a number"
+    if not math.isfinite(loss):
+        return f"the loss {where} was not a number"
+    if not is_sound(loss, state.ceiling):
+        return f"the loss {where} was {loss:.3g}, above {state.ceiling:.3g}"
+    if found is not None and not math.isfinite(found.loss):
+        return f"the validation loss after step {state.step} was not a number"
+    if found is None and not _is_finite(state.average):
+        return f"there were weights after step {state.step} that are not numbers"
+    return ""
+
+
+def _fall_back(state: State, what: str, world: World, stage: str) -> Steps[None]:
+    """Go back to the best weights at a third of the rate, or end where that was done often enough."""
     state.falls += 1
     state.next_epoch()
     if state.falls > _FALLS:
@@ -336,6 +348,11 @@ def _recalled(name: str) -> Steps[list[Decision]]:
     asked = Recall(name)
     yield asked
     return list(asked.decided)
+
+
+def _is_finite(network: nn.Module) -> bool:
+    found = [torch.isfinite(value).all() for value in network.state_dict().values() if value.dtype.is_floating_point]
+    return not found or bool(torch.stack(found).all())
 
 
 @torch.no_grad()
