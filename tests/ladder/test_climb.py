@@ -15,14 +15,16 @@ from safetensors.numpy import save_file
 
 import tellapart
 from tellapart.data import Manifest
-from tellapart.errors import MissingExtraError, RecipeError
+from tellapart.errors import GateError, MissingExtraError, RecipeError, TellapartError
 from tellapart.events import Decision, Event
 from tellapart.judge import metrics, softmax
 from tellapart.ladder.climb import _steps as rungs_of
 from tellapart.ladder.clock import Clock
+from tellapart.ladder.deliver import deliver
 from tellapart.ladder.openings import OPENED
 from tellapart.ladder.plan import Plan, Rung
 from tellapart.ladder.run import Run
+from tellapart.ladder.rungs import Rungs
 from tellapart.recipe import Recipe
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.predictor import Predictor
@@ -271,3 +273,34 @@ def test_the_best_effort_looks_through_three_backbones_and_tunes_the_first(
     steps = [(rung.method, backbone) for rung, backbone in rungs_of(run, chosen)]
     others = [("probe", "a"), ("probe", "c")]  # beside "b", the largest
     assert steps == [("majority", None), ("probe", None), *others, ("finetune", None), ("scratch", None)]
+
+
+@pytest.mark.parametrize("where", ["climbed", "shipped"])
+@pytest.mark.parametrize(
+    "error", [TellapartError("export_failed", "No exporter did.", ""), GateError("graph", "It is no graph.", "")]
+)
+def test_a_rung_that_cannot_be_exported_or_shipped_leaves_the_best_so_far(
+    error: TellapartError, where: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "shipped" and not isinstance(error, GateError):
+        pytest.skip("nothing is exported where bundles are written")
+
+    def refuse(self: Any, *_: Any, **__: Any) -> Any:
+        raise error
+
+    def delivered(run: Any, manifest: Any, pictures: Any, winner: Any, threads: int) -> Any:
+        if winner.fitted.method != "majority":
+            raise error
+        return (yield from deliver(run, manifest, pictures, winner, threads))
+
+    if where == "climbed":
+        monkeypatch.setattr(Rungs, "_classical", refuse)
+    else:
+        monkeypatch.setattr("tellapart.ladder.climb.deliver", delivered)
+    run = tellapart.train(photos, out=tmp_path / "run", method="classical", budget="60s", robustness="off")
+    assert run.result["method"] == "majority"
+    assert len(Bundle(run.bundle).card.classes) == 2
+    assert run.summary is not None
+    assert [note for note in run.summary.notes if error.message in note]
+    assert [rung.method for rung in run.summary.ladder if rung.chosen] == ["majority"]
+    assert any(error.message in f"{rung.skipped}{rung.words}" for rung in run.summary.ladder)

@@ -54,6 +54,7 @@ __all__ = ["attempt", "climb"]
 
 _ASSEMBLE_SECONDS = 5e-5  # a picture: what the scan does after its last one, groups and splits
 _MOST_BACKBONES = 3
+_OF_A_RUNG = ("diverged", "export_failed", "out_of_memory", "rank_lost")  # errors that end a rung, and no more
 _UNTUNED = "untuned"  # where a decision says that the probe stands for its tuning
 
 
@@ -260,7 +261,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             told = out_of_memory(error, rung.method) or error
             if not isinstance(told, TellapartError):
                 raise
-            if told.code not in ("diverged", "out_of_memory", "rank_lost") or champion is None:
+            if champion is None or not (told.code in _OF_A_RUNG or isinstance(told, GateError)):
                 raise told from (None if told is error else error)
             rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=told.message))
             yield Note("warning", f"{rung.method} gave no model: {told.message}")
@@ -280,9 +281,20 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             better, words = comparison.better, comparison.words
             yield Decision("choose", (found if better else champion).name, words)
         if better:
-            champion, bundle = found, None
-            if ship and found.fitted.method != "majority" and not earlier_stands(run, rungs.manifest, found, ground):
-                bundle = yield from _delivered(run, rungs, found)
+            shipped = None
+            try:
+                if (
+                    ship
+                    and found.fitted.method != "majority"
+                    and not earlier_stands(run, rungs.manifest, found, ground)
+                ):
+                    shipped = yield from _delivered(run, rungs, found)
+                champion, bundle = found, shipped
+            except GateError as error:
+                if champion is None:
+                    raise
+                better, words = False, f"{words} {error.message}"
+                yield Note("warning", f"{found.name} does not ship: {error.message}")
         row = row_of(found, ground, better, words)
         rows = [dataclasses.replace(old, chosen=old.chosen and not better) for old in rows] + [row]
         yield RungEnded(row.method, row.seconds, row.accuracy, row.log_loss, row.n, better, left_out=row.left_out)
