@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tellapart.driving import finish
-from tellapart.errors import InterruptedRunError
+from tellapart.errors import InterruptedRunError, RecipeError
 from tellapart.events import Event
 from tellapart.learn.cuts import EMBEDDING, Cut, Place, Sums, choose_cut
 from tellapart.learn.rungs import GraphHead, Head
@@ -16,7 +16,7 @@ from tellapart.learn.torch_export import Trunk, load_trunk
 from tellapart.learn.torch_heads import GeneralisedMean, begun_from, shipped
 from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import Below, exported_below, is_sound, units
-from tellapart.learn.torch_tuned import BnPolicy, Tuned, blended, joined, optimizer_for, reestimated
+from tellapart.learn.torch_tuned import BnPolicy, Tuned, blended, check_pooling, joined, optimizer_for, reestimated
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, loaded
 from tellapart.runtime.session import Session
 
@@ -104,6 +104,28 @@ def test_a_network_of_tokens_can_be_cut_too() -> None:
     vit = Trunk(model, (0.5,) * 3, (0.5,) * 3)
     blocks = [unit.name for unit in units(model) if unit.name.startswith("blocks.")]
     assert all(is_sound(vit, name, SIZE) for name in blocks)
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        *(("test_efficientnet", True), ("test_resnet", True), ("regnetx_002", False), ("test_convnext", False)),
+        *(("test_vit", False), ("mobilenetv3_small_050", False)),
+    ],
+)
+def test_a_generalised_mean_is_refused_where_the_embedding_does_not_come_from_it(name: str, fits: bool) -> None:
+    from tellapart.learn.torch_export import import_timm
+
+    options = {"img_size": SIZE} if name == "test_vit" else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = import_timm().create_model(name, num_classes=0, **options).eval()
+    trunk = Trunk(model, (0.5,) * 3, (0.5,) * 3)
+    if fits:
+        check_pooling(trunk, SIZE, name)
+        return
+    with pytest.raises(RecipeError, match=f"--pooling got 'gem', and {name} has no average .* Leave --pooling out"):
+        check_pooling(trunk, SIZE, name)
 
 
 def test_dropout_and_stochastic_depth_act_in_training_alone_where_the_backbone_has_them(

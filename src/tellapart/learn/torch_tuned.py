@@ -9,13 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tellapart.errors import RecipeError
 from tellapart.learn.cuts import EMBEDDING
 from tellapart.learn.torch_export import Trunk
 from tellapart.learn.torch_heads import GeneralisedMean
 from tellapart.learn.torch_optimizers import AdamW, Group
 from tellapart.learn.torch_stages import above, units
+from tellapart.memory import out_of_memory
 
-__all__ = ["BnPolicy", "Tuned", "blended", "joined", "optimizer_for", "reestimated"]
+__all__ = ["BnPolicy", "Tuned", "blended", "check_pooling", "joined", "optimizer_for", "reestimated"]
 
 BnPolicy = Literal["frozen", "eval_stats", "train"]
 
@@ -76,6 +78,32 @@ class Tuned(nn.Module):
         """Return logits [N, K]."""
         logits: Tensor = self.head(self.embedding(x))
         return logits
+
+
+@torch.no_grad()
+def check_pooling(trunk: Trunk, image_size: int, backbone: str) -> None:
+    """See on one picture that a generalised mean put into `trunk` makes its embedding, as another power makes another.
+
+    Some networks pool in another place, where what is put in is never called, and some take no module there. Raises
+    RecipeError (`no_pooling`) for these; `backbone` is the name that it says.
+    """
+    image = torch.arange(3 * image_size**2, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, image_size, -1, 3)
+    network = Tuned(trunk, None, nn.Identity(), "frozen", gem=True).eval()
+    try:
+        one = network(image)
+        network.model.global_pool.power.fill_(3.0)  # type: ignore[union-attr, operator]
+        pools = one.shape == trunk(image)[0].shape and not torch.equal(one, network(image))
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory(error, "--pooling gem") is not None:
+            raise
+        pools = False
+    if not pools:
+        raise RecipeError(
+            "no_pooling",
+            f"--pooling got 'gem', and {backbone} has no average that a generalised mean can take the place of: "
+            "allowed for it is avg.",
+            "Leave --pooling out, or choose another --backbone.",
+        )
 
 
 def optimizer_for(network: Tuned, lr: float) -> AdamW:

@@ -35,7 +35,7 @@ from tellapart.learn.torch_stages import exported_below, is_sound
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
-from tellapart.learn.torch_tuned import BnPolicy, Tuned, optimizer_for, reestimated
+from tellapart.learn.torch_tuned import BnPolicy, Tuned, check_pooling, optimizer_for, reestimated
 from tellapart.learn.torch_validate import validated
 from tellapart.learn.torch_world import ALONE, World
 from tellapart.recipe import Recipe
@@ -93,9 +93,11 @@ def loaded(folder: Path, image_size: int) -> Trunk:
 def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     """Return the task, its optimizer made for a rate of 1, and where the backbone is cut, what is below being cached.
 
-    Raises OutOfTimeError where there is no time for any cut.
+    Raises OutOfTimeError where there is no time for any cut, RecipeError where pooling cannot be as asked for.
     """
     recipe, preprocess, name = ground.recipe, ground.preprocess, "finetune"
+    if recipe.model.pooling == "gem":
+        check_pooling(ground.trunk, preprocess.image_size, ground.probe.backbone or ground.folder.name)
     known = ground.train.targets, ground.train.groups
     folds, held_out = parts(*known, len(ground.val), recipe.seed, recipe.data.folds)
     cut, below = yield from _cut(ground, left, 1.0 if len(held_out) else _FITS)
