@@ -6,12 +6,17 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tellapart.events import Decision, Event, Note, Recall
+from tellapart.images import Preprocess
 from tellapart.learn.torch_loop import fit
+from tellapart.learn.torch_muon import Muon
+from tellapart.learn.torch_rate import peak_rate
+from tellapart.learn.torch_task import Task
 
 from .test_loop import PLAIN, Linear, begun, fresh, of_kind, run, samples
 
@@ -127,3 +132,41 @@ def test_a_run_that_goes_on_halves_where_it_did_before() -> None:
     again, events = run(fit(fresh(network, 24), samples(64), samples(30, seed=1), choices, lambda: 1e9, "fit"), see)
     assert [decision.value for decision in decisions(events, "fit.micro_batch")] == [{"at": 0, "pictures": 4}]
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
+
+
+def rate_of(network: nn.Module) -> tuple[float, list[Event]]:
+    """Return the rate that a range test finds for a network, and what was told."""
+    nothing = np.empty(0, np.int64)
+    task = Task(
+        name="fit",
+        train=samples(64),
+        val=samples(30, seed=1),
+        folds=np.full(64, -1),
+        held_out=nothing,
+        num_classes=3,
+        start=lambda _: network,
+        optimizer=lambda made: Muon(made, lr=1.0),
+        max_steps=1000,
+        choices=PLAIN,
+        preprocess=Preprocess(image_size=8),
+        threads=1,
+        steps_a_second=1e3,
+    )
+    events: list[Event] = []
+    steps = peak_rate(task, None, 1e3)
+    try:
+        while True:
+            events.append(next(steps))
+    except StopIteration as end:
+        rate: float = end.value
+    return rate, events
+
+
+def test_where_memory_is_too_little_for_a_range_test_fewer_pictures_go_through_there_too() -> None:
+    whole, told = rate_of(Linear())
+    rate, events = rate_of(Large(3))
+    assert rate == pytest.approx(whole)
+    assert "memory" not in decisions(told, "fit.lr")[0].evidence
+    assert decisions(events, "fit.lr")[0].evidence.endswith("there was memory for 2 pictures at a time")
+    with pytest.raises(MemoryError):
+        rate_of(Large(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 
 from tellapart.events import Decision, Progress, RangeTest, Steps, decide
 from tellapart.learn.range_test import rate_at, rate_from
+from tellapart.learn.torch_devices import let_go
+from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_shards import Shards
-from tellapart.learn.torch_step import one_step
+from tellapart.learn.torch_step import Choices, one_step
 from tellapart.learn.torch_task import Task, laid_out
+from tellapart.memory import out_of_memory
 
 __all__ = ["peak_rate"]
 
@@ -27,7 +31,9 @@ N = TypeVar("N", bound=nn.Module)
 def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]:
     """Return the peak rate for the fit of a task whose optimizer was made for a rate of 1, with `seconds` for it all.
 
-    Steps are taken on a network of their own, which is then dropped. Yields Progress, RangeTest, Decision.
+    Steps are taken on a network of their own, which is then dropped. Where memory is too little for one, half as many
+    pictures go through at a time, as in a fit. Yields Progress, RangeTest, Decision. Raises what `one_step` does where
+    one picture is too much.
     """
     name = f"{task.name}.lr"
     if wish is not None:
@@ -40,21 +46,46 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
     network = laid_out(task.start(task.learned_from.rows), task.choices.layout).to(task.choices.device)
     optimizer = task.optimizer(network)
     network.train()
-    shards = Shards(network, task.choices.shards)
+    shards, choices = Shards(network, task.choices.shards), task.choices
     lrs: list[float] = []
     losses: list[float] = []
     for step, (inputs, targets) in enumerate(itertools.islice(_batches(task), total)):
         rate = rate_at(step, total)
-        loss, _ = one_step(shards, optimizer, inputs, targets, rate, step, task.choices)
+        loss, choices = _stepped(shards, optimizer, inputs, targets, rate, step, choices, name)
         if not math.isfinite(loss):
             break
         lrs.append(rate)
         losses.append(loss)
         yield Progress(name, step + 1, total, "steps")
     found, words = rate_from(lrs, losses)
+    if choices.micro_batch < task.choices.micro_batch:
+        words += f"; there was memory for {choices.micro_batch} pictures at a time"
     lr: float = yield from decide(name, found, words)
     yield RangeTest(tuple(lrs), tuple(losses), lr)
     return lr
+
+
+def _stepped(
+    shards: Shards,
+    optimizer: Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+    rate: float,
+    step: int,
+    choices: Choices,
+    name: str,
+) -> tuple[float, Choices]:
+    """Take a step; return its loss, and the choices with as many pictures at a time as there was memory for."""
+    side_by_side = -(-len(targets) // choices.shards)
+    while True:
+        try:
+            return one_step(shards, optimizer, inputs, targets, rate, step, choices)[0], choices
+        except (RuntimeError, MemoryError) as error:
+            if out_of_memory(error, name) is None or min(choices.micro_batch, side_by_side) < 2:
+                raise
+        optimizer.zero_grad()
+        let_go(choices.device)
+        choices = dataclasses.replace(choices, micro_batch=-(-min(choices.micro_batch, side_by_side) // 2))
 
 
 def _batches(task: Task[N]) -> Iterator[tuple[Tensor, Tensor]]:
