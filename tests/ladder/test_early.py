@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 import tellapart
 from tellapart.events import Decision, Event
-from tellapart.ladder import rungs
+from tellapart.ladder import plan, rungs
 from tellapart.ladder.clock import Clock
 from tellapart.ladder.early import told_why_early
 from tellapart.ladder.finish import Climbed, left_aside
@@ -95,3 +96,37 @@ def test_the_probe_stands_where_there_is_no_time_to_tune_and_stands_again_when_t
     again = tellapart.train(photos, out=tmp_path / "run", resume=True, **options)
     assert again.result["method"] == "probe"
     assert again.result["test"] == first.result["test"]
+
+
+@pytest.mark.parametrize(("asked", "value"), [(False, "time"), (True, "interrupted")])
+def test_a_fit_that_the_clock_cut_short_is_not_told_as_a_wish_to_end(asked: bool, value: str, tmp_path: Path) -> None:
+    clock = Clock(30.0)
+    if asked:
+        clock.interrupt(8.0)
+    run = Run(tmp_path, tmp_path, tmp_path, Recipe(), clock)
+    fitted = SimpleNamespace(method="scratch", details={"interrupted": True, "ended": "interrupted"})
+    climbed = cast(Climbed, SimpleNamespace(winner=SimpleNamespace(fitted=fitted), ladder=()))
+    [told] = [event for event in told_why_early(run, climbed, Plan(())) if isinstance(event, Decision)]
+    assert told.value == value
+    assert ("asked to end" in told.evidence) is asked
+
+
+def test_rungs_after_a_fit_that_the_clock_cut_short_are_told_to_have_had_no_time(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = rungs.Rungs._classical
+
+    def cut_short(self: rungs.Rungs) -> Any:
+        made = yield from real(self)
+        details = {**made.fitted.details, "interrupted": True}
+        return dataclasses.replace(made, fitted=dataclasses.replace(made.fitted, details=details))
+
+    monkeypatch.setattr(rungs.Rungs, "_classical", cut_short)
+    monkeypatch.setattr(plan, "_FEW_FOR_A_NETWORK", 0)
+    monkeypatch.delenv("TELLAPART_WEIGHTS", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    run = tellapart.train(photos, out=tmp_path / "run", budget="5m", robustness="off")
+    assert run.summary is not None
+    [scratch] = [rung for rung in run.summary.ladder if rung.method == "scratch"]
+    assert scratch.skipped == "the budget was used up"

@@ -38,7 +38,7 @@ from tellapart.ladder.ensemble import ensembled
 from tellapart.ladder.finish import Climbed, finish, seconds_to_finish
 from tellapart.ladder.plan import Facts, Plan, Rung, plan
 from tellapart.ladder.rows import row_of, with_crossed
-from tellapart.ladder.run import OUT_OF_TIME, Heard, Run, count_files, out_of_time, pictures_of, stage
+from tellapart.ladder.run import OUT_OF_TIME, Heard, Run, count_files, out_of_time, pictures_of, stage, why_ended
 from tellapart.ladder.rungs import Made, Rungs
 from tellapart.ladder.soup import soup
 from tellapart.ladder.space import check_room
@@ -241,7 +241,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
     ended = False
     for rung, backbone in _steps(run, chosen):
         if not rung.climb or ended:
-            row = LadderRow(rung.method, skipped=rung.why if not rung.climb else "the run was asked to end")
+            row = LadderRow(rung.method, skipped=rung.why if not rung.climb else why_ended(run))
             rows.append(row)
             yield RungEnded(row.method, 0.0, skipped=row.skipped)
             continue
@@ -253,7 +253,7 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             ended = not out_of_time
             if champion is None:
                 raise
-            why = OUT_OF_TIME if out_of_time else "the run was asked to end"
+            why = OUT_OF_TIME if out_of_time else why_ended(run)
             rows.append(LadderRow(rung.method, backbone, seconds=time.monotonic() - began, skipped=why))
             yield RungEnded(rung.method, time.monotonic() - began, skipped=why)
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tellapart.events import Steps, decide
 from tellapart.ladder.finish import Climbed
 from tellapart.ladder.plan import Plan
-from tellapart.ladder.run import OUT_OF_TIME, Run
+from tellapart.ladder.run import ASKED_TO_END, OUT_OF_TIME, Run
 
 __all__ = ["told_why_early"]
 
@@ -25,10 +25,10 @@ def told_why_early(run: Run, climbed: Climbed, chosen: Plan) -> Steps[None]:
     if left <= max(_SECONDS, _SHARE * run.clock.budget_seconds):
         return
     fitted = climbed.winner.fitted
-    if run.clock.interrupted or fitted.details.get("interrupted"):
-        why, words = "interrupted", "the run was asked to end"
+    if run.clock.interrupted:
+        why, words = "interrupted", ASKED_TO_END
     else:
-        ended = str(fitted.details.get("ended", ""))
+        ended = "time" if fitted.details.get("interrupted") else str(fitted.details.get("ended", ""))
         why = ended if ended in _WHY else "nothing left"
         words = _WHY.get(ended, "there is nothing more to be tried: every rung of the plan was climbed")
         if why == "nothing left" and (longer := _left_out(climbed, chosen)):

@@ -22,10 +22,21 @@ from tellapart.recipe import Recipe
 if TYPE_CHECKING:
     from tellapart.learn.torch_world import World
 
-__all__ = ["OUT_OF_TIME", "Heard", "Run", "count_files", "out_of_time", "pictures_of", "stage"]
+__all__ = [
+    "ASKED_TO_END",
+    "OUT_OF_TIME",
+    "Heard",
+    "Run",
+    "count_files",
+    "out_of_time",
+    "pictures_of",
+    "stage",
+    "why_ended",
+]
 
 T = TypeVar("T")
-OUT_OF_TIME = "the budget was used up"  # what the ladder says of a rung that was cut off
+# What the ladder says of a rung that was cut off, or not begun.
+OUT_OF_TIME, ASKED_TO_END = "the budget was used up", "the run was asked to end"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +107,11 @@ def out_of_time(clock: Clock, reserve: Callable[[], float]) -> Callable[[Event],
         return OutOfTimeError() if clock.left() < reserve() else None
 
     return see
+
+
+def why_ended(run: Run) -> str:
+    """Return why no further rung is begun after one whose fit was cut short: by the clock, or because someone asked."""
+    return ASKED_TO_END if run.clock.interrupted else OUT_OF_TIME
 
 
 def count_files(data: Path) -> int | None:
