@@ -65,5 +65,13 @@ def test_curves_that_part_are_called_overfitting_and_curves_that_still_fall_unde
         assert part in parted
     falling = curve_words(_curve((2.0, 0.3, 1.9), (1.5, 0.5, 1.4)))
     assert falling.startswith("Underfitting in the curves: after 2 passes 50%")
+    assert "or more --epochs where these were the limit" in falling
     assert curve_words(_curve((1.0, 0.6, 0.9), (0.2, 0.95, 0.5), (0.1, 1.0, 0.51))) == ""
     assert curve_words(_curve((1.0, 0.6, 0.9))) == ""
+
+
+@pytest.mark.parametrize(("most", "asked", "other"), [(20, "--epochs", "--budget"), (300, "--budget", "--epochs")])
+def test_underfitting_asks_for_more_of_what_ended_the_fit(most: int, asked: str, other: str) -> None:
+    told = curve_words(_curve((2.0, 0.3, 1.9), (1.5, 0.5, 1.4)), most)
+    assert asked in told
+    assert other not in told

@@ -56,9 +56,10 @@ def fit_words(train: Metrics | None, val: Metrics | None, test: Metrics | None) 
     return f"No overfitting: {numbers}, and the difference is within noise."
 
 
-def curve_words(epochs: Sequence[Epoch]) -> str:
+def curve_words(epochs: Sequence[Epoch], most_steps: int | None = None) -> str:
     """Return a sentence on what the curves of a fit say, or nothing where they say nothing in particular.
 
+    `most_steps` is how many the fit could have at the most, where that is known: had it fewer, time was the limit.
     Overfitting: the validation loss ended at least 5 % above its best while the training loss went on falling.
     Underfitting: the training pictures were not learned, and the validation loss was at its best in the last pass.
     """
@@ -76,9 +77,18 @@ def curve_words(epochs: Sequence[Epoch]) -> str:
     if last.train_accuracy < LEARNED and best.epoch == last.epoch:
         return (
             f"Underfitting in the curves: after {len(judged)} passes {last.train_accuracy:.0%} of the training "
-            "pictures were told right, and validation was still getting better. A longer --budget would help."
+            f"pictures were told right, and validation was still getting better. {_more(last.step, most_steps)}"
         )
     return ""
+
+
+def _more(steps: int, most: int | None) -> str:
+    """Return what would lead to more steps than there were."""
+    if most is None:
+        return "A longer --budget would help, or more --epochs where these were the limit."
+    if steps >= most:
+        return "More --epochs would help: there was time for all of them."
+    return f"A longer --budget would help: it ended at step {steps:,} of {most:,}."
 
 
 def _accuracy(split: Metrics | None) -> tuple[float, tuple[float, float]] | None:

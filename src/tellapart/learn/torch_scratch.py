@@ -255,7 +255,7 @@ def _finished(
         held_out=np.searchsorted(looked_at, task.held_out),
         looked_at=None if len(looked_at) == len(train) else looked_at,
         epochs=learned.epochs,
-        notes=tuple(filter(None, [judge.curve_words(learned.epochs)])),
+        notes=tuple(filter(None, [judge.curve_words(learned.epochs, task.max_steps)])),
         details={
             "interrupted": interrupted,
             "ended": learned.ended,
