@@ -321,7 +321,7 @@ def _finished(
         licence=ground.probe.licence,
         epochs=learned.epochs,
         # Of mixed pictures few are told right however well a network learns.
-        notes=() if _mixup_of(task) else tuple(filter(None, [judge.curve_words(learned.epochs)])),
+        notes=() if _mixup_of(task) else tuple(filter(None, [judge.curve_words(learned.epochs, task.max_steps)])),
         details={
             **how,
             "tuned_from": cut.name or "input",
