@@ -312,6 +312,15 @@ def test_the_rate_comes_from_a_range_test_whose_curve_is_told(ground: Ground) ->
     assert test.lr == told(seen)["finetune.lr"].value == fitted.details["lr"]
 
 
+def test_nothing_has_to_be_set_apart_to_tune(ground: Ground) -> None:
+    other = Ground.__new__(Ground)
+    other.__dict__.update(ground.__dict__, val=ground.val.take(np.empty(0, np.int64)))
+    other.probe = other.probed()
+    fitted = other.tuned(tune="last", epochs=2)
+    assert fitted.embeddings["val"].shape == (0, fitted.embeddings["train"].shape[1])
+    assert fitted.details["blend"] == 1.0
+
+
 def test_a_disk_with_little_room_is_not_filled_with_activations(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

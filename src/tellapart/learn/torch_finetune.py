@@ -305,17 +305,17 @@ def _finished(
     network = network.cpu()
     graph, exporter = export(joined(ground.trunk, network), task.preprocess.image_size)
     embeddings: dict[str, FloatArray] = {}
+    head = shipped(network.head)
     for split, pictures in (("train", ground.train), ("val", ground.val)):
         steps = embed(graph, task.preprocess, pictures.files, pictures.digests, ground.cache, threads=ground.threads)
-        embeddings[split] = (yield from steps).reshape(len(pictures), -1)
-    head = shipped(network.head)
+        embeddings[split] = (yield from steps).reshape(len(pictures), head.shape[0])  # of no pictures it knows no width
     return Fitted(
         method="finetune",
         trunk=graph,
         head=head,
         preprocess=task.preprocess,
         out_of_fold=found,
-        embeddings={name: value.reshape(len(value), head.shape[0]) for name, value in embeddings.items()},
+        embeddings=embeddings,
         held_out=task.held_out,
         backbone=ground.probe.backbone,
         licence=ground.probe.licence,
