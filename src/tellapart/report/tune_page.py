@@ -14,7 +14,7 @@ from tellapart import __version__
 from tellapart.report.charts import BOTTOM, LEFT, RIGHT, TOP, Line, Mark, Plot, Tick, nice_ticks
 from tellapart.report.render import STYLES, asset, environment, policy_of
 
-__all__ = ["Trial", "TunePage", "history_plot", "parallel_plot", "render_tuned"]
+__all__ = ["Trial", "TunePage", "Within", "history_plot", "parallel_plot", "render_tuned"]
 
 _MOST_LINES = 200  # of trials in one picture
 _GOOD_SHARE = 0.2
