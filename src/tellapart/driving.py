@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tellapart.errors import InterruptedRunError
 from tellapart.events import ASKED_TO_END, Decision, Event, EventLog, Recall, Steps
-from tellapart.interrupts import Signalled
+from tellapart.interrupts import raise_signalled
 
 __all__ = ["Signals", "drive", "finish"]
 
@@ -109,7 +109,7 @@ class Signals:
         if self._seen_at is None:
             self._seen_at, self._pending = time.monotonic(), number
         elif time.monotonic() - self._seen_at >= self._one_wish:
-            raise Signalled(number)
+            raise_signalled(number, frame)
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():

@@ -1,6 +1,7 @@
 """SIGINT and SIGTERM to a command: while it starts, it ends at once; once it works, it is told by an exception.
 
-An exception that comes while modules are imported ends up in places where it is lost, or changed into another.
+An exception that comes while modules are imported ends up in places where it is lost, or changed into another, so it
+waits until they are.
 """
 
 from __future__ import annotations
@@ -8,12 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Signalled", "at_once", "by_exception"]
+__all__ = ["Signalled", "at_once", "by_exception", "raise_signalled", "signalled_by"]
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+# While modules are imported: how often it is looked whether they are, and how long that is waited for.
+_LOOK_SECONDS = 0.02
+_WAIT_SECONDS = 5.0
 
 
 class Signalled(KeyboardInterrupt):
@@ -58,4 +65,44 @@ def by_exception() -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Signalled(number)
+    raise_signalled(number, frame)
+
+
+def raise_signalled(number: int, frame: FrameType | None, since: float | None = None) -> None:
+    """Raise `Signalled`, or, where `frame` is inside an import, as soon as that is done (5 s at most).
+
+    For a handler of signals: it returns where it has to wait, and raises in the main thread later.
+    """
+    since = time.monotonic() if since is None else since
+    if not _imports(frame) or time.monotonic() - since > _WAIT_SECONDS:
+        raise Signalled(number)
+    before = signal.getsignal(number)
+
+    def later(number: int, frame: FrameType | None) -> None:
+        again.cancel()  # where it is the person who signals again
+        signal.signal(number, before)
+        raise_signalled(number, frame, since)
+
+    again = threading.Timer(_LOOK_SECONDS, signal.raise_signal, [number])
+    again.daemon = True
+    signal.signal(number, later)
+    again.start()
+
+
+def signalled_by(error: BaseException) -> Signalled | None:
+    """Return the signal that is behind `error`: itself, or what it was made of (its causes, not its context)."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, Signalled):
+        cause = cause.__cause__
+    return cause
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_IMPORT = "<frozen importlib._bootstrap>"

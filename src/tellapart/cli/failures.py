@@ -16,7 +16,7 @@ from tellapart.cli.start import follows
 from tellapart.cli.verbs import VERBS
 from tellapart.errors import InputError, InterruptedRunError, TellapartError, did_you_mean
 from tellapart.files import is_full
-from tellapart.interrupts import Signalled
+from tellapart.interrupts import signalled_by
 from tellapart.memory import out_of_memory
 
 __all__ = ["failed"]
@@ -60,9 +60,9 @@ def _told(error: BaseException, arguments: Sequence[str]) -> TellapartError:
         return error
     if isinstance(error, typer.TyperException):
         return _usage(error, arguments)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        cause = error.__cause__ if isinstance(error, typer.Abort) else error
-        return _interrupted(cause.number if isinstance(cause, Signalled) else signal.SIGINT)
+    signalled = signalled_by(error)
+    if signalled is not None or isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _interrupted(signal.SIGINT if signalled is None else signalled.number)
     if isinstance(error, OSError) and is_full(error):
         where = f" for {error.filename}" if error.filename else ""
         return InputError("no_space", f"There is no room left to write{where}.", "Make room, and run it again.")
