@@ -75,9 +75,6 @@ def test_what_a_signal_became_is_told_as_the_signal(number: signal.Signals, caps
 
 
 def test_a_fault_after_a_signal_that_was_dealt_with_is_a_fault() -> None:
-    with pytest.raises(ValueError, match="tidying") as caught:
-        try:
-            raise Signalled(signal.SIGINT)
-        except Signalled:
-            raise ValueError("while tidying up")  # noqa: B904
-    assert signalled_by(caught.value) is None
+    fault = ValueError("while tidying up")
+    fault.__context__ = Signalled(signal.SIGINT)
+    assert signalled_by(fault) is None
