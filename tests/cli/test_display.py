@@ -40,7 +40,7 @@ def test_a_fast_stage_is_one_line() -> None:
     lines = lines_of(RUN, 0.001)
     assert lines[0] == "embed  1,000 pictures in 10.0 s, 100 a second"
     assert lines[1] == "  resize: crop (most pictures are near 4:3)"
-    assert lines[2] == "probe  97.7% of 44 validation pictures right, log loss 0.080, 7.1 s, best so far"
+    assert lines[2] == "probe  97.7% of 44 validation pictures right, log loss 0.080, 7.1 s, kept"
     assert lines[3] == "scratch  left out: no time is left"
     assert lines[4].startswith("warning: class")
     assert len(lines) == 5

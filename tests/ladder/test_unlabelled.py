@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def test_a_run_says_whether_unlabelled_pictures_helped(tmp_path: Path, monkeypat
     )
     decided = [event for event in seen if isinstance(event, Decision) and event.name == "unlabelled"]
     assert len(decided) == 1
+    found = json.loads((tmp_path / "run" / "report.json").read_text())["findings"]
+    assert found, "nearly equal pictures, at least"
+    assert "unreadable" not in [finding["check"] for finding in found], "they are not broken, and are told of elsewhere"
     assert "of 4 unlabelled pictures" in decided[0].evidence
     assert run.result["classes"] == ["ants", "bees"]
     assert run.result["counts"]["excluded"] == 4

@@ -128,6 +128,14 @@ def test_the_user_s_word_on_flips_is_final(
     assert "--flip" in decisions["flip"].evidence
 
 
+def test_mirrored_pictures_are_off_by_the_option_that_was_given(
+    run: Run, colours: Graph, photo_pictures: Pictures, tmp_path: Path
+) -> None:
+    fitted, decisions = fit(run, colours, photo_pictures, _none(), tmp_path, augment="none")
+    assert fitted.details["flip"] is False
+    assert decisions["flip"].evidence == "asked for by --augment none"
+
+
 def test_a_head_that_learned_from_unlabelled_pictures_learned_from_no_mirrored_views(
     run: Run, colours: Graph, tmp_path: Path
 ) -> None:

@@ -303,6 +303,13 @@ def test_flips_are_left_out_where_handedness_tells_classes_apart() -> None:
     assert not mirroring(upright[:8], targets[:8]).helps
 
 
+def test_pictures_that_are_not_varied_are_not_shown_as_varied(tmp_path: Path) -> None:
+    train, val = write(tmp_path / "train", 40, 1), write(tmp_path / "val", 20, 2)
+    fitted, _ = run(begun(train, val, augment="none", epochs=1))
+    assert fitted.variations is None
+    assert "augment_share" not in fitted.details
+
+
 @pytest.mark.parametrize("balance", ["weights", "sampler", "logit"])
 def test_it_learns_from_strongly_varied_and_mixed_pictures_of_uneven_classes(tmp_path: Path, balance: str) -> None:
     train, val = write(tmp_path / "train", 90, 1), write(tmp_path / "val", 20, 2)
@@ -315,7 +322,7 @@ def test_it_learns_from_strongly_varied_and_mixed_pictures_of_uneven_classes(tmp
     assert shown is not None
     assert "TrivialAugment" in shown.words
     assert shown.share is not None
-    assert 0 < shown.share < 1
+    assert 0 < shown.share <= 1
     assert shown.pictures.shape[:2] == (6, 7)
     first = prepare(train.files[int(shown.rows[0])], fitted.preprocess)
     assert np.array_equal(shown.pictures[0, 0], first), "the first of a row is the picture as it is"

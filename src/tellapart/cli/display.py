@@ -93,7 +93,7 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
             kind = "left-out" if event.left_out else "validation"
             gave = "" if event.accuracy is None else f"  {_share(event.accuracy)} of {event.n} {kind} pictures right"
             loss = "" if event.log_loss is None else f", log loss {event.log_loss:.3f}"
-            return f"{event.method}{gave}{loss}, {event.seconds:.1f} s{', best so far' if event.chosen else ''}"
+            return f"{event.method}{gave}{loss}, {event.seconds:.1f} s{', kept' if event.chosen else ''}"
         case Note():
             return f"warning: {event.text}" if event.level == "warning" else event.text
         case StageBegan():

@@ -79,12 +79,13 @@ def _lines(found: Suggested) -> list[str]:
     left_out = f", {len(found.excluded):,} left out" if found.excluded else ""
     lines = [f"{found.used:,} pictures{left_out}; {len(found.ranked):,} to label first: {found.words}.", ""]
     for name, size, ranked in sorted(found.groups, key=lambda group: -group[2])[:_SHOWN]:
-        lines.append(f"  {name}: {size:,} pictures, {ranked:,} of them to label first")
+        lines.append(f"  {name}: {size:,} picture{'s' if size != 1 else ''}, {ranked:,} of them to label first")
     if len(found.groups) > _SHOWN:
         lines.append(f"  and {len(found.groups) - _SHOWN:,} more groups")
+    correct = "Correct" if found.classes else "Fill in"
     return [
         *lines,
         "",
         f"The table: {found.table}, its pictures: {found.page}",
-        f"Correct its labels, then: tellapart train {found.table} --unlabelled skip",
+        f"{correct} its labels, then: tellapart train {found.table} --unlabelled skip",
     ]

@@ -31,7 +31,7 @@ from tellapart.images import Preprocess, default_threads
 from tellapart.ladder.audited import first_look
 from tellapart.ladder.choose import Candidate, Ground, always_one_class, beats, candidate
 from tellapart.ladder.crossed import crossed
-from tellapart.ladder.deliver import deliver, earlier_stands, resolved
+from tellapart.ladder.deliver import deliver, earlier_stands, earlier_was_interrupted, resolved
 from tellapart.ladder.distil import distil
 from tellapart.ladder.early import told_why_early
 from tellapart.ladder.ensemble import ensembled
@@ -281,15 +281,13 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             better, words = comparison.better, comparison.words
             yield Decision("choose", (found if better else champion).name, words)
         if better:
-            shipped = None
+            ships = ship and found.fitted.method != "majority"
             try:
-                if (
-                    ship
-                    and found.fitted.method != "majority"
-                    and not earlier_stands(run, rungs.manifest, found, ground)
-                ):
-                    shipped = yield from _delivered(run, rungs, found)
-                champion, bundle = found, shipped
+                if ships and not earlier_stands(run, rungs.manifest, found, ground):
+                    bundle = yield from _delivered(run, rungs, found)
+                else:
+                    bundle = None
+                champion = found
             except GateError as error:
                 if champion is None:
                     raise
@@ -315,13 +313,15 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
         champion, bundle = (champion, bundle) if best is None else (best, shipped)
     if not ship:
         return Climbed(rungs.manifest, rungs.pictures, ground, champion, None, tuple(rows), rungs.threads)
-    if earlier_stands(run, rungs.manifest, champion, ground):
+    whole = not ended and all(row.skipped != OUT_OF_TIME for row in rows)
+    anew = whole and earlier_was_interrupted(run)  # what it ended with was but the best until then
+    if not anew and earlier_stands(run, rungs.manifest, champion, ground):
         yield Note("info", "The earlier result of this run is kept: nothing better was found on validation.")
         return None
-    if bundle is None:
+    if bundle is None and champion.fitted.method == "majority":
         made = yield from follow(rungs.majority_to_ship(), lambda _: None, deaf=True)
         champion = candidate(made.fitted, ground, made.rows, champion.seconds)
-        bundle = yield from _delivered(run, rungs, champion)
+    bundle = bundle or (yield from _delivered(run, rungs, champion))
     return Climbed(rungs.manifest, rungs.pictures, ground, champion, bundle, tuple(rows), rungs.threads)
 
 

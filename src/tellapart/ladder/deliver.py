@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tellapart.learn.rungs import Pictures
 from tellapart.runtime.bundle import Bundle, read_card
 from tellapart.ship import write_bundle
 
-__all__ = ["asked_for", "deliver", "earlier_stands", "resolved"]
+__all__ = ["asked_for", "deliver", "earlier_stands", "earlier_was_interrupted", "resolved"]
 
 _USUAL_PRECISION = 0.95
 
@@ -37,6 +38,15 @@ def earlier_stands(run: Run, manifest: Manifest, winner: Candidate, ground: Grou
         return False
     now = judge.metrics(ground.val_targets[winner.rows["val"]], winner.val_probs)
     return bool(before["n"] >= now.n and now.log_loss is not None and before["log_loss"] <= now.log_loss)
+
+
+def earlier_was_interrupted(run: Run) -> bool:
+    """Return whether the run that is gone on with was asked to end, so that its result was the best until then."""
+    try:
+        found = json.loads((run.folder / "report.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("interrupted") is True
 
 
 def deliver(

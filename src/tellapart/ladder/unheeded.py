@@ -6,20 +6,19 @@ from collections.abc import Collection, Sequence
 
 from tellapart.events import Note, Steps
 from tellapart.ladder.run import OUT_OF_TIME, Run
+from tellapart.ladder.tune_space import NETWORKS
 from tellapart.recipe import Recipe
 from tellapart.report import LadderRow
 
 __all__ = ["told_unheeded", "unheeded"]
 
-_NETWORKS = ("finetune", "scratch")
-
 # Which rungs heed an option, and what is said where none of them was climbed.
 _HEEDED: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
-    (("augment",), _NETWORKS, "no rung that trains on varied pictures was climbed"),
-    (("flip",), ("classical", "probe", *_NETWORKS), "no rung that learns from mirrored pictures was climbed"),
-    (("epochs", "checkpoint_every"), _NETWORKS, "no rung that trains a network was climbed"),
+    (("augment",), NETWORKS, "no rung that trains on varied pictures was climbed"),
+    (("flip",), ("classical", "probe", *NETWORKS), "no rung that learns from mirrored pictures was climbed"),
+    (("epochs", "checkpoint_every"), NETWORKS, "no rung that trains a network was climbed"),
     (("backbone",), ("probe", "finetune"), "no rung that looks through a backbone was climbed"),
-    (("image_size",), ("classical", "probe", *_NETWORKS), "no rung that looks at pictures was climbed"),
+    (("image_size",), ("classical", "probe", *NETWORKS), "no rung that looks at pictures was climbed"),
     (("tune", "head", "pooling", "lr", "schedule", "bn_policy"), ("finetune",), "no backbone was tuned"),
 )
 

@@ -241,7 +241,8 @@ def _flip(
     `fit_seconds` is what the fit on the pictures as they are took: with mirrored views it takes twice that and more.
     """
     if recipe.augment.mirror != "auto":
-        yield Decision("flip", recipe.augment.mirror == "on", "asked for by --flip")
+        asked = "--flip" if recipe.augment.flip != "auto" else "--augment none"
+        yield Decision("flip", recipe.augment.mirror == "on", f"asked for by {asked}")
         return recipe.augment.mirror == "on"
     sample = _sample(train, _FLIP_SAMPLE)
     part = train.take(sample)

@@ -338,7 +338,7 @@ def _finished(
     )
 
 
-def _shown(ground: Ground, task: Task[Tuned]) -> Variations:
+def _shown(ground: Ground, task: Task[Tuned]) -> Variations | None:
     """Return some training pictures as the backbone saw them: as views, or where it is tuned whole as they were varied.
 
     What is mixed above the cut cannot be looked at, and is not shown.

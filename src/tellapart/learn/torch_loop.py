@@ -20,10 +20,9 @@ from tellapart.learn.torch_crew import go_back, led, tell_step
 from tellapart.learn.torch_devices import let_go
 from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_shards import Shards
-from tellapart.learn.torch_step import Choices, is_sound, one_step
+from tellapart.learn.torch_step import Choices, half_as_many, is_sound, one_step
 from tellapart.learn.torch_validate import Validation, validated
 from tellapart.learn.torch_world import ALONE, World
-from tellapart.memory import out_of_memory
 
 __all__ = ["Learned", "State", "copied", "fit"]
 
@@ -226,12 +225,12 @@ def _stepped(
         try:
             return one_step(shards, state.optimizer, inputs, targets, rate, state.step, now, state.ceiling, world, px)
         except (RuntimeError, MemoryError) as error:
-            told = out_of_memory(error, stage)
-            if told is None or min(state.micro_batch, side_by_side) < 2 or world.lost:
+            told, fewer = half_as_many(error, state.micro_batch, side_by_side, stage)
+            if world.lost:
                 raise
         state.optimizer.zero_grad()
         let_go(choices.device)
-        state.micro_batch = -(-min(state.micro_batch, side_by_side) // 2)
+        state.micro_batch = fewer
         norms = any(isinstance(part, _NORMS) and part.training for part in state.network.modules())
         other = "batch norm sees fewer pictures at a time now, so that the result is not that of more memory"
         why = f"{told.message} Batches and gradients are as before{'; but ' + other if norms else ''}."

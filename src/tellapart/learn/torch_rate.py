@@ -15,9 +15,8 @@ from tellapart.learn.range_test import rate_at, rate_from
 from tellapart.learn.torch_devices import let_go
 from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_shards import Shards
-from tellapart.learn.torch_step import Choices, one_step
+from tellapart.learn.torch_step import Choices, half_as_many, one_step
 from tellapart.learn.torch_task import Task, laid_out
-from tellapart.memory import out_of_memory
 
 __all__ = ["peak_rate"]
 
@@ -81,11 +80,10 @@ def _stepped(
         try:
             return one_step(shards, optimizer, inputs, targets, rate, step, choices)[0], choices
         except (RuntimeError, MemoryError) as error:
-            if out_of_memory(error, name) is None or min(choices.micro_batch, side_by_side) < 2:
-                raise
+            _, fewer = half_as_many(error, choices.micro_batch, side_by_side, name)
         optimizer.zero_grad()
         let_go(choices.device)
-        choices = dataclasses.replace(choices, micro_batch=-(-min(choices.micro_batch, side_by_side) // 2))
+        choices = dataclasses.replace(choices, micro_batch=fewer)
 
 
 def _batches(task: Task[N]) -> Iterator[tuple[Tensor, Tensor]]:

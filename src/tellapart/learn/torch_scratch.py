@@ -263,7 +263,7 @@ def _finished(
             "widths": list(network.shape.widths),
             "channels": network.shape.channels,
             "mirrored_too": network.mirrors,
-            **({} if shown.share is None else {"augment_share": shown.share}),
+            **({} if shown is None or shown.share is None else {"augment_share": shown.share}),
         },
         variations=shown,
     )
@@ -275,7 +275,7 @@ def _optimizer(network: Network, batch_size: int, share: float = 1.0) -> Muon:
     return Muon(network, filter_lr=share * 0.12 * min(1.0, scale), lr=share * 0.1 * scale)
 
 
-def _shown(task: Task[Network], pictures: Pictures, looked_at: IntArray) -> Variations:
+def _shown(task: Task[Network], pictures: Pictures, looked_at: IntArray) -> Variations | None:
     """Return some training pictures, of those `looked_at`, as they were varied."""
     source, train = task.train.source, task.train
     assert isinstance(source, Varied)

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tellapart.errors import InputError
 from tellapart.learn.draws import bits
 from tellapart.learn.schedule import Decay
 from tellapart.learn.torch_devices import seeded
 from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_shards import Draws, Shards
 from tellapart.learn.torch_world import ALONE, Tally, World
+from tellapart.memory import out_of_memory
 
-__all__ = ["Choices", "computing", "is_sound", "one_step", "parts_of"]
+__all__ = ["Choices", "computing", "half_as_many", "is_sound", "one_step", "parts_of"]
 
 _NOISE = 200  # what a draw is for: dropout and the like
 
@@ -137,6 +139,19 @@ def _smaller(pixels: Tensor, px: int) -> Tensor:
     """Return float [n, px, px, C] for pixels [n, S, S, C]."""
     planes = pixels.permute(0, 3, 1, 2).float()
     return functional.interpolate(planes, (px, px), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
+
+
+def half_as_many(error: BaseException, micro_batch: int, side_by_side: int, what: str) -> tuple[InputError, int]:
+    """Return `error` as the sentence on memory that it is, and how many pictures are to go through at a time instead.
+
+    `micro_batch` were to, of the `side_by_side` that a shard has; `what` asked for the memory. Raises `error` where it
+    is another one, or where but one picture went through. Call it while `error` is handled.
+    """
+    told = out_of_memory(error, what)
+    tried = min(micro_batch, side_by_side)
+    if told is None or tried < 2:
+        raise error
+    return told, -(-tried // 2)
 
 
 def parts_of(targets: Tensor, most: int) -> list[tuple[int, Tensor]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tellapart.learn.augmentation import Augment
+from tellapart.learn.augmentation import NOTHING, Augment
 from tellapart.learn.draws import Bits, picture_keys
 from tellapart.learn.rungs import IntArray, Pictures, Variations
 from tellapart.learn.torch_augment import augmented
@@ -46,11 +46,14 @@ def variations(
     fill: Tensor | None,
     mix: Mix | None,
     share: float | None,
-) -> Variations:
-    """Return pictures uint8 [r, S, S, C] of the training `rows` as they are and as they were varied.
+) -> Variations | None:
+    """Return pictures uint8 [r, S, S, C] of the training `rows` as they are and as they were varied, if they were.
 
     `targets` and `keys` are those of these pictures; what is drawn is what was drawn in the first epochs of `seed`.
     """
+    mixes = mix is not None and not mix.nothing
+    if how == NOTHING and not mixes:
+        return None
     seen = [pixels]
     for epoch in range(1, _TIMES + 1):
         varied = augmented(pixels, keys, seed, epoch, how, fill)

@@ -13,7 +13,7 @@ from tellapart.lazy import Lazy
 __all__ = ["unreadable"]
 
 # What is told elsewhere, or was asked for by the user.
-_ELSEWHERE = frozenset({"identical_in_two_classes", "bridges_splits", "dropped", "kept_out"})
+_ELSEWHERE = frozenset({"identical_in_two_classes", "bridges_splits", "dropped", "kept_out", "unlabelled"})
 # No picture was lost: these are other files, or places that are not looked into.
 _HARMLESS = frozenset({"not_an_image", "not_a_file", "symlink_folder", "symlink_outside", "no_label"})
 
