@@ -36,6 +36,7 @@ TORCH_FILES = {
     "learn/torch_mix.py",
     "learn/torch_muon.py",
     "learn/torch_networks.py",
+    "learn/torch_norms.py",
     "learn/torch_optimizers.py",
     "learn/torch_parcels.py",
     "learn/torch_profile.py",

@@ -22,11 +22,11 @@ from tellapart.learn.torch_batches import Held, Samples, Varied
 from tellapart.learn.torch_finetune import finetune
 from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_muon import Muon
+from tellapart.learn.torch_norms import reestimated
 from tellapart.learn.torch_scratch import scratch
 from tellapart.learn.torch_soup import Pot, _chosen, _poured
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_task import Task
-from tellapart.learn.torch_tuned import reestimated
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 from tests.learn.test_finetune import stripes

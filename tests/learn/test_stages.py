@@ -14,9 +14,10 @@ from tellapart.learn.cuts import EMBEDDING, Cut, Place, Sums, choose_cut
 from tellapart.learn.rungs import GraphHead, Head
 from tellapart.learn.torch_export import Trunk, load_trunk
 from tellapart.learn.torch_heads import GeneralisedMean, begun_from, shipped
+from tellapart.learn.torch_norms import reestimated
 from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import Below, exported_below, is_sound, units
-from tellapart.learn.torch_tuned import BnPolicy, Tuned, blended, check_pooling, joined, optimizer_for, reestimated
+from tellapart.learn.torch_tuned import BnPolicy, Tuned, blended, check_pooling, joined, optimizer_for
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, loaded
 from tellapart.runtime.session import Session
 

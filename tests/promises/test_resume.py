@@ -131,10 +131,7 @@ def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp
 
 @pytest.mark.parametrize("method", ["scratch", "finetune"])
 def test_within_a_budget_what_the_clock_decided_is_repeated_to_the_same_bits(method: str, tmp_path: Path) -> None:
-    """All that the first run recorded is known to the second, which has none of its weights, and meets another clock.
-
-    What the report adds in the seconds left at the very end (maps, corrupted pictures) is not asked about.
-    """
+    """All that the first run recorded is known to the second, which has no weights of it, and meets another clock."""
     options = {key: value for key, value in METHODS[method].items() if key != "epochs"} | {"budget": "45s"}
     if "backbone" in options and not (SHARED / "weights" / options["backbone"]).is_dir():
         pytest.skip(f"shared/weights/{options['backbone']} is missing")
@@ -148,10 +145,4 @@ def test_within_a_budget_what_the_clock_decided_is_repeated_to_the_same_bits(met
     told = json.loads((again / "run.json").read_text())
     (again / "run.json").write_text(json.dumps({**told, "finished": False}))
     assert attempt({}, data, again, options, tmp_path / "cache2") is not None
-    first, second = left_by(out), left_by(again)
-    assert first["model.onnx"] == second["model.onnx"]
-    for part in ("method", "ladder", "val", "test", "train"):
-        assert first["report"][part] == second["report"][part], part
-    clocked = [one for one in first["report"]["decisions"] if str(one["name"]).startswith(method)]
-    assert clocked
-    assert clocked == [one for one in second["report"]["decisions"] if str(one["name"]).startswith(method)]
+    assert left_by(again) == left_by(out)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tellapart import __version__
 from tellapart.cache import Space, digest_of
 from tellapart.errors import PictureError
-from tellapart.events import Decision, Progress, Steps
+from tellapart.events import Decision, Progress, Recall, Steps
 from tellapart.images import map_ordered, prepare_guarded
 from tellapart.judge.borders import Borders, borders, difference_map
 from tellapart.judge.maps import RING, mass, place
@@ -41,6 +41,7 @@ _VERSION = 1  # part of the key of what a trial told
 _MOST_MAPPED = {"class_activation": 24, "occlusion": 8}
 _FEWEST = 2
 _LEAST_SECONDS = 8.0
+_IN_TIME = "maps_in_time"
 # What looking may take, guessed from the first picture: what is left beyond that, and a share of the run.
 _KEPT_SECONDS, _SHARE, _ALWAYS_SECONDS = 4.0, 0.1, 5.0
 _LAYER_PX = 112
@@ -70,8 +71,13 @@ def attention(
     same = dict(cards)
     if bundle.card.method == "majority" or len(held_out) < _FEWEST:
         return None, same
-    if clock.left() < _LEAST_SECONDS:
-        yield Decision("maps", False, f"{max(0.0, clock.left()):.0f} s are left, too little to see where it looks")
+    left = max(0.0, clock.left())
+    yield (before := Recall(_IN_TIME))
+    in_time = dataclasses.replace(before.decided.popleft(), again=True) if before.decided else None
+    if in_time is None and left < _LEAST_SECONDS:
+        in_time = Decision(_IN_TIME, False, f"{left:.0f} s are left, too little to see where it looks")
+    if in_time is not None and not in_time.value:
+        yield in_time
         return None, same
     saliency = Saliency(bundle)
     chosen = evenly(range(len(held_out)), _QUICK_TRIED if quick else _TRIED)
@@ -84,10 +90,10 @@ def attention(
     num_tried = len(tried) if sanity is None else 0
     needed = _guessed_seconds(saliency, tried[0], num_tried, len(files), len(mistakes), threads)
     most = min(clock.left() - _KEPT_SECONDS, _ALWAYS_SECONDS + _SHARE * clock.spent())
-    if needed > most:
-        yield Decision(
-            "maps", False, f"to see where it looks takes about {needed:.0f} s, and {most:.0f} s are to spare"
-        )
+    words = f"to see where it looks takes about {needed:.0f} s, and {max(0.0, most):.0f} s are to spare"
+    in_time = in_time or Decision(_IN_TIME, needed <= most, words)
+    yield in_time
+    if not in_time.value:
         return None, same
     if sanity is None:
         own = [one for one in seen(saliency, tried, threads) if one is not None]

@@ -10,9 +10,9 @@ from typing import Any
 from tellapart import judge
 from tellapart.data.manifest import Manifest, Split
 from tellapart.errors import BundleError
-from tellapart.events import Decision, Steps
+from tellapart.events import Decision, Steps, decide
 from tellapart.ladder.choose import Candidate, Ground
-from tellapart.ladder.keep import keep
+from tellapart.ladder.keep import keep, references_in_time
 from tellapart.ladder.novel import novel
 from tellapart.ladder.run import Run
 from tellapart.learn.rungs import Pictures
@@ -65,7 +65,9 @@ def deliver(
     yield Decision(
         "thresholds", {"min_prob": chosen.min_prob, "max_novelty": chosen.max_novelty}, _why_thresholds(chosen)
     )
-    kept = keep(run, fitted, train, len(classes), threads)
+    words = "pictures to compare with, at the most; for so many there is time to make thumbnails"
+    most = yield from decide(f"{winner.name}.references", references_in_time(run), words)
+    kept = keep(run, fitted, train, len(classes), threads, most)
     novelty = yield from novel(run, winner, train, kept)
     return write_bundle(
         run.folder / "bundle",

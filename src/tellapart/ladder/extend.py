@@ -18,7 +18,7 @@ from tellapart.errors import BundleError
 from tellapart.events import Decision, Steps, without
 from tellapart.judge import Novelty, Paired, Share
 from tellapart.ladder.choose import Candidate, Ground, candidate
-from tellapart.ladder.keep import Kept, keep
+from tellapart.ladder.keep import Kept, keep, references_in_time
 from tellapart.ladder.known import ENSEMBLE, Known, members_of
 from tellapart.ladder.novel import blended
 from tellapart.ladder.run import Run
@@ -228,7 +228,7 @@ def ship(both: Both, extended: Extended, label: str, run: Run, out: Path, thread
     if both.old.source == "references":
         kept = _kept(both, run, threads)
     else:
-        kept = keep(run, fitted, train, both.num_classes, threads)
+        kept = keep(run, fitted, train, both.num_classes, threads, references_in_time(run))
     novelty = yield from _novelty(both, winner, kept)
     nested = dict(card.recipe)
     nested["details"] = {**fitted.details, "novelty": list(novelty.blend.methods) if novelty.blend else ["neighbours"]}

@@ -14,7 +14,7 @@ from tellapart.learn.rungs import Fitted, FloatArray, IntArray, Pictures
 from tellapart.runtime.reference import MAX_REFERENCES, MAX_SELFTEST
 from tellapart.ship.gallery import class_means, gallery, selftest_pictures, synthetic_pictures
 
-__all__ = ["Kept", "keep"]
+__all__ = ["Kept", "keep", "references_in_time"]
 
 _SECONDS_FOR_THE_REST = 3.0
 _THUMBNAIL_SECONDS = 0.005  # while the machine is slow
@@ -43,14 +43,19 @@ class Kept:
         return self.novelty.distances(embeddings, own, of_references)
 
 
-def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: int) -> Kept:
-    """Choose at most 2,000 reference pictures, fewer where there is no time to make their thumbnails.
+def references_in_time(run: Run) -> int:
+    """Return how many reference pictures there is time to make thumbnails of: 2,000 at most, and some at least."""
+    affordable = int((run.clock.left() - _SECONDS_FOR_THE_REST) / _THUMBNAIL_SECONDS)
+    return max(_FEWEST_REFERENCES, min(MAX_REFERENCES, affordable))
+
+
+def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: int, most: int) -> Kept:
+    """Choose at most `most` reference pictures, and make their thumbnails.
 
     With `--no-reference` class means and made-up pictures are kept instead.
     """
     embeddings = fitted.embeddings["train"]
-    affordable = int((run.clock.left() - _SECONDS_FOR_THE_REST) / _THUMBNAIL_SECONDS)
-    rows = judge.pick_reference(train.targets, train.digests, max(_FEWEST_REFERENCES, min(MAX_REFERENCES, affordable)))
+    rows = judge.pick_reference(train.targets, train.digests, most)
     chosen = train.take(rows)
     seen = gallery(chosen.files, chosen.digests, fitted.preprocess, threads, run.cache)
     if not run.recipe.fit.reference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tellapart import judge
-from tellapart.events import Decision, Steps
+from tellapart.events import Decision, Recall, Steps
 from tellapart.judge import Novelty
 from tellapart.judge.gaussian import fit_gaussian, most_directions
 from tellapart.judge.separation import Scores, blend_of, choose_methods
@@ -38,8 +38,11 @@ def novel(run: Run, winner: Candidate, train: Pictures, kept: Kept) -> Steps[Nov
     both, place, _ = np.intersect1d(fitted.out_of_fold.rows, fitted.held_out, return_indices=True)
     some = judge.spaced(np.arange(len(both), dtype=np.int64), _MOST_HELD_OUT)
     rows = both[some].astype(np.int64)
+    name = f"{winner.name}.novelty_rounds"
+    yield (before := Recall(name))
+    told = before.decided.popleft().value if before.decided else None
     seconds = min(_MOST_SECONDS, _SHARE_OF_TIME * run.clock.left())
-    if len(rows) < _FEWEST_HELD_OUT or seconds < _FEWEST_SECONDS:
+    if len(rows) < _FEWEST_HELD_OUT or (seconds < _FEWEST_SECONDS and told is None):
         few = f"{len(rows):,} pictures that its features were not learned from are too few to leave classes out"
         yield Decision(
             "novelty", ["neighbours"], few if len(rows) < _FEWEST_HELD_OUT else "no time to leave classes out"
@@ -49,9 +52,10 @@ def novel(run: Run, winner: Candidate, train: Pictures, kept: Kept) -> Steps[Nov
     tried = judge.spaced(np.arange(len(rows), dtype=np.int64), MOST_PICTURES)
     asked = pictures.take(tried)
     penalty = fitted.details.get("penalty", GRID[len(GRID) // 2]) if isinstance(fitted.head, Head) else None
-    rounds = yield from leave_classes_out(
-        embeddings[tried], asked.targets, asked.groups, penalty if isinstance(penalty, float) else None, seconds
-    )
+    penalty = penalty if isinstance(penalty, float) else None
+    steps = leave_classes_out(embeddings[tried], asked.targets, asked.groups, penalty, seconds, told)
+    rounds, number = yield from steps
+    yield Decision(name, number, "as often classes were left out, in the time for it", again=told is not None)
     if len(rounds) < _FEWEST_ROUNDS:
         yield Decision(
             "novelty", ["neighbours"], "there was time, or there were pictures, to leave out one class at most"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellapart.errors import InterruptedRunError, PictureError
-from tellapart.events import Decision, Progress, Steps, follow
+from tellapart.events import Decision, Progress, Steps, decide, follow
 from tellapart.images import map_ordered, prepare_guarded
 from tellapart.images.corrupt import CORRUPTIONS, STRENGTHS, corrupt
 from tellapart.judge import Robustness, compare_corrupted
@@ -67,10 +67,11 @@ def robustness_in_time(
     count = min(_MOST, len(pictures), int(seconds / cost))
     words = f"{1000 * cost:.0f} ms a picture, corrupted in {len(_ALL)} ways; {seconds:.1f} s may be spent on it"
     if count < _FEWEST:
-        asked = "" if wish == "on" else "; --robustness on, or evaluate --robustness, does it"
-        yield Decision("robustness", 0, words + asked)
+        words += "" if wish == "on" else "; --robustness on, or evaluate --robustness, does it"
+        count = 0
+    count = yield from decide("robustness", count, words)
+    if not count:
         return ()
-    yield Decision("robustness", count, words)
     try:
         steps = stage("robustness", robustness(predictor, pictures, count))
         return (yield from follow(steps, out_of_time(run.clock, lambda: reserve_seconds)))

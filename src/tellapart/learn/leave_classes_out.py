@@ -33,27 +33,31 @@ def leave_classes_out(
     groups: Sequence[str],
     penalty: float | None,
     seconds: float,
-) -> Steps[list[Round]]:
-    """Return, for each round, the AUROC of every candidate that could be tried in it.
+    count: int | None = None,
+) -> Steps[tuple[list[Round], int]]:
+    """Return, for each round, the AUROC of every candidate that could be tried in it; and how many rounds were begun.
 
     `embeddings` float32 [N, D] are at most some thousand pictures that the trunk never learned from. In a round some
     classes are left out; half of the other pictures fit the scores, the other half are the known ones that the pictures
     left out are told from. With `penalty` a linear head is fitted in each round, for the scores that need logits;
-    without, or where only one class stays, the others alone are tried. Rounds end when `seconds` are used up.
+    without, or where only one class stays, the others alone are tried. Rounds end when `seconds` are used up, or after
+    `count` where that is known.
     """
     rounds: list[Round] = []
-    plan = _left_out(targets)
+    plan = _left_out(targets)[:count]
+    begun = 0
     began = time.monotonic()
     with one_blas_thread():
         for number, classes in enumerate(plan):
             spent = time.monotonic() - began
-            if number and spent + spent / number > seconds:
+            if count is None and number and spent + spent / number > seconds:
                 break
+            begun += 1
             found = yield from _round(embeddings, targets, groups, penalty, classes)
             if found:
                 rounds.append(found)
             yield Progress("novelty", number + 1, len(plan))
-    return rounds
+    return rounds, begun
 
 
 def _left_out(targets: IntArray) -> list[IntArray]:

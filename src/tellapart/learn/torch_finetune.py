@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,10 +27,11 @@ from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
 from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_mix import Mix
+from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_soup import Pot, nothing, souped
 from tellapart.learn.torch_task import Clock, Task, less, trained
-from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for, reestimated
+from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, head_of, loaded, prepared
 from tellapart.learn.torch_validate import logits_of, validated
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
@@ -43,7 +43,6 @@ __all__ = ["finetune"]
 
 _MAIN_SHARE = 0.6  # of the time, where models of folds are trained besides
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_REESTIMATE = 20  # batches
 _EXPORT_SECONDS, _MARGIN = 6.0, 1.3
 _OVERFITTED = 0.75  # of the steps: where validation is best before, the rest was learned by heart
 _MIXUP, _LONGER = 0.5, 2.0  # the share of pictures mixed when tried again, and how many of the best's steps it has
@@ -132,10 +131,7 @@ def _mix(
 ) -> None:
     blended(network, start, end, share)
     if share > 0.0:
-        batches = dataclasses.replace(task.train.at(rows), mix=None).epoch(
-            task.choices.batch_size, task.choices.seed, 0
-        )
-        reestimated(network, (inputs.to(task.choices.device) for inputs, _ in itertools.islice(batches, _REESTIMATE)))
+        reestimated_on(network, task.train.at(rows), task.choices)
     network.eval()
 
 

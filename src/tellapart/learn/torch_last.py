@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from tellapart import judge
 from tellapart.events import Decision, Progress, Steps, decide
@@ -14,12 +16,23 @@ from tellapart.images import map_ordered
 from tellapart.learn.linear import stratified
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_loop import copied
 from tellapart.learn.torch_networks import Network, export
+from tellapart.learn.torch_norms import MOST_BATCHES, reestimated_on
 from tellapart.learn.torch_task import Task
-from tellapart.learn.torch_validate import logits_of
+from tellapart.learn.torch_validate import logits_of, validated
 from tellapart.runtime.session import Session
 
-__all__ = ["embedded", "mirrored_too", "seconds_to_finish", "with_embeddings"]
+__all__ = [
+    "embedded",
+    "mirrored_too",
+    "seconds_for_statistics",
+    "seconds_to_finish",
+    "statistics_anew",
+    "with_embeddings",
+]
+
+N = TypeVar("N", bound=nn.Module)
 
 _LOOKED_AT = 5000  # training pictures, and those held out: what references and drift are known from, with some to spare
 _TIMED = 256  # pictures, embedded to see what all will cost
@@ -53,6 +66,34 @@ def seconds_to_finish(task: Task[Network], num_train: int, num_later: int) -> fl
 
     seconds = _CAUTION * min(each() for _ in range(3))  # what disturbs a look for a moment will not do so all the time
     return 1.0 + 2.0 * exported + seconds * (num_train + len(task.val) + num_later) + 0.0005 * num_later
+
+
+def seconds_for_statistics(task: Task[N]) -> float:
+    """Return about how long `statistics_anew` takes; pictures go through a network thrice as fast as they train it."""
+    pictures = MOST_BATCHES * task.choices.batch_size + 2 * min(_COMPARED_ON, len(task.val))
+    return pictures / (3.0 * task.choices.batch_size * task.steps_a_second)
+
+
+def statistics_anew(task: Task[N], network: N) -> Steps[bool]:
+    """Decide whether batch norm of averaged weights has statistics taken anew, or the average of those there were.
+
+    Validation says which is better; without any it is the former. The network has them then.
+    """
+    name, val = f"{task.name}.statistics", task.val
+    some = val.at(val.rows[stratified(val.targets[val.rows], _COMPARED_ON, task.choices.seed)]) if len(val) else val
+    averaged = copied(network)
+    old = yield from validated(network, some, task.exact, name)
+    reestimated_on(network, task.learned_from, task.choices)
+    new = yield from validated(network, some, task.exact, name)
+    if old is None or new is None:
+        yield Decision(name, "anew", "batch norm's: those of averaged weights are others; there is no validation")
+        return True
+    better = new.tempered <= old.tempered
+    if not better:
+        network.load_state_dict(averaged)
+    words = f"batch norm's: validation loss {new.tempered:.4f} with new ones, {old.tempered:.4f} with those averaged"
+    yield Decision(name, "anew" if better else "averaged", words)
+    return better
 
 
 def mirrored_too(task: Task[Network], network: Network) -> Steps[bool]:

@@ -29,11 +29,19 @@ from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_family import sized
 from tellapart.learn.torch_folds import deaf, out_of_fold
-from tellapart.learn.torch_last import embedded, mirrored_too, seconds_to_finish, with_embeddings
+from tellapart.learn.torch_last import (
+    embedded,
+    mirrored_too,
+    seconds_for_statistics,
+    seconds_to_finish,
+    statistics_anew,
+    with_embeddings,
+)
 from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network, export, family_of, shape_for
+from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_soup import Pot, souped
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import chosen
@@ -185,7 +193,7 @@ def _balance(seen: Samples, groups: Sequence[str], num_classes: int, recipe: Rec
 
 def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int, later: Later | None) -> Steps[Fitted]:
     looked_at = with_embeddings(train.targets, task.held_out, task.choices.seed)
-    reserve = seconds_to_finish(task, len(looked_at), num_later)
+    reserve = seconds_to_finish(task, len(looked_at), num_later) + seconds_for_statistics(task)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
     fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
@@ -197,8 +205,9 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int, 
     network, learned = yield from trained(
         task, task.learned_from, task.val, total, less(left, kept_back), "scratch", most=enough
     )
-    network.mirrors = yield from deaf(mirrored_too(task, network))
     interrupted = learned.ended == "interrupted"
+    anew = not interrupted and (yield from deaf(statistics_anew(task, network)))
+    network.mirrors = yield from deaf(mirrored_too(task, network))
     folds: dict[str, dict[str, Tensor]] | None = None if later is None else {}
     if len(task.held_out):
         logits = yield from deaf(logits_of(network, task.train.at(task.held_out), task.exact, "predict"))
@@ -206,7 +215,14 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int, 
     elif interrupted:
         out_of_fold = OutOfFold(np.empty(0, np.int64), np.empty((0, task.num_classes), np.float32))
     else:
-        out_of_fold, interrupted = yield from _out_of_fold(task, learned, network.mirrors, less(left, reserve), folds)
+        out_of_fold, interrupted = yield from _out_of_fold(
+            task, learned, network.mirrors, anew, less(left, reserve), folds
+        )
+
+    def done(made: Network, rows: IntArray) -> None:
+        if anew:
+            reestimated_on(made, task.train.at(rows), task.choices)
+
     if later is not None and not interrupted:
         whole = dataclasses.replace(task.choices, smaller=0.0)
         pot = Pot.of(
@@ -218,7 +234,7 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int, 
             folds=folds or {},
             steps=max(1, round(_AGAIN_STEPS * learned.epochs[-1].step)),
             again=True,
-            done=lambda *_: None,
+            done=done,
             ship=lambda made, found: _finished(task, train, made, learned, found, looked_at, False),
             predicted=len(out_of_fold.rows),
             reserve=reserve,
@@ -305,12 +321,19 @@ def _colours(sample: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _out_of_fold(
-    task: Task[Network], learned: Learned, mirrors: bool, left: Clock, kept: dict[str, dict[str, Tensor]] | None
+    task: Task[Network],
+    learned: Learned,
+    mirrors: bool,
+    anew: bool,
+    left: Clock,
+    kept: dict[str, dict[str, Tensor]] | None,
 ) -> Steps[tuple[OutOfFold, bool]]:
     """Return what models of folds say of what they did not see; their weights go to `kept`, by the fold's name."""
 
     def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Network, Learned]]:
         network, found = yield from trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
+        if anew:
+            reestimated_on(network, seen, task.choices)
         if kept is not None:
             kept[stage.rpartition(".")[2]] = copied(network)
         return network, found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -20,15 +19,14 @@ from tellapart.learn.rungs import Fitted, IntArray, OutOfFold, Soup
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_loop import Learned, copied
+from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_task import Clock, Task, less, trained
-from tellapart.learn.torch_tuned import reestimated
 from tellapart.learn.torch_validate import logits_of, validated
 
 __all__ = ["Pot", "averaged", "nothing", "souped"]
 
 _MOST = 3  # networks, the first included
 _CAUTION = 1.2  # times as long as the first network took
-_REESTIMATE = 20  # batches
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -170,8 +168,7 @@ def _poured(task: Task[N], network: N, weights: Sequence[Mapping[str, Tensor]], 
     network.load_state_dict(averaged(weights))
     network.eval()
     if len(weights) > 1:
-        batches = task.train.at(rows).epoch(task.choices.batch_size, task.choices.seed, 0)
-        reestimated(network, (inputs.to(task.choices.device) for inputs, _ in itertools.islice(batches, _REESTIMATE)))
+        reestimated_on(network, task.train.at(rows), task.choices)
 
 
 def averaged(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

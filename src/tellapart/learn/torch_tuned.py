@@ -13,16 +13,16 @@ from tellapart.errors import RecipeError
 from tellapart.learn.cuts import EMBEDDING
 from tellapart.learn.torch_export import Trunk
 from tellapart.learn.torch_heads import GeneralisedMean
+from tellapart.learn.torch_norms import NORMS
 from tellapart.learn.torch_optimizers import AdamW, Group
 from tellapart.learn.torch_stages import above, units
 from tellapart.memory import out_of_memory
 
-__all__ = ["BnPolicy", "Tuned", "blended", "check_pooling", "joined", "optimizer_for", "reestimated"]
+__all__ = ["BnPolicy", "Tuned", "blended", "check_pooling", "joined", "optimizer_for"]
 
 BnPolicy = Literal["frozen", "eval_stats", "train"]
 
 _LAYER_DECAY, _WEIGHT_DECAY = 0.8, 0.05
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class Tuned(nn.Module):
@@ -52,7 +52,7 @@ class Tuned(nn.Module):
         self.train()
 
     def _norms(self) -> Iterator[nn.Module]:
-        return (module for module in self.modules() if isinstance(module, _NORMS))
+        return (module for module in self.modules() if isinstance(module, NORMS))
 
     def train(self, mode: bool = True) -> Tuned:
         """Switch to training; batch norm whose statistics stay is left in inference mode."""
@@ -140,26 +140,6 @@ def blended(network: nn.Module, start: dict[str, Tensor], end: dict[str, Tensor]
         for name, value in end.items()
     }
     network.load_state_dict(mixed)
-
-
-@torch.no_grad()
-def reestimated(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the statistics of trained batch norm to the mean over `batches`: an average of weights has others."""
-    network.train()
-    norms = [norm for norm in network.modules() if isinstance(norm, _NORMS) and norm.training]
-    network.eval()
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean of all batches
-        norm.train()
-    for inputs in batches:
-        network(inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()
 
 
 def joined(trunk: Trunk, network: Tuned) -> Trunk:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -30,12 +29,13 @@ from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_export import Trunk, load_trunk
 from tellapart.learn.torch_heads import begun_from
 from tellapart.learn.torch_mix import Mix
+from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import exported_below, is_sound
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
-from tellapart.learn.torch_tuned import BnPolicy, Tuned, check_pooling, optimizer_for, reestimated
+from tellapart.learn.torch_tuned import BnPolicy, Tuned, check_pooling, optimizer_for
 from tellapart.learn.torch_validate import validated
 from tellapart.learn.torch_world import ALONE, World
 from tellapart.recipe import Recipe
@@ -285,8 +285,7 @@ def _losses(task: Task[Tuned], name: str) -> Steps[tuple[float, float]]:
     rows = task.learned_from.rows
     network = task.start(rows).to(task.choices.device).eval()
     own = yield from validated(network, task.val, task.exact, name)
-    batches = task.train.at(rows).epoch(task.choices.batch_size, task.choices.seed, 0)
-    reestimated(network, (inputs.to(task.choices.device) for inputs, _ in itertools.islice(batches, _BN_BATCHES)))
+    reestimated_on(network, task.train.at(rows), task.choices, _BN_BATCHES)
     new = yield from validated(network, task.val, task.exact, name)
     assert own is not None, "there are validation pictures"
     assert new is not None, "there are validation pictures"

@@ -1,0 +1,45 @@
+"""Batch norm's statistics, taken anew from training pictures: an average of weights has others than what it is of."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from tellapart.learn.torch_batches import Samples
+from tellapart.learn.torch_step import Choices
+
+__all__ = ["MOST_BATCHES", "NORMS", "reestimated", "reestimated_on"]
+
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+MOST_BATCHES = 20
+
+
+@torch.no_grad()
+def reestimated(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of batch norm that is trained to the mean over `batches`; all is in evaluation mode then."""
+    network.train()
+    norms = [norm for norm in network.modules() if isinstance(norm, NORMS) and norm.training]
+    network.eval()
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean of all batches
+        norm.train()
+    for inputs in batches:
+        network(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
+def reestimated_on(network: nn.Module, samples: Samples, choices: Choices, most: int = MOST_BATCHES) -> None:
+    """Do so on at most `most` batches of `samples`, varied as in the first epoch of training, and not mixed."""
+    batches = dataclasses.replace(samples, mix=None).epoch(choices.batch_size, choices.seed, 0)
+    reestimated(network, (inputs.to(choices.device) for inputs, _ in itertools.islice(batches, most)))

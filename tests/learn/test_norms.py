@@ -1,0 +1,109 @@
+"""Averaged weights get statistics of their own, unless validation says that those averaged are better."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tellapart.events import Decision
+from tellapart.images import Preprocess
+from tellapart.learn.draws import picture_keys
+from tellapart.learn.torch_batches import Held, Samples, Varied
+from tellapart.learn.torch_last import statistics_anew
+from tellapart.learn.torch_loop import copied
+from tellapart.learn.torch_muon import Muon
+from tellapart.learn.torch_step import Choices
+from tellapart.learn.torch_task import Task
+
+
+class Normed(nn.Module):
+    """The brightest of three colours, each of which is normed by what is known of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = pixels.permute(0, 3, 1, 2).float() / 255.0
+        logits: Tensor = 4.0 * self.norm(maps).mean((2, 3))
+        return logits
+
+
+def samples(count: int, seed: int, tint: int = 0) -> Samples:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 3, count)
+    pixels = rng.integers(0, 100, (count, 4, 4, 3))
+    pixels[np.arange(count), :, :, targets] += 30
+    pixels[..., 0] += tint * (targets == 1)[:, None, None]
+    keys = picture_keys([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels])
+    return Samples(Varied(Held(torch.from_numpy(pixels.astype(np.uint8)))), targets, keys, np.arange(count))
+
+
+def task_of(train: Samples, val: Samples) -> Task[Normed]:
+    return Task(
+        name="fit",
+        train=train,
+        val=val,
+        folds=np.full(len(train), -1, np.int64),
+        held_out=np.empty(0, np.int64),
+        num_classes=3,
+        start=lambda _: Normed(),
+        optimizer=Muon,
+        max_steps=1,
+        choices=Choices(seed=0, batch_size=16),
+        preprocess=Preprocess(image_size=8),
+        threads=1,
+    )
+
+
+def decided(task: Task[Normed], network: Normed) -> Decision:
+    (decision,) = [event for event in statistics_anew(task, network) if isinstance(event, Decision)]
+    assert not network.training
+    return decision
+
+
+def normed(means: Tensor, variances: Tensor) -> Normed:
+    network = Normed()
+    network.norm.running_mean, network.norm.running_var = means, variances
+    return network
+
+
+def statistics(train: Samples) -> tuple[Tensor, Tensor]:
+    """Return the means and variances of colours, as batches of 16 give them on average."""
+    maps = torch.cat([pixels for pixels, _ in train.in_order(64)]).float() / 255.0
+    return maps.mean((0, 1, 2)), maps.var((0, 1, 2))
+
+
+def test_statistics_that_tell_colours_apart_worse_are_replaced_by_those_of_training_pictures() -> None:
+    train = samples(64, 0)
+    network = normed(torch.tensor([0.1, 0.9, 0.1]), torch.ones(3))
+    decision = decided(task_of(train, samples(60, 1)), network)
+    assert decision.value == "anew"
+    assert "validation loss" in decision.evidence
+    means, variances = statistics(train)
+    assert network.norm.running_mean is not None
+    assert network.norm.running_var is not None
+    assert torch.allclose(network.norm.running_mean, means, atol=1e-5)
+    assert torch.allclose(network.norm.running_var, variances, rtol=0.05)
+    assert network.norm.momentum == 0.1
+
+
+def test_statistics_that_are_better_on_validation_stay() -> None:
+    """Training pictures of one class are tinted, those of validation are not: what they say of a colour misleads."""
+    train, val = samples(64, 0, tint=120), samples(60, 1)
+    network = normed(*statistics(val))
+    before = copied(network)
+    assert decided(task_of(train, val), network).value == "averaged"
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_without_validation_they_are_taken_anew() -> None:
+    train = samples(64, 0)
+    network = normed(torch.tensor([0.1, 0.9, 0.1]), torch.ones(3))
+    decision = decided(task_of(train, samples(60, 1).at(np.empty(0, np.int64))), network)
+    assert (decision.value, "no validation" in decision.evidence) == ("anew", True)
+    assert network.norm.running_mean is not None
+    assert torch.allclose(network.norm.running_mean, statistics(train)[0], atol=1e-5)
