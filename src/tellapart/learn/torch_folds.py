@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from tellapart.errors import InterruptedRunError, OutOfTimeError
+from tellapart.errors import InterruptedRunError, OutOfTimeError, TellapartError
 from tellapart.events import Decision, Epoch, Recall, Steps, decide, follow, without
 from tellapart.learn.rungs import IntArray, OutOfFold
 from tellapart.learn.torch_batches import Samples
@@ -37,7 +37,7 @@ def out_of_fold(
     """Return the logits of models of the folds, each for what it did not see, and whether that was interrupted.
 
     They are trained (`fitted`) for as many steps as led to the best of the main fit, with no look at what they did not
-    see, as far as there is time.
+    see, as far as there is time. One that diverges says nothing.
     """
     rows = [np.empty(0, np.int64)]
     logits = [np.empty((0, num_classes), np.float32)]
@@ -59,7 +59,16 @@ def out_of_fold(
                 yield Decision(f"{name}.folds", fold, f"there is no time for the others of {num_folds}")
                 break
             steps = fitted(seen, total, less(left, until), f"{name}.fold{fold + 1}")
-            network, found = yield from without(steps, Epoch)
+            try:
+                network, found = yield from without(steps, Epoch)
+            except TellapartError as error:
+                if error.code != "diverged":
+                    raise
+                words = (
+                    "its model diverged, so nothing is said of what it did not see"
+                )
+                yield Decision(f"{name}.fold{fold + 1}", "diverged", words)
+                continue
             interrupted = found.ended == "interrupted"
             if interrupted or (found.ended == "time" and found.epochs[-1].lr > _FOLD_RATE):
                 break

@@ -1,0 +1,68 @@
+"""Models of folds that come to nothing take nothing from the others, nor from the model of all pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tellapart.errors import TellapartError
+from tellapart.events import Decision, Epoch, Event, Steps
+from tellapart.learn.torch_batches import Held, Samples, Varied
+from tellapart.learn.torch_folds import out_of_fold
+from tellapart.learn.torch_loop import Learned
+
+COUNT, CLASSES, FOLDS = 30, 2, 3
+EPOCHS = (Epoch(1, 10, 0.0, 0.1, 1.0, None, None, 0.1),)
+TARGETS = np.arange(COUNT) % CLASSES
+
+
+def samples() -> Samples:
+    pixels = torch.zeros(COUNT, 2, 2, 3, dtype=torch.uint8)
+    keys = np.arange(2 * COUNT, dtype=np.uint64).reshape(COUNT, 2)
+    return Samples(Varied(Held(pixels)), TARGETS, keys, np.arange(COUNT))
+
+
+def left_out(failing: int, code: str) -> tuple[Any, list[Event]]:
+    """Fit a model of each fold that says the number of its fold; the `failing` one does not come about."""
+
+    def fitted(seen: Samples, total: int, left: Any, stage: str) -> Steps[tuple[nn.Module, Learned]]:
+        yield Decision(f"{stage}.began", True, "")
+        fold = int(stage[-1])
+        if fold == failing:
+            raise TellapartError(code, "The loss was not finite 4 times over.", "Report this as a bug.")
+        network = nn.Identity()
+        network.fold = fold  # type: ignore[assignment]
+        return network, Learned({}, EPOCHS, total, "done")
+
+    def predicted(network: nn.Module, unseen: Samples) -> Steps[Tensor]:
+        yield Decision("predicted", network.fold, "")
+        return torch.full((len(unseen), CLASSES), float(network.fold))  # type: ignore[arg-type]
+
+    folds, events = np.arange(COUNT) % FOLDS, []
+    learned = Learned({}, EPOCHS, 10, "done")
+    steps = out_of_fold(samples(), folds, CLASSES, learned, fitted, predicted, lambda: 1e4, "fit")
+    try:
+        while True:
+            events.append(next(steps))
+    except StopIteration as end:
+        return end.value, events
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_model_of_a_fold_that_diverged_says_nothing_and_the_others_do(failing: int) -> None:
+    (found, interrupted), events = left_out(failing, "diverged")
+    assert not interrupted
+    of_rows = found.rows % FOLDS + 1
+    assert sorted(set(of_rows.tolist())) == [fold for fold in (1, 2, 3) if fold != failing]
+    assert (found.logits[:, 0] == of_rows).all()
+    (told,) = [event for event in events if isinstance(event, Decision) and event.value == "diverged"]
+    assert told.name == f"fit.fold{failing}"
+
+
+def test_any_other_fault_of_a_fold_is_one_of_the_rung() -> None:
+    with pytest.raises(TellapartError, match="not finite"):
+        left_out(2, "something_else")
