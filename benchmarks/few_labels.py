@@ -193,6 +193,8 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--parts", default="probe,suggest")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--most", type=int, default=600, help="labels that are given at the most")
+    parser.add_argument("--batch", type=int, help="labels a round; by default twice or four times the classes")
     arguments = parser.parse_args()
     os.environ["TELLAPART_WEIGHTS"] = str(arguments.weights)
     cache = arguments.work / "cache"
@@ -205,9 +207,9 @@ def main() -> None:
             print(json.dumps({"set": name, "part": "probe", **few(found, EACH, arguments.seeds)}), flush=True)
         if "suggest" in arguments.parts:
             began = time.monotonic()
-            batch = 2 * found.num_classes
-            most = min(600, round(0.8 * len(found.targets)))
-            told = rounds(found, batch if found.num_classes < 5 else 2 * batch, most, arguments.seeds)
+            batch = arguments.batch or found.num_classes * (2 if found.num_classes < 5 else 4)
+            most = min(arguments.most, round(0.8 * len(found.targets)))
+            told = rounds(found, batch, most, arguments.seeds)
             print(json.dumps({"set": name, "part": "suggest", **told, "seconds": time.monotonic() - began}), flush=True)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tellapart.events import Decision
+from tellapart.events import Decision, Recall
 from tellapart.judge import Novelty
 from tellapart.judge.gaussian import fit_gaussian
 from tellapart.judge.separation import Scores, auroc, blend_of
@@ -53,7 +53,10 @@ def made(tiny_fitted: Fitted, tmp_path: Path) -> tuple[Run, Candidate, Pictures,
     return Run(tmp_path, tmp_path, tmp_path, Recipe(), Clock(60.0)), candidate, train, kept
 
 
-def _run(*arguments: Any) -> tuple[Novelty, Decision]:
+def _run(
+    *arguments: Any, before: Sequence[Decision] = (), all_of: list[Decision] | None = None
+) -> tuple[Novelty, Decision]:
+    """Return the novelty and the decision on it; `before` is what an attempt that was cut off had decided."""
     decisions: list[Decision] = []
     steps = novel(*arguments)
     while True:
@@ -62,7 +65,11 @@ def _run(*arguments: Any) -> tuple[Novelty, Decision]:
         except StopIteration as stop:
             [decision] = decisions
             return stop.value, decision
-        if isinstance(event, Decision):
+        if isinstance(event, Recall):
+            event.decided.extend(known for known in before if known.name == event.name)
+        if isinstance(event, Decision) and all_of is not None:
+            all_of.append(event)
+        if isinstance(event, Decision) and event.name == "novelty":
             decisions.append(event)
 
 
@@ -109,6 +116,23 @@ def test_a_bundle_scores_as_it_was_fitted(
     stored = [scorer.score(*pair) for pair in zip(X, logits, strict=True)]
     assert stored == novelty.score(X, logits).tolist()
     assert 0.4 < np.mean(stored) < 0.6
+
+
+@pytest.mark.parametrize("seconds", [60.0, 1.0])
+def test_a_run_that_goes_on_leaves_out_as_many_classes_as_before_whatever_the_clock_says(
+    made: tuple[Run, Candidate, Pictures, Kept], seconds: float
+) -> None:
+    run, *others = made
+    decided: list[Decision] = []
+    first, how = _run(dataclasses.replace(run, clock=Clock(seconds)), *others, all_of=decided)
+    [rounds] = [one for one in decided if one.name.endswith(".novelty_rounds")]
+    assert bool(rounds.value) is (seconds > 5.0)
+    other = dataclasses.replace(run, clock=Clock(61.0 - seconds))
+    again: list[Decision] = []
+    second, as_before = _run(other, *others, before=decided, all_of=again)
+    assert (as_before.value, as_before.evidence) == (how.value, how.evidence)
+    assert again[0] == dataclasses.replace(rounds, again=True)
+    assert all(np.array_equal(value, second.arrays()[name]) for name, value in first.arrays().items())
 
 
 @pytest.mark.parametrize("why", ["time", "few"])

@@ -13,7 +13,7 @@ from tellapart.ladder.choose import Candidate
 from tellapart.ladder.keep import Kept
 from tellapart.ladder.run import Run
 from tellapart.learn.folds import make_folds
-from tellapart.learn.leave_classes_out import MOST_PICTURES, leave_classes_out
+from tellapart.learn.leave_classes_out import MOST_PICTURES, Round, leave_classes_out
 from tellapart.learn.linear import GRID
 from tellapart.learn.linear_solver import one_blas_thread
 from tellapart.learn.rungs import FloatArray, Head, Pictures
@@ -38,24 +38,29 @@ def novel(run: Run, winner: Candidate, train: Pictures, kept: Kept) -> Steps[Nov
     both, place, _ = np.intersect1d(fitted.out_of_fold.rows, fitted.held_out, return_indices=True)
     some = judge.spaced(np.arange(len(both), dtype=np.int64), _MOST_HELD_OUT)
     rows = both[some].astype(np.int64)
+    if len(rows) < _FEWEST_HELD_OUT:
+        few = f"{len(rows):,} pictures that its features were not learned from are too few to leave classes out"
+        yield Decision("novelty", ["neighbours"], few)
+        return kept.novelty
     name = f"{winner.name}.novelty_rounds"
     yield (before := Recall(name))
-    told = before.decided.popleft().value if before.decided else None
+    again = bool(before.decided)
     seconds = min(_MOST_SECONDS, _SHARE_OF_TIME * run.clock.left())
-    if len(rows) < _FEWEST_HELD_OUT or (seconds < _FEWEST_SECONDS and told is None):
-        few = f"{len(rows):,} pictures that its features were not learned from are too few to leave classes out"
-        yield Decision(
-            "novelty", ["neighbours"], few if len(rows) < _FEWEST_HELD_OUT else "no time to leave classes out"
-        )
-        return kept.novelty
+    number = before.decided.popleft().value if again else None if seconds >= _FEWEST_SECONDS else 0
     embeddings, pictures = fitted.embeddings["train"][rows], train.take(rows)
     tried = judge.spaced(np.arange(len(rows), dtype=np.int64), MOST_PICTURES)
     asked = pictures.take(tried)
-    penalty = fitted.details.get("penalty", GRID[len(GRID) // 2]) if isinstance(fitted.head, Head) else None
-    penalty = penalty if isinstance(penalty, float) else None
-    steps = leave_classes_out(embeddings[tried], asked.targets, asked.groups, penalty, seconds, told)
-    rounds, number = yield from steps
-    yield Decision(name, number, "as often classes were left out, in the time for it", again=told is not None)
+    found = fitted.details.get("penalty", GRID[len(GRID) // 2]) if isinstance(fitted.head, Head) else None
+    penalty = found if isinstance(found, float) else None
+    rounds: list[Round] = []
+    in_time = number != 0
+    if in_time:
+        steps = leave_classes_out(embeddings[tried], asked.targets, asked.groups, penalty, seconds, number)
+        rounds, number = yield from steps
+    yield Decision(name, number, "as often classes were left out, in the time for it", again=again)
+    if not in_time:
+        yield Decision("novelty", ["neighbours"], "no time to leave classes out")
+        return kept.novelty
     if len(rounds) < _FEWEST_ROUNDS:
         yield Decision(
             "novelty", ["neighbours"], "there was time, or there were pictures, to leave out one class at most"

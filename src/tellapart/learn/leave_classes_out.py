@@ -17,7 +17,7 @@ from tellapart.learn.linear_solver import one_blas_thread
 from tellapart.learn.rungs import FloatArray, IntArray
 from tellapart.runtime.novelty import NoveltyMethod
 
-__all__ = ["MOST_PICTURES", "leave_classes_out"]
+__all__ = ["MOST_PICTURES", "Round", "leave_classes_out"]
 
 MOST_PICTURES = 1800
 _MOST_ROUNDS = 8

@@ -64,9 +64,7 @@ def out_of_fold(
             except TellapartError as error:
                 if error.code != "diverged":
                     raise
-                words = (
-                    "its model diverged, so nothing is said of what it did not see"
-                )
+                words = "its model diverged, so nothing is said of what it did not see"
                 yield Decision(f"{name}.fold{fold + 1}", "diverged", words)
                 continue
             interrupted = found.ended == "interrupted"
