@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import time
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 import tellapart
 from tellapart.driving import finish
-from tellapart.events import Decision, Event
+from tellapart.events import Decision, Event, Recall, Steps
 from tellapart.images import thumbnail_jpeg
 from tellapart.ladder.attention import attention
 from tellapart.ladder.clock import Clock
@@ -142,6 +143,39 @@ def test_where_the_clock_is_nearly_up_nothing_is_looked_at(tmp_path: Path) -> No
     names = tuple(map(str, range(len(files))))
     held_out = Pictures(files, names, names, np.arange(len(files)) % 2)
     assert finish(attention(bundle, held_out, held_out, [], {}, 1, Clock(6.0), tmp_path)) == (None, {})
+
+
+@pytest.mark.parametrize(("before", "now"), [(60.0, 1.0), (1.0, 60.0)])
+def test_a_run_that_goes_on_looks_where_it_did_whatever_the_clock_says(
+    tmp_path: Path, before: float, now: float
+) -> None:
+    pictures = scattered(20)[0]
+    bundle = patch_bundle(tmp_path / "bundle", pictures=pictures)
+    files = tuple(write_pictures(tmp_path / "pictures", pictures))
+    names = tuple(map(str, range(len(files))))
+    held_out = Pictures(files, names, names, np.arange(len(files)) % 2)
+    first, decided = told(attention(bundle, held_out, held_out, [], {}, 1, Clock(before), tmp_path / "a"), [])
+    second, again = told(attention(bundle, held_out, held_out, [], {}, 1, Clock(now), tmp_path / "b"), decided)
+    assert again[0] == dataclasses.replace(decided[0], again=True)
+    assert (first is None) is (second is None) is (before < now)
+    if first is not None and second is not None:
+        assert (first.sanity, first.borders) == (second.sanity, second.borders)
+
+
+def told(
+    steps: Steps[tuple[Attention | None, dict[int, PictureCard]]], before: list[Decision]
+) -> tuple[Attention | None, list[Decision]]:
+    """Return what is found and decided; `before` is what an attempt that was cut off had decided."""
+    decided: list[Decision] = []
+    try:
+        while True:
+            event = next(steps)
+            if isinstance(event, Recall):
+                event.decided.extend(known for known in before if known.name == event.name)
+            if isinstance(event, Decision):
+                decided.append(event)
+    except StopIteration as end:
+        return end.value[0], decided
 
 
 def test_a_slow_model_is_not_looked_into_where_that_would_cost_more_than_it_may(
