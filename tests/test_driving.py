@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tellapart.driving import drive, finish
+from tellapart.driving import Signals, drive, finish
 from tellapart.errors import InterruptedRunError, OutOfTimeError
-from tellapart.events import Decision, Event, Note, Progress, Steps, follow
+from tellapart.events import Decision, Event, Note, Progress, Steps, decide, follow
 
 
 def counting(total: int, seen: list[str]) -> Steps[str]:
@@ -113,3 +116,21 @@ def test_a_part_that_must_be_ended_lets_an_interruption_go_by() -> None:
     assert steps.throw(InterruptedRunError(2)) == Progress("count", 1, 3)
     assert finish(steps) == "whole"
     assert seen == []
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_an_unhurried_attempt_decided_is_not_asked_for_in_a_hurry(interrupted: bool, tmp_path: Path) -> None:
+    def steps() -> Steps[Any]:
+        with contextlib.suppress(InterruptedRunError):
+            yield Progress("work", 0, 1)
+        return (yield from decide("rounds", 1, "what there is time for"))
+
+    def on_interrupt() -> None:
+        pass
+
+    recorded = {"rounds": deque([Decision("rounds", 8, "there was time")])}
+    with Signals() as signals:
+        if interrupted:
+            signal.raise_signal(signal.SIGINT)
+        found, _ = drive(steps(), tmp_path, None, on_interrupt, signals, recorded)
+    assert found == (1 if interrupted else 8)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tellapart.cli.failures import failed
-from tellapart.interrupts import Signalled, raise_signalled, signalled_by
+from tellapart.interrupts import Signalled, forget_waiting, raise_signalled, signalled_by
 
 # What Python does with an exception in `__set_name__` is make another of it.
 MODULE = """
@@ -54,6 +54,28 @@ def test_a_signal_while_a_module_is_imported_is_raised_when_it_is_whole(signalle
         threading.Event().wait(30)
     assert module.WHOLE
     assert f"imported_at_{signal.Signals(caught.value.number).name}" == signalled
+
+
+def test_signals_of_two_kinds_in_one_import_raise_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imported_at_two.py").write_text(
+        f"{MODULE.format(number='SIGINT')}\nsignal.raise_signal(signal.SIGTERM)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = {number: signal.signal(number, raise_signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        importlib.import_module("imported_at_two")
+        with pytest.raises(Signalled):
+            threading.Event().wait(30)
+        assert not threading.Event().wait(0.2), "nothing comes later, while things are put in order"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_signal_that_waits_is_let_go_with_those_who_listened(signalled: str) -> None:
+    importlib.import_module(signalled)
+    forget_waiting()
+    assert not threading.Event().wait(0.2)
 
 
 def test_a_signal_outside_of_an_import_is_raised_at_once() -> None:

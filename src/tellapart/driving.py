@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tellapart.errors import InterruptedRunError
 from tellapart.events import ASKED_TO_END, Decision, Event, EventLog, Recall, Steps
-from tellapart.interrupts import raise_signalled
+from tellapart.interrupts import forget_waiting, raise_signalled
 
 __all__ = ["Signals", "drive", "finish"]
 
@@ -49,7 +49,8 @@ def drive(
     """Run a verb that has a run folder; return its result and the exit code (0, or 130 or 143 when interrupted).
 
     The first SIGINT or SIGTERM, or a file named STOP in the folder, calls `on_interrupt` and throws
-    InterruptedRunError in at the next event, so that the best so far is kept; a second signal ends everything at once.
+    InterruptedRunError in at the next event, so that the best so far is kept; a second signal ends everything,
+    during an import as soon as that is done.
     `signals` are those that are watched for already; `recorded` is what an attempt that was cut off had decided.
     """
     log = EventLog(run / "events.jsonl")
@@ -79,6 +80,7 @@ def drive(
                 if watch is not None:
                     watch(asked)
                 on_interrupt()
+                recorded = None  # an attempt that was in no hurry decided that
                 event = steps.throw(error)
         except StopIteration as end:
             return end.value, exit_code
@@ -118,5 +120,6 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        forget_waiting()
         for number, handler in self._before.items():
             signal.signal(number, handler)

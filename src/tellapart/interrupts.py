@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Signalled", "at_once", "by_exception", "raise_signalled", "signalled_by"]
+__all__ = ["Signalled", "at_once", "by_exception", "forget_waiting", "raise_signalled", "signalled_by"]
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
@@ -53,6 +53,7 @@ def at_once(tell: Callable[[], None], *, last: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        forget_waiting()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if last else handler)
 
@@ -68,25 +69,37 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise_signalled(number, frame)
 
 
-def raise_signalled(number: int, frame: FrameType | None, since: float | None = None) -> None:
+def raise_signalled(number: int, frame: FrameType | None) -> None:
     """Raise `Signalled`, or, where `frame` is inside an import, as soon as that is done (5 s at most).
 
-    For a handler of signals: it returns where it has to wait, and raises in the main thread later.
+    For a handler of signals, in the main thread: where it has to wait it returns, and the signal comes again soon, to
+    whatever handles it then. One that comes meanwhile joins it, whatever its number: one alone is raised.
     """
-    since = time.monotonic() if since is None else since
+    since = _waiting.since if _waiting.again is not None else time.monotonic()
+    forget_waiting()
     if not _imports(frame) or time.monotonic() - since > _WAIT_SECONDS:
         raise Signalled(number)
-    before = signal.getsignal(number)
+    _waiting.since = since
+    _waiting.again = threading.Timer(_LOOK_SECONDS, signal.raise_signal, [number])
+    _waiting.again.daemon = True
+    _waiting.again.start()
 
-    def later(number: int, frame: FrameType | None) -> None:
-        again.cancel()  # where it is the person who signals again
-        signal.signal(number, before)
-        raise_signalled(number, frame, since)
 
-    again = threading.Timer(_LOOK_SECONDS, signal.raise_signal, [number])
-    again.daemon = True
-    signal.signal(number, later)
-    again.start()
+def forget_waiting() -> None:
+    """Let a signal that waits for an import go: whoever would have heard it has ended."""
+    if _waiting.again is not None:
+        _waiting.again.cancel()
+        _waiting.again = None
+
+
+class _Waiting:
+    """The signal that waits for an import, if any: what makes it come again, and since when it waits."""
+
+    again: threading.Timer | None = None
+    since: float = 0.0
+
+
+_waiting = _Waiting()
 
 
 def signalled_by(error: BaseException) -> Signalled | None:

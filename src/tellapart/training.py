@@ -53,7 +53,8 @@ def trained(
         folder.remember(finished=False)
         if folder.previous is not None and chosen.data.previous is None:
             chosen = Recipe.of(chosen, previous=str(folder.previous))
-        run = Run(folder.data, folder.path, cache_root(folder.path), chosen, clock, world)
+        goes_on = folder.goes_on and not folder.had_result
+        run = Run(folder.data, folder.path, cache_root(folder.path), chosen, clock, world, goes_on)
         interrupt = functools.partial(clock.interrupt, _SECONDS_TO_END_IN)
         recorded = recorded_decisions(folder.path / "events.jsonl") if folder.goes_on else None
         summary, exit_code = drive(climb(run), folder.path, watch, interrupt, signals, recorded)

@@ -152,6 +152,7 @@ def run_of_its_own(conv_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return Path(shutil.copytree(conv_run, tmp_path / "run"))
 
 
+@pytest.mark.promise
 def test_a_form_in_8_bits_is_made_judged_and_followed_where_it_is_fastest(
     run_of_its_own: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

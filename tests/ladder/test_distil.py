@@ -243,6 +243,7 @@ def test_without_weights_the_run_says_that_there_was_no_network_to_teach(
     assert run.summary.method != "distill"
 
 
+@pytest.mark.promise
 @pytest.mark.weights
 def test_a_run_ships_one_small_network_with_pictures_without_a_label_and_its_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

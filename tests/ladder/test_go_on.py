@@ -76,7 +76,7 @@ def test_the_command_of_an_interrupted_run_ends_it_as_if_nothing_had_been(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-@pytest.mark.parametrize("at", ["finetune.measure", "finetune"])
+@pytest.mark.parametrize("at", [pytest.param("finetune.measure", marks=pytest.mark.promise), "finetune"])
 def test_the_probe_ships_where_tuning_is_interrupted_before_there_is_anything_better(
     at: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

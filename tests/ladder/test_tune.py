@@ -205,7 +205,7 @@ def test_what_the_user_gave_is_not_searched() -> None:
     assert {knob.name for knob in knobs(Recipe.of(method="classical"), ["a"], True, False, 600.0)} == {"resize", "flip"}
 
 
-@pytest.mark.parametrize("method", ["auto", "finetune", "scratch"])
+@pytest.mark.parametrize("method", ["auto", pytest.param("finetune", marks=pytest.mark.promise), "scratch"])
 def test_how_pictures_are_varied_and_every_way_to_balance_are_searched_where_networks_are_trained(
     method: str, tmp_path: Path
 ) -> None:
@@ -247,6 +247,7 @@ def best_of(study: Study) -> Tried:
     return min(study.trials, key=lambda trial: trial.loss if trial.loss is not None else math.inf)
 
 
+@pytest.mark.promise
 def test_what_mattered_within_the_best_method_knows_of_the_options_of_its_own(tmp_path: Path) -> None:
     def loss(recipe: Recipe) -> float:
         if recipe.model.method != "finetune":

@@ -253,6 +253,7 @@ def test_a_second_fit_that_fails_costs_nothing(chance: Ground, monkeypatch: pyte
     assert fitted.out_of_fold.rows.size
 
 
+@pytest.mark.promise
 def test_a_run_that_was_cut_off_in_the_second_fit_goes_on_to_the_same_bits(chance: Ground, tmp_path: Path) -> None:
     def run(folder: Path, recorded: list[Decision], until: int) -> tuple[Fitted | None, list[Decision]]:
         recipe = Recipe.of(epochs=20, flip="off", lr=6e-3, tune="last")

@@ -185,6 +185,7 @@ def test_of_many_pictures_some_have_embeddings_and_all_are_learned_from(
     assert np.array_equal(fitted.variations.pictures[0, 0], first)
 
 
+@pytest.mark.promise
 def test_little_time_makes_a_narrower_network_that_begins_with_small_pictures(tmp_path: Path) -> None:
     train, val = write(tmp_path / "train", 1300, 5, side=24), write(tmp_path / "val", 500, 6, side=24)
 

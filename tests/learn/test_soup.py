@@ -166,6 +166,7 @@ def test_networks_from_nothing_go_on_from_the_first_one_and_become_one(photo_pic
     holds(run(later.soup(lambda: 1e4), seen), first, val, seen)
 
 
+@pytest.mark.promise
 def test_tuned_backbones_become_one(run: Run, exported: tuple[Graph, Path], tmp_path: Path) -> None:
     train, val, later = stripes(tmp_path / "train", 66, 1), stripes(tmp_path / "val", 45, 2), Later()
     graph, recipe = exported[0], Recipe.of(epochs=8, lr=6e-3, tune="last", flip="off")

@@ -281,12 +281,9 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
             better, words = comparison.better, comparison.words
             yield Decision("choose", (found if better else champion).name, words)
         if better:
-            ships = ship and found.fitted.method != "majority"
+            new = ship and found.fitted.method != "majority" and not earlier_stands(run, rungs.manifest, found, ground)
             try:
-                if ships and not earlier_stands(run, rungs.manifest, found, ground):
-                    bundle = yield from _delivered(run, rungs, found)
-                else:
-                    bundle = None
+                bundle = (yield from _delivered(run, rungs, found)) if new else None
                 champion = found
             except GateError as error:
                 if champion is None:
@@ -313,8 +310,8 @@ def _best(run: Run, rungs: Rungs, chosen: Plan, ship: bool = True) -> Steps[Clim
         champion, bundle = (champion, bundle) if best is None else (best, shipped)
     if not ship:
         return Climbed(rungs.manifest, rungs.pictures, ground, champion, None, tuple(rows), rungs.threads)
-    whole = not ended and all(row.skipped != OUT_OF_TIME for row in rows)
-    anew = whole and earlier_was_interrupted(run)  # what it ended with was but the best until then
+    whole = run.goes_on and not ended and all(row.skipped != OUT_OF_TIME for row in rows)
+    anew = whole and earlier_was_interrupted(run)  # what that ended with was but the best until then
     if not anew and earlier_stands(run, rungs.manifest, champion, ground):
         yield Note("info", "The earlier result of this run is kept: nothing better was found on validation.")
         return None

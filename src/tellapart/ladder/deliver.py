@@ -41,7 +41,7 @@ def earlier_stands(run: Run, manifest: Manifest, winner: Candidate, ground: Grou
 
 
 def earlier_was_interrupted(run: Run) -> bool:
-    """Return whether the run that is gone on with was asked to end, so that its result was the best until then."""
+    """Return whether the attempt before was asked to end, so that what the folder holds was the best until then."""
     try:
         found = json.loads((run.folder / "report.json").read_bytes())
     except (OSError, ValueError):

@@ -39,7 +39,8 @@ class RunFolder:
     `changed` says in words how the pictures of that run differ by now, where they do.
 
     `previous` is the manifest of an unfinished run, whose pictures keep their split. `goes_on` says that the run is one
-    that was cut off, and is asked for with the very same options: it decides again as it did.
+    that was cut off, and is asked for with the very same options: it decides again as it did. `had_result`: before that
+    attempt there was the result of a run with other options, which came to its end.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class RunFolder:
     previous: Path | None = None
     lock: Lock | None = None
     goes_on: bool = False
+    had_result: bool = False
     changed: str = ""
 
     def release(self) -> None:
@@ -58,7 +60,8 @@ class RunFolder:
 
     def remember(self, *, finished: bool) -> None:
         """Keep in `run.json` which pictures the run is of, and whether it came to its end."""
-        files.write_json(self.path / "run.json", {"data": str(self.data.resolve()), "finished": finished})
+        told = {"data": str(self.data.resolve()), "finished": finished, "had_result": self.had_result}
+        files.write_json(self.path / "run.json", told)
         if finished:
             shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
@@ -223,7 +226,9 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> Steps[RunF
     same = before == recipe and not about.get("finished")
     if not same:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # they belong to other schedules
-    return RunFolder(out, data, fresh=False, previous=manifest if manifest.exists() else None, goes_on=same)
+    earlier = bool(about.get("finished") or about.get("had_result"))
+    previous = manifest if manifest.exists() else None
+    return RunFolder(out, data, fresh=False, previous=previous, goes_on=same, had_result=earlier)
 
 
 def _changes(data: Path, manifest: Path, recipe: Recipe) -> Steps[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tellapart.errors import InterruptedRunError, PictureError
-from tellapart.events import Decision, Progress, Steps, decide, follow
+from tellapart.errors import InterruptedRunError, OutOfTimeError, PictureError
+from tellapart.events import Decision, Progress, Recall, Steps, decide, follow
 from tellapart.images import map_ordered, prepare_guarded
 from tellapart.images.corrupt import CORRUPTIONS, STRENGTHS, corrupt
 from tellapart.judge import Robustness, compare_corrupted
@@ -25,6 +26,7 @@ _MOST = 200
 _FEWEST = 50  # pictures: with fewer, nothing but a collapse would show
 # Of what is left of the budget by itself, and at the most; in a quick run only what is not noticed.
 _SHARE, _MOST_SECONDS, _QUICK_SECONDS = 0.2, 10.0, 0.25
+_CUT_OFF = "robustness.cut_off"
 _ALL = [(corruption, strength) for corruption in CORRUPTIONS for strength in STRENGTHS]
 
 
@@ -72,9 +74,16 @@ def robustness_in_time(
     count = yield from decide("robustness", count, words)
     if not count:
         return ()
+    yield (before := Recall(_CUT_OFF))
+    if before.decided:
+        yield dataclasses.replace(before.decided.popleft(), again=True)
+        return ()
     try:
         steps = stage("robustness", robustness(predictor, pictures, count))
         return (yield from follow(steps, out_of_time(run.clock, lambda: reserve_seconds)))
+    except OutOfTimeError:
+        yield Decision(_CUT_OFF, True, "what is left of the budget is kept for the report")
+        return ()
     except InterruptedRunError:
         return ()
 

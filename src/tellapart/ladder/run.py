@@ -43,7 +43,8 @@ OUT_OF_TIME, ASKED_TO_END = "the budget was used up", "the run was asked to end"
 class Run:
     """One run: `data` as the user named it, the run `folder`, the `cache` folder, the wish, the time.
 
-    The other processes of `world` take part where networks are trained.
+    The other processes of `world` take part where networks are trained. `goes_on`: an attempt with these very options
+    was cut off, and what the folder holds is of that attempt.
     """
 
     data: Path
@@ -52,6 +53,7 @@ class Run:
     recipe: Recipe
     clock: Clock
     world: World | None = None
+    goes_on: bool = False
 
 
 class Heard:

@@ -41,7 +41,7 @@ def out_of_fold(
     """
     rows = [np.empty(0, np.int64)]
     logits = [np.empty((0, num_classes), np.float32)]
-    num_folds, interrupted = int(folds.max()) + 1, False
+    num_folds, fold, interrupted = int(folds.max()) + 1, 0, False
     yield (before := Recall(f"{name}.folds_cut_off"))
     steps_a_second = learned.epochs[-1].step / max(1e-3, sum(epoch.seconds for epoch in learned.epochs))
     try:
@@ -75,9 +75,7 @@ def out_of_fold(
     except InterruptedRunError as error:
         interrupted = True
         if isinstance(error, OutOfTimeError):
-            yield Decision(
-                f"{name}.folds_cut_off", len(rows) - 1, "models of so many folds were ended when time was up"
-            )
+            yield Decision(f"{name}.folds_cut_off", fold, "with so many folds done the time was up")
     return OutOfFold(np.concatenate(rows), np.concatenate(logits)), interrupted
 
 

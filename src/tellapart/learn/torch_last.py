@@ -21,6 +21,7 @@ from tellapart.learn.torch_networks import Network, export
 from tellapart.learn.torch_norms import MOST_BATCHES, reestimated_on
 from tellapart.learn.torch_task import Task
 from tellapart.learn.torch_validate import logits_of, validated
+from tellapart.memory import out_of_memory
 from tellapart.runtime.session import Session
 
 __all__ = [
@@ -69,8 +70,11 @@ def seconds_to_finish(task: Task[Network], num_train: int, num_later: int) -> fl
 
 
 def seconds_for_statistics(task: Task[N]) -> float:
-    """Return about how long `statistics_anew` takes; pictures go through a network thrice as fast as they train it."""
-    pictures = MOST_BATCHES * task.choices.batch_size + 2 * min(_COMPARED_ON, len(task.val))
+    """Return about how long `statistics_anew` takes; pictures go through a network thrice as fast as they train it.
+
+    Statistics are taken of whole batches, one after the other, also where parts of a batch are trained side by side.
+    """
+    pictures = MOST_BATCHES * task.choices.batch_size * task.choices.shards + 2 * min(_COMPARED_ON, len(task.val))
     return pictures / (3.0 * task.choices.batch_size * task.steps_a_second)
 
 
@@ -83,7 +87,14 @@ def statistics_anew(task: Task[N], network: N) -> Steps[bool]:
     some = val.at(val.rows[stratified(val.targets[val.rows], _COMPARED_ON, task.choices.seed)]) if len(val) else val
     averaged = copied(network)
     old = yield from validated(network, some, task.exact, name)
-    reestimated_on(network, task.learned_from, task.choices)
+    try:
+        reestimated_on(network, task.learned_from, task.choices)
+    except (RuntimeError, MemoryError) as error:
+        if (told := out_of_memory(error, name)) is None:
+            raise
+        network.load_state_dict(averaged)
+        yield Decision(name, "averaged", f"batch norm's: {told.message}")
+        return False
     new = yield from validated(network, some, task.exact, name)
     if old is None or new is None:
         yield Decision(name, "anew", "batch norm's: those of averaged weights are others; there is no validation")

@@ -332,7 +332,7 @@ def _out_of_fold(
 
     def fitted(seen: Samples, total: int, clock: Clock, stage: str) -> Steps[tuple[Network, Learned]]:
         network, found = yield from trained(task, seen, task.nothing, total, clock, stage, enough=2.0)
-        if anew:
+        if anew and found.ended != "interrupted":
             reestimated_on(network, seen, task.choices)
         if kept is not None:
             kept[stage.rpartition(".")[2]] = copied(network)

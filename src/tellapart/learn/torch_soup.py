@@ -87,7 +87,7 @@ def _souped(pot: Pot[N], left: Clock) -> Steps[Soup]:
     if not len(task.val):
         return Soup("there are no validation pictures by which to choose networks to average.")
     if pot.predicted < int((task.folds >= 0).sum()):
-        return Soup(f"there was no time for models of all {num_folds} folds of the first network.")
+        return Soup(f"there are no predictions of models of all {num_folds} folds of the first network.")
     took = sum(epoch.seconds for epoch in pot.learned.epochs) * pot.steps / max(1, pot.learned.epochs[-1].step)
     fits = max(1, num_folds)  # for each network: itself, and a model of each fold, on what is left without it
     affordable = max(0, min(_MOST - 1, int(left() / (_CAUTION * took * fits))))
@@ -190,10 +190,10 @@ def _out_of_fold(pot: Pot[N], like: N, kept: Sequence[int], steps: int, left: Cl
             begun, seed = _begun(pot, first), task.choices.seed + place
             fit = trained(begun, seen, task.nothing, total, clock, f"{stage}.{place + 1}", enough=2.0, seed=seed)
             network, found = yield from fit
-            pot.done(network, seen.rows)
-            weights.append(copied(network))
             if found.ended == "interrupted":
                 break
+            pot.done(network, seen.rows)
+            weights.append(copied(network))
         network = copy.deepcopy(like)
         _poured(task, network, weights, seen.rows)
         return network, found
