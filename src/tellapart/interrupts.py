@@ -80,9 +80,17 @@ def raise_signalled(number: int, frame: FrameType | None) -> None:
     if not _imports(frame) or time.monotonic() - since > _WAIT_SECONDS:
         raise Signalled(number)
     _waiting.since = since
-    _waiting.again = threading.Timer(_LOOK_SECONDS, signal.raise_signal, [number])
+    _waiting.again = threading.Timer(_LOOK_SECONDS, _send, [number])
     _waiting.again.daemon = True
     _waiting.again.start()
+
+
+def _send(number: int) -> None:
+    """Send the signal to the main thread, which may be waiting for something; elsewhere it hears it when it goes on."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 def forget_waiting() -> None:
