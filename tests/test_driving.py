@@ -125,12 +125,9 @@ def test_what_an_unhurried_attempt_decided_is_not_asked_for_in_a_hurry(interrupt
             yield Progress("work", 0, 1)
         return (yield from decide("rounds", 1, "what there is time for"))
 
-    def on_interrupt() -> None:
-        pass
-
     recorded = {"rounds": deque([Decision("rounds", 8, "there was time")])}
     with Signals() as signals:
         if interrupted:
             signal.raise_signal(signal.SIGINT)
-        found, _ = drive(steps(), tmp_path, None, on_interrupt, signals, recorded)
+        found, _ = drive(steps(), tmp_path, None, lambda: None, signals, recorded)
     assert found == (1 if interrupted else 8)

@@ -6,9 +6,8 @@ import importlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -79,12 +78,9 @@ def test_a_signal_that_waits_is_let_go_with_those_who_listened(signalled: str) -
 
 
 def test_a_signal_outside_of_an_import_is_raised_at_once() -> None:
-    def raised(handler: Callable[[int, FrameType | None], None]) -> int:
-        with pytest.raises(Signalled) as caught:
-            handler(signal.SIGTERM, sys._getframe())
-        return caught.value.number
-
-    assert raised(raise_signalled) == signal.SIGTERM
+    with pytest.raises(Signalled) as caught:
+        raise_signalled(signal.SIGTERM, sys._getframe())
+    assert caught.value.number == signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

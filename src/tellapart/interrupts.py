@@ -21,6 +21,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 # While modules are imported: how often it is looked whether they are, and how long that is waited for.
 _LOOK_SECONDS = 0.02
 _WAIT_SECONDS = 5.0
+_IMPORT = "<frozen importlib._bootstrap>"  # the file of frames that import
 
 
 class Signalled(KeyboardInterrupt):
@@ -62,11 +63,7 @@ def by_exception() -> None:
     """Let a signal raise `Signalled` from now on, where it would have ended the process: work begins."""
     for number in _NUMBERS:
         if getattr(signal.getsignal(number), "tellapart", False):
-            signal.signal(number, _raise)
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise_signalled(number, frame)
+            signal.signal(number, raise_signalled)
 
 
 def raise_signalled(number: int, frame: FrameType | None) -> None:
@@ -124,6 +121,3 @@ def _imports(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-_IMPORT = "<frozen importlib._bootstrap>"

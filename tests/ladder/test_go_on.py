@@ -76,6 +76,23 @@ def test_the_command_of_an_interrupted_run_ends_it_as_if_nothing_had_been(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_with_another_budget_what_an_interrupted_run_had_is_kept_where_it_is_better(
+    photos: Path, tmp_path: Path
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Epoch) and event.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = tmp_path / "run"
+    tellapart.train(photos, out=run, watch=stop, **OPTIONS)
+    metrics = read_card(run / "bundle").metrics
+    assert metrics["val"] is not None
+    card = with_metrics(run / "bundle", {**metrics, "val": {**metrics["val"], "log_loss": 0.0}})
+    tellapart.train(photos, out=run, resume=True, **{**OPTIONS, "budget": "80s"})
+    assert read_card(run / "bundle").digests == card.digests
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 @pytest.mark.parametrize("at", [pytest.param("finetune.measure", marks=pytest.mark.promise), "finetune"])
 def test_the_probe_ships_where_tuning_is_interrupted_before_there_is_anything_better(
     at: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

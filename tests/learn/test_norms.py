@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tellapart.events import Decision
-from tellapart.images import Preprocess
 from tellapart.learn.draws import picture_keys
 from tellapart.learn.torch_batches import Held, Samples, Varied
 from tellapart.learn.torch_last import statistics_anew
 from tellapart.learn.torch_loop import copied
-from tellapart.learn.torch_muon import Muon
-from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_task import Task
+from tests.learn.tasks import task_of
 
 
 class Normed(nn.Module):
@@ -42,23 +41,6 @@ def samples(count: int, seed: int, tint: int = 0) -> Samples:
     return Samples(Varied(Held(torch.from_numpy(pixels.astype(np.uint8)))), targets, keys, np.arange(count))
 
 
-def task_of(train: Samples, val: Samples) -> Task[Normed]:
-    return Task(
-        name="fit",
-        train=train,
-        val=val,
-        folds=np.full(len(train), -1, np.int64),
-        held_out=np.empty(0, np.int64),
-        num_classes=3,
-        start=lambda _: Normed(),
-        optimizer=Muon,
-        max_steps=1,
-        choices=Choices(seed=0, batch_size=16),
-        preprocess=Preprocess(image_size=8),
-        threads=1,
-    )
-
-
 def decided(task: Task[Normed], network: Normed) -> Decision:
     (decision,) = [event for event in statistics_anew(task, network) if isinstance(event, Decision)]
     assert not network.training
@@ -80,7 +62,7 @@ def statistics(train: Samples) -> tuple[Tensor, Tensor]:
 def test_statistics_that_tell_colours_apart_worse_are_replaced_by_those_of_training_pictures() -> None:
     train = samples(64, 0)
     network = normed(torch.tensor([0.1, 0.9, 0.1]), torch.ones(3))
-    decision = decided(task_of(train, samples(60, 1)), network)
+    decision = decided(task_of(train, samples(60, 1), Normed), network)
     assert decision.value == "anew"
     assert "validation loss" in decision.evidence
     means, variances = statistics(train)
@@ -96,14 +78,33 @@ def test_statistics_that_are_better_on_validation_stay() -> None:
     train, val = samples(64, 0, tint=120), samples(60, 1)
     network = normed(*statistics(val))
     before = copied(network)
-    assert decided(task_of(train, val), network).value == "averaged"
+    assert decided(task_of(train, val, Normed), network).value == "averaged"
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_without_validation_they_are_taken_anew() -> None:
     train = samples(64, 0)
     network = normed(torch.tensor([0.1, 0.9, 0.1]), torch.ones(3))
-    decision = decided(task_of(train, samples(60, 1).at(np.empty(0, np.int64))), network)
+    decision = decided(task_of(train, samples(60, 1).at(np.empty(0, np.int64)), Normed), network)
     assert (decision.value, "no validation" in decision.evidence) == ("anew", True)
     assert network.norm.running_mean is not None
     assert torch.allclose(network.norm.running_mean, statistics(train)[0], atol=1e-5)
+
+
+def test_where_memory_is_too_little_for_it_the_network_is_as_it_was() -> None:
+    train = samples(64, 0)
+    network = normed(torch.tensor([0.1, 0.9, 0.1]), torch.ones(3))
+    before = copied(network)
+
+    def full(norm: nn.Module, _: object) -> None:
+        if norm.training and next(calls) == 1:  # in the midst of it
+            raise MemoryError
+
+    calls = itertools.count()
+    network.norm.register_forward_pre_hook(full)
+    decision = decided(task_of(train, samples(60, 1), Normed), network)
+    assert decision.value == "averaged"
+    assert "memory" in decision.evidence
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not network.norm.training
+    assert network.norm.momentum == 0.1

@@ -21,14 +21,12 @@ from tellapart.learn.rungs import Fitted, Later, Pictures, Soup
 from tellapart.learn.torch_batches import Held, Samples, Varied
 from tellapart.learn.torch_finetune import finetune
 from tellapart.learn.torch_loop import Learned, copied
-from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_norms import reestimated
 from tellapart.learn.torch_scratch import scratch
 from tellapart.learn.torch_soup import Pot, _chosen, _poured
-from tellapart.learn.torch_step import Choices
-from tellapart.learn.torch_task import Task
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
+from tests.learn.tasks import task_of
 from tests.learn.test_finetune import stripes
 
 Run = Callable[..., Any]
@@ -82,20 +80,7 @@ def varied_by(train: Samples, change: Tensor) -> dict[str, Tensor]:
 @pytest.fixture
 def pot() -> Pot[Normed]:
     train, val = samples(64, 0), samples(60, 1)
-    task = Task(
-        name="fit",
-        train=train,
-        val=val,
-        folds=np.full(64, -1, np.int64),
-        held_out=NONE,
-        num_classes=3,
-        start=lambda _: Normed(),
-        optimizer=Muon,
-        max_steps=1,
-        choices=Choices(seed=0, batch_size=16),
-        preprocess=Preprocess(image_size=8),
-        threads=1,
-    )
+    task = task_of(train, val, Normed)
     never: Any = None
     learned = Learned({}, (), 1, "done")
     fields = {"task": task, "learned": learned, "folds": {}, "steps": 1, "again": False, "done": never, "ship": never}

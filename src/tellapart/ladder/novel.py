@@ -44,9 +44,10 @@ def novel(run: Run, winner: Candidate, train: Pictures, kept: Kept) -> Steps[Nov
         return kept.novelty
     name = f"{winner.name}.novelty_rounds"
     yield (before := Recall(name))
-    again = bool(before.decided)
     seconds = min(_MOST_SECONDS, _SHARE_OF_TIME * run.clock.left())
-    number = before.decided.popleft().value if again else None if seconds >= _FEWEST_SECONDS else 0
+    number = None if seconds >= _FEWEST_SECONDS else 0  # as many as there is time for, or none
+    if again := bool(before.decided):
+        number = before.decided.popleft().value
     embeddings, pictures = fitted.embeddings["train"][rows], train.take(rows)
     tried = judge.spaced(np.arange(len(rows), dtype=np.int64), MOST_PICTURES)
     asked = pictures.take(tried)

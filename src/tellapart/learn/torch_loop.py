@@ -18,6 +18,7 @@ from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_crew import go_back, led, tell_step
 from tellapart.learn.torch_devices import let_go
+from tellapart.learn.torch_norms import NORMS
 from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_shards import Shards
 from tellapart.learn.torch_step import Choices, half_as_many, is_sound, one_step
@@ -30,7 +31,6 @@ _FALLS = 2  # how often a fit may fall back to its best weights before it is giv
 _EXPLODED = 4.0  # times the loss of the first batch, or one nat where that is less: what is above has exploded
 _CHECKS = 20  # how often in a fit the horizon is held against the clock
 _CHECK_SECONDS = 0.5  # and not more often than that
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 @dataclasses.dataclass
@@ -231,7 +231,7 @@ def _stepped(
         state.optimizer.zero_grad()
         let_go(choices.device)
         state.micro_batch = fewer
-        norms = any(isinstance(part, _NORMS) and part.training for part in state.network.modules())
+        norms = any(isinstance(part, NORMS) and part.training for part in state.network.modules())
         other = "batch norm sees fewer pictures at a time now, so that the result is not that of more memory"
         why = f"{told.message} Batches and gradients are as before{'; but ' + other if norms else ''}."
         value = {"at": state.step, "pictures": state.micro_batch}

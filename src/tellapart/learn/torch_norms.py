@@ -32,11 +32,13 @@ def reestimated(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean of all batches
         norm.train()
-    for inputs in batches:
-        network(inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()
+    try:
+        for inputs in batches:
+            network(inputs)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
 
 
 def reestimated_on(network: nn.Module, samples: Samples, choices: Choices, most: int = MOST_BATCHES) -> None:
