@@ -170,3 +170,12 @@ def test_where_memory_is_too_little_for_a_range_test_fewer_pictures_go_through_t
     assert decisions(events, "fit.lr")[0].evidence.endswith("there was memory for 2 pictures at a time")
     with pytest.raises(MemoryError):
         rate_of(Large(0))
+
+
+def test_a_range_test_in_which_no_loss_is_a_number_leaves_the_usual_rate() -> None:
+    network = Linear()
+    with torch.no_grad():
+        next(network.parameters()).fill_(math.nan)
+    rate, events = rate_of(network)
+    assert 0.0 < rate < 1e-2
+    assert "no loss was finite" in decisions(events, "fit.lr")[0].evidence

@@ -52,6 +52,9 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
         rate = rate_at(step, total)
         loss, choices = _stepped(shards, optimizer, inputs, targets, rate, step, choices, name)
         if not math.isfinite(loss):
+            if not lrs:  # it is not the rate: the fit itself will tell of it
+                first: float = yield from decide(name, _USUAL, "what is usual: no loss was finite in a range test")
+                return first
             break
         lrs.append(rate)
         losses.append(loss)
