@@ -30,6 +30,7 @@ __all__ = [
     "parse_colour",
     "parse_duration",
     "parse_folds",
+    "parse_tune",
 ]
 
 Method = Literal["auto", "majority", "classical", "probe", "finetune", "scratch"]
@@ -51,8 +52,9 @@ _UNLABELLED = (
     "Pictures without a label: skip them or stop; auto skips those beside class folders, and stops at table rows."
 )
 _PROFILES = "Bring colours to sRGB by the file's profile, or take them as stored."
-_TUNE = "Finetune: the head alone, the last stages, everything, or as much as there is time for."
-_SCHEDULE = "Finetune: warm-up, stable, decay, or a cosine after the warm-up."
+_TUNE = "Finetune: head alone, the last stages (or how many: 3), all, or as much as there is time for (auto)."
+_LR = "Networks that are trained: the peak learning rate; a range test picks it where none is given."
+_SCHEDULE = "Networks that are trained: warm-up, stable, decay, or a cosine after the warm-up."
 _BN_POLICY = "Finetune: batch norm that is tuned stays as it is, keeps its statistics, or is trained."
 _ROBUSTNESS = "Measure it on blurred, noisy, compressed, brighter and turned pictures too: where time is left (auto)."
 _DISTILL = "With --effort best: ship a head on the cheapest pretrained network, taught by the best model's answers."
@@ -103,6 +105,20 @@ def parse_folds(value: Any) -> Any:
 Folds = Annotated[int | Literal["auto", "off"], BeforeValidator(parse_folds)]
 
 
+def parse_tune(value: Any) -> Any:
+    """Return `"auto"`, `"head"`, `"last"`, `"all"`, or a whole number from 1 on, from itself or its text.
+
+    Raises ValueError for anything else.
+    """
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if number in ("auto", "head", "last", "all") or (type(number) is int and number >= 1):
+        return number
+    raise ValueError("expected auto, head, last, all or how many of the last stages, from 1 on")
+
+
+Tune = Annotated[int | Literal["auto", "head", "last", "all"], BeforeValidator(parse_tune)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -139,7 +155,7 @@ class ModelOptions(_Section):
     method: Method = Field("auto", description="One rung of the ladder, or auto to climb it.")
     backbone: str | None = Field(None, description="A timm name, or local-dir:PATH.")
     image_size: int | None = Field(None, ge=8, le=1024, description="Side of the square the network sees, in pixels.")
-    tune: Literal["auto", "head", "last", "all"] = Field("auto", description=_TUNE)
+    tune: Tune = Field("auto", description=_TUNE)
     head: Literal["linear", "mlp", "cosine"] = Field("linear", description="Finetune: what stands on the backbone.")
     pooling: Literal["avg", "gem"] = Field("avg", description="Finetune: average, or generalised mean.")
 
@@ -150,7 +166,7 @@ class FitOptions(_Section):
     effort: Effort = Field("balanced", description="How much to try: quick, balanced or best.")
     budget: Duration | None = Field(None, ge=5.0, description="Wall time of the whole command, such as 90s or 5m.")
     epochs: int | None = Field(None, ge=1, le=100_000, description=_EPOCHS)
-    lr: float | None = Field(None, gt=0.0, le=1.0, description="Finetune: the peak rate; a range test picks it.")
+    lr: float | None = Field(None, gt=0.0, le=1.0, description=_LR)
     schedule: Literal["wsd", "cosine"] = Field("wsd", description=_SCHEDULE)
     bn_policy: Literal["auto", "frozen", "eval_stats", "train"] = Field("auto", description=_BN_POLICY)
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where networks run.")

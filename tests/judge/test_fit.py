@@ -68,6 +68,8 @@ def test_curves_that_part_are_called_overfitting_and_curves_that_still_fall_unde
     assert "or more --epochs where these were the limit" in falling
     assert curve_words(_curve((1.0, 0.6, 0.9), (0.2, 0.95, 0.5), (0.1, 1.0, 0.51))) == ""
     assert curve_words(_curve((1.0, 0.6, 0.9))) == ""
+    assert "40% of the training pictures" in curve_words(_curve((2.0, 0.3, 1.9), (1.5, 0.99, 1.4)), told_right=0.4)
+    assert curve_words(_curve((2.0, 0.3, 1.9), (1.5, 0.5, 1.4)), told_right=0.99) == "", "mixed pictures say nothing"
 
 
 @pytest.mark.parametrize(("most", "asked", "other"), [(20, "--epochs", "--budget"), (300, "--budget", "--epochs")])

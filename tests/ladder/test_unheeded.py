@@ -24,7 +24,8 @@ ALL = ("majority", "classical", "probe", "finetune", "scratch")
         ({"augment": "none", "flip": "on"}, ALL[:3], "--augment none had no effect: "),
         ({"flip": "off"}, ALL[:1], "--flip off had no effect: no rung that learns from mirrored pictures"),
         ({"epochs": 5}, ALL[:3], "--epochs 5 had no effect: no rung that trains a network"),
-        ({"lr": 0.01}, (*ALL[:3], "scratch"), "--lr 0.01 had no effect: no backbone was tuned."),
+        ({"lr": 0.01}, ALL[:3], "--lr 0.01 had no effect: no rung that trains a network was climbed."),
+        ({"tune": 3}, (*ALL[:3], "scratch"), "--tune 3 had no effect: no backbone was tuned."),
         (
             {"backbone": "a"},
             ("majority", "scratch"),
@@ -32,9 +33,9 @@ ALL = ("majority", "classical", "probe", "finetune", "scratch")
         ),
         ({"image_size": 64}, ALL[:1], "--image-size 64 had no effect: no rung that looks at pictures"),
         (
-            {"head": "mlp", "pooling": "gem", "tune": "last", "schedule": "cosine", "bn_policy": "train"},
+            {"head": "mlp", "pooling": "gem", "tune": "last", "bn_policy": "train"},
             ALL[:3],
-            "--tune last, --head mlp, --pooling gem, --schedule cosine and --bn-policy train had no effect: no",
+            "--tune last, --head mlp, --pooling gem and --bn-policy train had no effect: no backbone",
         ),
     ],
 )
@@ -68,7 +69,7 @@ def test_it_is_told_once_on_the_terminal_and_in_the_report(photos: Path, tmp_pat
     run = tellapart.train(photos, out=tmp_path / "run", budget="5m", watch=seen.append, **options)
     told = (
         "--augment strong had no effect: no rung that trains on varied pictures was climbed; "
-        "--lr 0.01 had no effect: no backbone was tuned."
+        "--lr 0.01 had no effect: no rung that trains a network was climbed."
     )
     assert [event.level for event in seen if isinstance(event, Note) and event.text == told] == ["warning"]
     assert json.loads((tmp_path / "run" / "report.json").read_text())["notes"].count(told) == 1

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tellapart import judge
-from tellapart.errors import InterruptedRunError, OutOfTimeError
+from tellapart.errors import InterruptedRunError, OutOfTimeError, RecipeError
 from tellapart.events import Decision, Epoch, Event, Note, Progress, RangeTest, Recall
 from tellapart.images import prepare
 from tellapart.learn.augmentation import preset
@@ -26,7 +26,9 @@ from tellapart.learn.probe import probe
 from tellapart.learn.rungs import Fitted, GraphHead, Pictures
 from tellapart.learn.torch_activations import view_of
 from tellapart.learn.torch_checkpoint import Checkpoints
+from tellapart.learn.torch_export import load_trunk
 from tellapart.learn.torch_finetune import finetune
+from tellapart.learn.torch_stages import stages
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -348,6 +350,22 @@ def test_an_interruption_keeps_the_best_so_far(ground: Ground) -> None:
     )
     assert fitted.details["interrupted"] is True
     assert fitted.out_of_fold.rows.size == 0
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_of_the_last_stages_are_tuned_as_are_named(ground: Ground, count: int) -> None:
+    fitted = ground.tuned(tune=count, epochs=1)
+    trunk = load_trunk(ground.graph.folder, ground.probe.preprocess.image_size)
+    names = stages(trunk.model)
+    assert fitted.details["tuned_from"] == names[-count]
+    late = ground.tuned(tune=count, epochs=1, left=lambda: 30.0)
+    assert late.details["tuned_from"] == names[-count], "what is named is done, time or not"
+
+
+def test_more_stages_than_there_are_is_one_sentence(ground: Ground) -> None:
+    with pytest.raises(RecipeError, match=r"--tune got 99, and .* has \d+ stages") as error:
+        ground.tuned(tune=99)
+    assert "from 1 to" in str(error.value.next)
 
 
 @pytest.mark.parametrize("tune", ["last", "all"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tellapart.events import Decision, Event, Note, Recall
 from tellapart.images import Preprocess
+from tellapart.learn.range_test import Rates
 from tellapart.learn.torch_loop import fit
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_rate import peak_rate
@@ -99,7 +100,9 @@ def test_where_memory_is_too_little_fewer_pictures_go_through_and_the_batch_stay
     whole, _ = run(begun(Linear(), 24))
     learned, events = run(begun(Large(3, error=error), 24))
     halves = decisions(events, "fit.micro_batch")
-    assert [decision.value for decision in halves] == [{"at": 0, "pictures": 4}, {"at": 0, "pictures": 2}]
+    assert [decision.value for decision in halves] == [
+        {"at": 0, "pictures": pictures, "equal": True} for pictures in (4, 2)
+    ]
     assert "fit needed more memory" in halves[0].evidence
     assert not of_kind(events, Note)
     for name, value in whole.state.items():
@@ -111,7 +114,29 @@ def test_where_that_makes_batch_norm_unequal_it_is_said() -> None:
     _, events = run(begun(Large(4, norm=True), 8))
     [half] = decisions(events, "fit.micro_batch")
     assert "batch norm sees fewer pictures" in half.evidence
-    assert [event.level for event in events if isinstance(event, Note)] == ["warning"]
+    [note] = [event for event in events if isinstance(event, Note)]
+    assert note.level == "warning"
+
+    def see(event: Event) -> None:
+        if isinstance(event, Recall) and event.name == "fit.micro_batch":
+            event.decided.append(half)
+
+    _, again = run(begun(Large(8, norm=True), 8), see)
+    assert [event for event in again if isinstance(event, Note)] == [note], "a run that goes on warns of it too"
+
+
+def test_a_fit_that_goes_on_from_its_state_warns_again() -> None:
+    network = Large(4, norm=True)
+    state = fresh(network, 8)
+    steps = fit(state, samples(64), samples(30, seed=1), PLAIN, lambda: 1e9, "fit")
+    notes: list[Event] = []
+    while state.step < 3:
+        event = next(steps)
+        notes += [event] if isinstance(event, Note) else []
+    steps.close()
+    _, events = run(fit(state, samples(64), samples(30, seed=1), PLAIN, lambda: 1e9, "fit"))
+    assert len(notes) == 1
+    assert [event for event in events if isinstance(event, Note)] == notes
 
 
 def test_one_picture_that_is_too_much_passes() -> None:
@@ -130,7 +155,8 @@ def test_a_run_that_goes_on_halves_where_it_did_before() -> None:
 
     choices = dataclasses.replace(PLAIN)
     again, events = run(fit(fresh(network, 24), samples(64), samples(30, seed=1), choices, lambda: 1e9, "fit"), see)
-    assert [decision.value for decision in decisions(events, "fit.micro_batch")] == [{"at": 0, "pictures": 4}]
+    [half] = decisions(events, "fit.micro_batch")
+    assert half.value == {"at": 0, "pictures": 4, "equal": True}
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
 
 
@@ -153,7 +179,7 @@ def rate_of(network: nn.Module) -> tuple[float, list[Event]]:
         steps_a_second=1e3,
     )
     events: list[Event] = []
-    steps = peak_rate(task, None, 1e3)
+    steps = peak_rate(task, None, Rates(1e-5, 0.1, 3e-4), 1e3)
     try:
         while True:
             events.append(next(steps))

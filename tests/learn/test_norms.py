@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from tellapart.learn.draws import picture_keys
 from tellapart.learn.torch_batches import Held, Samples, Varied
 from tellapart.learn.torch_last import statistics_anew
 from tellapart.learn.torch_loop import copied
+from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_task import Task
 from tests.learn.tasks import task_of
 
@@ -91,13 +94,45 @@ def test_without_validation_they_are_taken_anew() -> None:
     assert torch.allclose(network.norm.running_mean, statistics(train)[0], atol=1e-5)
 
 
+def looked_at_by(most: int, micro_batch: int) -> tuple[Normed, list[int]]:
+    """Return a network whose statistics are taken anew, and how many pictures it was shown at a time.
+
+    There is memory for `most` at a time.
+    """
+    network, shown = Normed(), list[int]()
+
+    def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if len(inputs[0]) > most:
+            raise MemoryError
+        shown.append(len(inputs[0]))
+
+    network.norm.register_forward_pre_hook(see)
+    choices = dataclasses.replace(task_of(samples(64, 0), samples(60, 1), Normed).choices, micro_batch=micro_batch)
+    reestimated_on(network, samples(64, 0), choices)
+    return network, shown
+
+
+def test_as_many_pictures_go_through_at_a_time_as_in_a_step_and_fewer_where_memory_says_so() -> None:
+    assert looked_at_by(99, 99)[1] == [16] * 4
+    assert looked_at_by(99, 4)[1] == [4] * 16
+    network, shown = looked_at_by(5, 99)
+    assert shown == [4] * 16, "a try that fails leaves nothing behind"
+    means, variances = statistics(samples(64, 0))
+    assert network.norm.running_mean is not None
+    assert network.norm.running_var is not None
+    assert torch.allclose(network.norm.running_mean, means, atol=1e-5)
+    assert torch.allclose(network.norm.running_var, variances, rtol=0.1)
+    with pytest.raises(MemoryError):
+        looked_at_by(0, 99)
+
+
 def test_where_memory_is_too_little_for_it_the_network_is_as_it_was() -> None:
     train = samples(64, 0)
     network = normed(torch.tensor([0.1, 0.9, 0.1]), torch.ones(3))
     before = copied(network)
 
     def full(norm: nn.Module, _: object) -> None:
-        if norm.training and next(calls) == 1:  # in the midst of it
+        if norm.training and next(calls) >= 1:  # in the midst of it, and however few pictures there are
             raise MemoryError
 
     calls = itertools.count()

@@ -8,19 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tellapart.learn.range_test import HIGHEST, LOWEST, rate_at, rate_from
+from tellapart.learn.range_test import Rates, rate_at, rate_from
+
+RATES = Rates(1e-5, 0.1, 3e-4)
 
 
 @given(st.integers(2, 200))
 def test_rates_rise_evenly_on_a_logarithmic_scale(total: int) -> None:
-    rates = [rate_at(step, total) for step in range(total)]
-    assert rates[0] == LOWEST
-    assert rates[-1] == pytest.approx(HIGHEST)
+    rates = [rate_at(step, total, RATES) for step in range(total)]
+    assert rates[0] == RATES.lowest
+    assert rates[-1] == pytest.approx(RATES.highest)
     assert all(late > early for early, late in itertools.pairwise(rates))
 
 
 def test_the_rate_is_well_below_where_the_loss_is_lowest_and_what_comes_after_it_blew_up_does_not_count() -> None:
-    lrs = [rate_at(step, 41) for step in range(41)]
+    lrs = [rate_at(step, 41, RATES) for step in range(41)]
     losses = [1.0 - 0.02 * step if step <= 25 else 0.5 * 1.6 ** (step - 25) for step in range(41)]
     chosen, _ = rate_from(lrs, losses)
     assert lrs[25] / 10 < chosen < lrs[27]
@@ -29,12 +31,12 @@ def test_the_rate_is_well_below_where_the_loss_is_lowest_and_what_comes_after_it
 
 
 def test_where_nothing_is_learned_at_any_rate_the_lowest_is_taken() -> None:
-    lrs = [rate_at(step, 10) for step in range(10)]
+    lrs = [rate_at(step, 10, RATES) for step in range(10)]
     assert rate_from(lrs, [1.0 + step for step in range(10)])[0] <= lrs[0]
 
 
 def test_a_fit_that_begins_near_its_end_gets_the_highest_rate_that_does_no_harm() -> None:
-    lrs = [rate_at(step, 33) for step in range(33)]
+    lrs = [rate_at(step, 33, RATES) for step in range(33)]
     found = []
     for seed in range(40):
         draws = np.random.default_rng(seed).normal(0.0, 0.1, 33)
@@ -42,3 +44,10 @@ def test_a_fit_that_begins_near_its_end_gets_the_highest_rate_that_does_no_harm(
         found.append(rate_from(lrs, losses)[0])
     assert 3e-4 < np.median(found) < 2e-3, "the loss rises from 5e-4 on"
     assert np.mean([1e-4 < lr < 3e-3 for lr in found]) >= 0.85
+
+
+def test_what_is_found_stays_near_what_is_usual_where_that_is_known_well() -> None:
+    rates = Rates.around(0.1, within=2.0)
+    assert (rates.lowest, rates.highest) == pytest.approx((0.002, 2.0))
+    assert [rates.held(rate) for rate in (0.01, 0.07, 0.9)] == pytest.approx([0.05, 0.07, 0.2])
+    assert RATES.held(0.09) == 0.09

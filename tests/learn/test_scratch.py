@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 
 from tellapart.errors import InterruptedRunError
-from tellapart.events import Decision, Epoch, Event, Progress, Steps
+from tellapart.events import Decision, Epoch, Event, Progress, RangeTest, Steps
 from tellapart.images import Preprocess, prepare
 from tellapart.learn.mirroring import mirroring
 from tellapart.learn.rungs import Fitted, Head, Pictures
-from tellapart.learn.torch_scratch import scratch
+from tellapart.learn.schedule import learning_rate
+from tellapart.learn.torch_scratch import _STABLE, scratch
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -116,6 +118,28 @@ def test_curves_are_those_of_the_network_that_ships(made: Made) -> None:
     *_, fitted, events = made
     assert [event for event in events if isinstance(event, Epoch)] == list(fitted.epochs)
     assert len(fitted.epochs) <= 6
+
+
+def test_the_peak_rate_is_found_by_rising_rates_and_its_curve_is_told(made: Made) -> None:
+    *_, fitted, events = made
+    (test,) = [event for event in events if isinstance(event, RangeTest)]
+    assert len(test.lrs) == len(test.losses) >= 12
+    assert all(late > early for early, late in itertools.pairwise(test.lrs))
+    assert fitted.details["lr"] == test.lr == decisions(events)["scratch.lr"]
+    assert "rising rates" in next(e.evidence for e in events if isinstance(e, Decision) and e.name == "scratch.lr")
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "cosine"])
+def test_a_rate_and_a_schedule_that_are_asked_for_are_those_of_the_fit(made: Made, schedule: str) -> None:
+    train, val, *_ = made
+    fitted, events = run(begun(train, val, lr=0.03, schedule=schedule))
+    assert fitted.details["lr"] == decisions(events)["scratch.lr"] == 0.03
+    assert not [event for event in events if isinstance(event, RangeTest)]
+    shape = (_STABLE, "linear") if schedule == "wsd" else (0.0, "cosine")
+    total = decisions(events)["scratch.steps"]
+    assert isinstance(total, int)
+    for epoch in fitted.epochs[:2]:  # later, where nearly all is told right, the end is nearer
+        assert epoch.lr == pytest.approx(learning_rate((epoch.step - 1) / total, 0.15, *shape))  # type: ignore[arg-type]
 
 
 def test_choices_are_told_with_their_evidence(made: Made) -> None:

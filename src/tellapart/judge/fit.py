@@ -56,10 +56,12 @@ def fit_words(train: Metrics | None, val: Metrics | None, test: Metrics | None) 
     return f"No overfitting: {numbers}, and the difference is within noise."
 
 
-def curve_words(epochs: Sequence[Epoch], most_steps: int | None = None) -> str:
+def curve_words(epochs: Sequence[Epoch], most_steps: int | None = None, told_right: float | None = None) -> str:
     """Return a sentence on what the curves of a fit say, or nothing where they say nothing in particular.
 
     `most_steps` is how many the fit could have at the most, where that is known: had it fewer, time was the limit.
+    `told_right` is the share of the training pictures that were told right in the end, as they are, where the last pass
+    does not say it: of pictures mixed two by two few are, however well they were learned.
     Overfitting: the validation loss ended at least 5 % above its best while the training loss went on falling.
     Underfitting: the training pictures were not learned, and the validation loss was at its best in the last pass.
     """
@@ -74,9 +76,10 @@ def curve_words(epochs: Sequence[Epoch], most_steps: int | None = None) -> str:
             f"{best.train_loss:.2f} to {last.train_loss:.2f} while that of validation rose from {best_loss:.2f} to "
             f"{last_loss:.2f}; the weights of the best pass are kept. More pictures would help most."
         )
-    if last.train_accuracy < LEARNED and best.epoch == last.epoch:
+    learned = last.train_accuracy if told_right is None else told_right
+    if learned < LEARNED and best.epoch == last.epoch:
         return (
-            f"Underfitting in the curves: after {len(judged)} passes {last.train_accuracy:.0%} of the training "
+            f"Underfitting in the curves: after {len(judged)} passes {learned:.0%} of the training "
             f"pictures were told right, and validation was still getting better. {_more(last.step, most_steps)}"
         )
     return ""

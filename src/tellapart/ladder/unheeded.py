@@ -16,10 +16,10 @@ __all__ = ["told_unheeded", "unheeded"]
 _HEEDED: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("augment",), NETWORKS, "no rung that trains on varied pictures was climbed"),
     (("flip",), ("classical", "probe", *NETWORKS), "no rung that learns from mirrored pictures was climbed"),
-    (("epochs", "checkpoint_every"), NETWORKS, "no rung that trains a network was climbed"),
+    (("epochs", "checkpoint_every", "lr", "schedule"), NETWORKS, "no rung that trains a network was climbed"),
     (("backbone",), ("probe", "finetune"), "no rung that looks through a backbone was climbed"),
     (("image_size",), ("classical", "probe", *NETWORKS), "no rung that looks at pictures was climbed"),
-    (("tune", "head", "pooling", "lr", "schedule", "bn_policy"), ("finetune",), "no backbone was tuned"),
+    (("tune", "head", "pooling", "bn_policy"), ("finetune",), "no backbone was tuned"),
 )
 
 

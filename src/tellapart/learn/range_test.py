@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
 
-__all__ = ["HIGHEST", "LOWEST", "rate_at", "rate_from"]
+__all__ = ["Rates", "rate_at", "rate_from"]
 
-LOWEST, HIGHEST = 1e-5, 0.1
 _SMOOTH = 0.7  # how much of the running loss is kept
 _BELOW = 4.0  # times below the rate where the loss is lowest: there it is still falling
 _SMOOTHED = ((1.0 - _SMOOTH) / (1.0 + _SMOOTH)) ** 0.5  # of the spread of losses is that of running ones
@@ -16,9 +16,31 @@ _FEW, _CLEAR = 6, 6.0  # losses that tell their spread; standard deviations, for
 _BLOWN = 2.0  # times the lowest running loss: from there on nothing is learned of rates
 
 
-def rate_at(step: int, total: int) -> float:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rates:
+    """The rates of a test, all above zero: from `lowest` to `highest`; `usual` is taken where there is no time for one.
+
+    `within` is how many times above or below the usual one what a test finds may lie (infinity: anywhere).
+    """
+
+    lowest: float
+    highest: float
+    usual: float
+    within: float = math.inf
+
+    @classmethod
+    def around(cls, usual: float, within: float) -> Rates:
+        """Return rates from a fiftieth of the usual one to twenty times as high."""
+        return cls(usual / 50.0, usual * 20.0, usual, within)
+
+    def held(self, rate: float) -> float:
+        """Return `rate`, or the nearest to it that may be."""
+        return min(max(rate, self.usual / self.within), self.usual * self.within)
+
+
+def rate_at(step: int, total: int, rates: Rates) -> float:
     """Return the rate of one of `total` steps (at least 2): evenly spaced on a logarithmic scale."""
-    return LOWEST * float((HIGHEST / LOWEST) ** (step / (total - 1)))
+    return rates.lowest * float((rates.highest / rates.lowest) ** (step / (total - 1)))
 
 
 def rate_from(lrs: Sequence[float], losses: Sequence[float]) -> tuple[float, str]:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tellapart import judge
 from tellapart.errors import InterruptedRunError, TellapartError
 from tellapart.events import Decision, Epoch, Note, Steps, decide, without
 from tellapart.learn.cuts import Cut
 from tellapart.learn.embed import checked_picture, embed, measure_rate
 from tellapart.learn.memory import keep_large_blocks
+from tellapart.learn.range_test import Rates
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, Later, OutOfFold, Pictures, Variations
 from tellapart.learn.torch_activations import VIEWS
 from tellapart.learn.torch_batches import Samples, Varied
@@ -25,6 +25,7 @@ from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_export import export
 from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_heads import shipped
+from tellapart.learn.torch_last import curve_words
 from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_norms import reestimated_on
@@ -44,6 +45,7 @@ __all__ = ["finetune"]
 _MAIN_SHARE = 0.6  # of the time, where models of folds are trained besides
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _EXPORT_SECONDS, _MARGIN = 6.0, 1.3
+_RATES, _RANGE_TEST = Rates(1e-5, 0.1, 3e-4), 0.06  # of the time
 _OVERFITTED = 0.75  # of the steps: where validation is best before, the rest was learned by heart
 _MIXUP, _LONGER = 0.5, 2.0  # the share of pictures mixed when tried again, and how many of the best's steps it has
 _SOON = 4.0  # seconds in which an interrupted run still ships what it has
@@ -237,7 +239,7 @@ def _climbed(
     ground: Ground, task: Task[Tuned], cut: Cut, left: Clock, reserve: float, later: Later | None
 ) -> Steps[Fitted]:
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
-    lr = yield from peak_rate(task, ground.recipe.fit.lr, share * (left() - reserve))
+    lr = yield from peak_rate(task, ground.recipe.fit.lr, _RATES, _RANGE_TEST * share * (left() - reserve))
     task = dataclasses.replace(task, optimizer=lambda network: optimizer_for(network, lr))
     kept_back = reserve + (1.0 - share) * max(0.0, left() - reserve)
     fits = max(1, int(0.9 * task.steps_a_second * (left() - kept_back)))
@@ -316,8 +318,7 @@ def _finished(
         backbone=ground.probe.backbone,
         licence=ground.probe.licence,
         epochs=learned.epochs,
-        # Of mixed pictures few are told right however well a network learns.
-        notes=() if _mixup_of(task) else tuple(filter(None, [judge.curve_words(learned.epochs, task.max_steps)])),
+        notes=curve_words(task, learned, head, embeddings["train"], np.arange(len(ground.train), dtype=np.int64)),
         details={
             **how,
             "tuned_from": cut.name or "input",

@@ -1,4 +1,4 @@
-"""The last steps of `scratch`: what the runtime that ships says of pictures, and how long that takes."""
+"""The last steps of a rung: what the runtime that ships says of pictures, and how long that takes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tellapart import judge
 from tellapart.events import Decision, Progress, Steps, decide
 from tellapart.images import map_ordered
 from tellapart.learn.linear import stratified
-from tellapart.learn.rungs import FloatArray, IntArray
+from tellapart.learn.rungs import FloatArray, GraphHead, Head, IntArray
 from tellapart.learn.torch_batches import Samples
-from tellapart.learn.torch_loop import copied
+from tellapart.learn.torch_loop import Learned, copied
 from tellapart.learn.torch_networks import Network, export
 from tellapart.learn.torch_norms import MOST_BATCHES, reestimated_on
 from tellapart.learn.torch_task import Task
@@ -25,6 +25,7 @@ from tellapart.memory import out_of_memory
 from tellapart.runtime.session import Session
 
 __all__ = [
+    "curve_words",
     "embedded",
     "mirrored_too",
     "seconds_for_statistics",
@@ -105,6 +106,21 @@ def statistics_anew(task: Task[N], network: N) -> Steps[bool]:
     words = f"batch norm's: validation loss {new.tempered:.4f} with new ones, {old.tempered:.4f} with those averaged"
     yield Decision(name, "anew" if better else "averaged", words)
     return better
+
+
+def curve_words(
+    task: Task[N], learned: Learned, head: Head | GraphHead, embeddings: FloatArray, rows: IntArray
+) -> tuple[str, ...]:
+    """Return what the curves of a fit say, if anything; `embeddings` float32 [n, D] are of the training `rows` [n].
+
+    Of pictures that were mixed two by two few are told right however well a network learns: it is asked about them as
+    they are.
+    """
+    mix, right = task.train.mix, None
+    if mix is not None and not mix.nothing:
+        seen = np.isin(rows, task.learned_from.rows)
+        right = float((head.logits(embeddings[seen]).argmax(1) == task.train.targets[rows[seen]]).mean())
+    return tuple(filter(None, [judge.curve_words(learned.epochs, task.max_steps, right)]))
 
 
 def mirrored_too(task: Task[Network], network: Network) -> Steps[bool]:

@@ -31,6 +31,7 @@ _FALLS = 2  # how often a fit may fall back to its best weights before it is giv
 _EXPLODED = 4.0  # times the loss of the first batch, or one nat where that is less: what is above has exploded
 _CHECKS = 20  # how often in a fit the horizon is held against the clock
 _CHECK_SECONDS = 0.5  # and not more often than that
+_UNEQUAL = "batch norm sees fewer pictures at a time now, so that the result is not that of more memory"
 
 
 @dataclasses.dataclass
@@ -114,7 +115,9 @@ def fit(
     two steps, and may save it. What the clock had decided in an attempt that was cut off is decided again, at its step.
     The other processes of `world` take each step too, on their share of its batch.
     """
-    yield from state.told
+    for event in state.told:
+        yield event
+        yield from _warned(event, stage)
     before = yield from _decided_before(stage)
     pace = deque([(left(), state.step)], maxlen=5)
     state.micro_batch = state.micro_batch or choices.micro_batch
@@ -219,6 +222,7 @@ def _stepped(
     if state.step in before.halves and before.halves[state.step].value["pictures"] < state.micro_batch:
         state.micro_batch = before.halves[state.step].value["pictures"]
         yield from _told(state, before.halves[state.step])
+        yield from _warned(before.halves[state.step], stage)
     while True:
         now = dataclasses.replace(choices, micro_batch=state.micro_batch)
         tell_step(world, state.step, rate, epoch, state.batch, state.ceiling, state.micro_batch, px)
@@ -232,12 +236,17 @@ def _stepped(
         let_go(choices.device)
         state.micro_batch = fewer
         norms = any(isinstance(part, NORMS) and part.training for part in state.network.modules())
-        other = "batch norm sees fewer pictures at a time now, so that the result is not that of more memory"
-        why = f"{told.message} Batches and gradients are as before{'; but ' + other if norms else ''}."
-        value = {"at": state.step, "pictures": state.micro_batch}
-        yield from _told(state, Decision(f"{stage}.micro_batch", value, why))
-        if norms:
-            yield Note("warning", f"Memory was too little for {stage}: {other}.")
+        why = f"{told.message} Batches and gradients are as before{'; but ' + _UNEQUAL if norms else ''}."
+        value = {"at": state.step, "pictures": state.micro_batch, "equal": not norms}
+        halved = Decision(f"{stage}.micro_batch", value, why)
+        yield from _told(state, halved)
+        yield from _warned(halved, stage)
+
+
+def _warned(event: Epoch | Decision, stage: str) -> Steps[None]:
+    """Warn where what was told, now or before the fit went on, makes the result another than with more memory."""
+    if isinstance(event, Decision) and event.name == f"{stage}.micro_batch" and not event.value.get("equal", True):
+        yield Note("warning", f"Memory was too little for {stage}: {_UNEQUAL}.")
 
 
 def _trouble(state: State, loss: float, found: Validation | None) -> str:

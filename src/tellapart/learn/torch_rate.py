@@ -11,7 +11,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from tellapart.events import Decision, Progress, RangeTest, Steps, decide
-from tellapart.learn.range_test import rate_at, rate_from
+from tellapart.learn.range_test import Rates, rate_at, rate_from
 from tellapart.learn.torch_devices import let_go
 from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_shards import Shards
@@ -21,26 +21,24 @@ from tellapart.learn.torch_task import Task, laid_out
 __all__ = ["peak_rate"]
 
 _MOST_STEPS, _FEWEST_STEPS = 40, 12
-_SHARE_OF_TIME = 0.06
-_USUAL = 3e-4
 
 N = TypeVar("N", bound=nn.Module)
 
 
-def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]:
-    """Return the peak rate for the fit of a task whose optimizer was made for a rate of 1, with `seconds` for it all.
+def peak_rate(task: Task[N], wish: float | None, rates: Rates, seconds: float) -> Steps[float]:
+    """Return the peak rate for the fit of a task whose optimizer was made for a rate of 1, in `seconds` at the most.
 
     Steps are taken on a network of their own, which is then dropped. Where memory is too little for one, half as many
-    pictures go through at a time, as in a fit. Yields Progress, RangeTest, Decision. Raises what `one_step` does where
-    one picture is too much.
+    pictures go through at a time, as in a fit. Where there is no time for twelve steps, it is the usual of `rates`.
+    Yields Progress, RangeTest, Decision. Raises what `one_step` does where one picture is too much.
     """
     name = f"{task.name}.lr"
     if wish is not None:
         yield Decision(name, wish, "--lr")
         return wish
-    total = min(_MOST_STEPS, int(_SHARE_OF_TIME * seconds * task.steps_a_second))
+    total = min(_MOST_STEPS, int(seconds * task.steps_a_second))
     if total < _FEWEST_STEPS:
-        usual: float = yield from decide(name, _USUAL, "what is usual: there is no time for a range test")
+        usual: float = yield from decide(name, rates.usual, "what is usual: there is no time for a range test")
         return usual
     network = laid_out(task.start(task.learned_from.rows), task.choices.layout).to(task.choices.device)
     optimizer = task.optimizer(network)
@@ -49,17 +47,20 @@ def peak_rate(task: Task[N], wish: float | None, seconds: float) -> Steps[float]
     lrs: list[float] = []
     losses: list[float] = []
     for step, (inputs, targets) in enumerate(itertools.islice(_batches(task), total)):
-        rate = rate_at(step, total)
+        rate = rate_at(step, total, rates)
         loss, choices = _stepped(shards, optimizer, inputs, targets, rate, step, choices, name)
         if not math.isfinite(loss):
             if not lrs:  # it is not the rate: the fit itself will tell of it
-                first: float = yield from decide(name, _USUAL, "what is usual: no loss was finite in a range test")
+                first: float = yield from decide(name, rates.usual, "what is usual: no loss was finite in a range test")
                 return first
             break
         lrs.append(rate)
         losses.append(loss)
         yield Progress(name, step + 1, total, "steps")
-    found, words = rate_from(lrs, losses)
+    seen, words = rate_from(lrs, losses)
+    found = rates.held(seen)
+    if found != seen:
+        words = f"{seen:.2g} is {words}, held within {rates.within:g} times the usual {rates.usual:.2g}"
     if choices.micro_batch < task.choices.micro_batch:
         words += f"; there was memory for {choices.micro_batch} pictures at a time"
     lr: float = yield from decide(name, found, words)
@@ -81,7 +82,7 @@ def _stepped(
     side_by_side = -(-len(targets) // choices.shards)
     while True:
         try:
-            return one_step(shards, optimizer, inputs, targets, rate, step, choices)[0], choices
+            return one_step(shards, optimizer, inputs, targets, rate, step, choices, px=choices.px_at(0.0))[0], choices
         except (RuntimeError, MemoryError) as error:
             _, fewer = half_as_many(error, choices.micro_batch, side_by_side, name)
         optimizer.zero_grad()

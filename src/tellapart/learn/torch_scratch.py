@@ -21,6 +21,7 @@ from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.folds import make_folds, parts
 from tellapart.learn.linear import stratified
 from tellapart.learn.mirroring import small_features
+from tellapart.learn.range_test import Rates
 from tellapart.learn.rungs import Fitted, Head, IntArray, Later, OutOfFold, Pictures, Variations
 from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
 from tellapart.learn.torch_balancing import balanced
@@ -30,6 +31,7 @@ from tellapart.learn.torch_devices import device_of
 from tellapart.learn.torch_family import sized
 from tellapart.learn.torch_folds import deaf, out_of_fold
 from tellapart.learn.torch_last import (
+    curve_words,
     embedded,
     mirrored_too,
     seconds_for_statistics,
@@ -42,6 +44,7 @@ from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_networks import Network, export, family_of, shape_for
 from tellapart.learn.torch_norms import reestimated_on
+from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_soup import Pot, souped
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import chosen
@@ -56,6 +59,8 @@ __all__ = ["scratch"]
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
 _AGAIN, _AGAIN_STEPS = 0.6, 0.5  # of the usual rates and of the steps, where training goes on for a soup
 _USED = 0.9  # of the time that is left, about, goes into training
+_RANGE_TEST, _WITHIN = 0.02, 2.0  # of the time; times the usual rate that it may find, above or below
+_STABLE = 0.0  # of the steps, at the peak rate, where the schedule is not a cosine
 _AUTO = "light"  # the preset that is the start of --augment auto
 _COMPARED_ON = 2000  # pictures, for the question how to balance classes
 _SAMPLE = 1000  # pictures, for the mean colour, the whitening and the question of mirroring
@@ -96,7 +101,7 @@ def scratch(
         world = world or World(device=device_of(recipe.fit.device))
         task = yield from _prepared(train, val, num_classes, preprocess, recipe, left, shorter_px, grey, world)
         task = dataclasses.replace(task, checkpoints=checkpoints)
-        return (yield from _climbed(task, train, left, num_later, later))
+        return (yield from _climbed(task, train, recipe.fit.lr, left, num_later, later))
     finally:
         torch.set_num_threads(before)
 
@@ -157,9 +162,15 @@ def _prepared(
         held_out=held_out,
         num_classes=num_classes,
         start=lambda _: first(),
-        optimizer=lambda made: _optimizer(made, batch_size),
+        optimizer=lambda made: _optimizer(made, batch_size, _usual_rate(batch_size)),
         max_steps=epochs * max(1, round(len(learned_from) / batch_size)),
-        choices=Choices(seed=recipe.seed, batch_size=batch_size, device=world.device),
+        choices=Choices(
+            seed=recipe.seed,
+            batch_size=batch_size,
+            stable=_STABLE if recipe.fit.schedule == "wsd" else 0.0,
+            decay="linear" if recipe.fit.schedule == "wsd" else "cosine",
+            device=world.device,
+        ),
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
         threads=threads,
         augment=augment,
@@ -191,7 +202,13 @@ def _balance(seen: Samples, groups: Sequence[str], num_classes: int, recipe: Rec
     return kind
 
 
-def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int, later: Later | None) -> Steps[Fitted]:
+def _climbed(
+    task: Task[Network], train: Pictures, wish: float | None, left: Clock, num_later: int, later: Later | None
+) -> Steps[Fitted]:
+    batch_size, usual = task.choices.batch_size, _usual_rate(task.choices.batch_size)
+    tested = dataclasses.replace(task, optimizer=lambda made: _optimizer(made, batch_size, 1.0))
+    lr = yield from peak_rate(tested, wish, Rates.around(usual, _WITHIN), _RANGE_TEST * left())
+    task = dataclasses.replace(task, optimizer=lambda made: _optimizer(made, batch_size, lr))
     looked_at = with_embeddings(train.targets, task.held_out, task.choices.seed)
     reserve = seconds_to_finish(task, len(looked_at), num_later) + seconds_for_statistics(task)
     share = 1.0 if len(task.held_out) else _MAIN_SHARE
@@ -228,19 +245,19 @@ def _climbed(task: Task[Network], train: Pictures, left: Clock, num_later: int, 
         pot = Pot.of(
             network,
             task=dataclasses.replace(
-                task, optimizer=lambda made: _optimizer(made, task.choices.batch_size, _AGAIN), choices=whole
+                task, optimizer=lambda made: _optimizer(made, batch_size, _AGAIN * lr), choices=whole
             ),
             learned=learned,
             folds=folds or {},
             steps=max(1, round(_AGAIN_STEPS * learned.epochs[-1].step)),
             again=True,
             done=done,
-            ship=lambda made, found: _finished(task, train, made, learned, found, looked_at, False),
+            ship=lambda made, found: _finished(task, train, made, learned, found, looked_at, False, lr),
             predicted=len(out_of_fold.rows),
             reserve=reserve,
         )
         later.soup = functools.partial(souped, pot)
-    return (yield from _finished(task, train, network, learned, out_of_fold, looked_at, interrupted))
+    return (yield from _finished(task, train, network, learned, out_of_fold, looked_at, interrupted, lr))
 
 
 def _finished(
@@ -251,6 +268,7 @@ def _finished(
     out_of_fold: OutOfFold,
     looked_at: IntArray,
     interrupted: bool,
+    lr: float,
 ) -> Steps[Fitted]:
     """Return the rung with this network; `out_of_fold` has rows of all training pictures."""
     network = network.cpu()
@@ -261,20 +279,22 @@ def _finished(
         "val": (yield from deaf(embedded(trunk, task.val, width, task.threads))),
     }
     shown = _shown(task, train, looked_at)
+    head = Head(network.head.weight.detach().T.numpy().copy(), network.head.bias.detach().numpy().copy())
     return Fitted(
         method="scratch",
         trunk=trunk,
-        head=Head(network.head.weight.detach().T.numpy().copy(), network.head.bias.detach().numpy().copy()),
+        head=head,
         preprocess=task.preprocess,
         out_of_fold=OutOfFold(np.searchsorted(looked_at, out_of_fold.rows), out_of_fold.logits),
         embeddings=embeddings,
         held_out=np.searchsorted(looked_at, task.held_out),
         looked_at=None if len(looked_at) == len(train) else looked_at,
         epochs=learned.epochs,
-        notes=tuple(filter(None, [judge.curve_words(learned.epochs, task.max_steps)])),
+        notes=curve_words(task, learned, head, embeddings["train"], looked_at),
         details={
             "interrupted": interrupted,
             "ended": learned.ended,
+            "lr": lr,
             "num_parameters": sum(p.numel() for p in network.parameters()),
             "widths": list(network.shape.widths),
             "channels": network.shape.channels,
@@ -285,10 +305,15 @@ def _finished(
     )
 
 
-def _optimizer(network: Network, batch_size: int, share: float = 1.0) -> Muon:
-    """Return the optimizer for a network, its rates a share of the usual ones."""
-    scale = math.sqrt(batch_size / 128)  # smaller batches are noisier, and noise adds up as its root
-    return Muon(network, filter_lr=share * 0.12 * min(1.0, scale), lr=share * 0.1 * scale)
+def _usual_rate(batch_size: int) -> float:
+    """Return the usual peak rate: smaller batches are noisier, and noise adds up as its root."""
+    return 0.1 * math.sqrt(batch_size / 128)
+
+
+def _optimizer(network: Network, batch_size: int, lr: float) -> Muon:
+    """Return the optimizer for a network: `lr` is the rate of all but filters, which turn in proportion to it."""
+    usual = _usual_rate(batch_size)
+    return Muon(network, filter_lr=0.12 * min(1.0, usual / 0.1) * lr / usual, lr=lr)
 
 
 def _shown(task: Task[Network], pictures: Pictures, looked_at: IntArray) -> Variations | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tellapart.learn.torch_export import Trunk, stripped, traced
 
-__all__ = ["Below", "Unit", "above", "exported_below", "is_sound", "units"]
+__all__ = ["Below", "Unit", "above", "exported_below", "is_sound", "stages", "units"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ def units(model: nn.Module) -> list[Unit]:
         else:
             found.append(Unit(name, child))
     return found
+
+
+def stages(model: nn.Module) -> list[str]:
+    """Return the names of the units, from input to output, that have filters or matrices, not norms alone."""
+    return [unit.name for unit in units(model) if any(p.ndim > 1 for p in unit.module.parameters())]
 
 
 class Below(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from tellapart import files
-from tellapart.errors import OutOfTimeError
+from tellapart.errors import OutOfTimeError, RecipeError
 from tellapart.events import Decision, Progress, Recall, Steps, decide
 from tellapart.images import Preprocess, map_ordered
 from tellapart.learn.augmentation import Augment, preset
 from tellapart.learn.balancing import balancing
-from tellapart.learn.cuts import EMBEDDING, Cut, Sums, choose_cut
+from tellapart.learn.cuts import EMBEDDING, Cut, Place, Sums, choose_cut
 from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.folds import parts
 from tellapart.learn.linear import fit_path
@@ -31,7 +32,7 @@ from tellapart.learn.torch_heads import begun_from
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_profile import profiled
-from tellapart.learn.torch_stages import exported_below, is_sound
+from tellapart.learn.torch_stages import exported_below, is_sound, stages
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
@@ -97,7 +98,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     """
     recipe, preprocess, name = ground.recipe, ground.preprocess, "finetune"
     if recipe.model.pooling == "gem":
-        check_pooling(ground.trunk, preprocess.image_size, ground.probe.backbone or ground.folder.name)
+        check_pooling(ground.trunk, preprocess.image_size, _named(ground))
     known = ground.train.targets, ground.train.groups
     folds, held_out = parts(*known, len(ground.val), recipe.seed, recipe.data.folds)
     cut, below = yield from _cut(ground, left, 1.0 if len(held_out) else _FITS)
@@ -217,6 +218,8 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
         places = places[:1]
     elif wish == "last":
         places = places[1:-1]
+    elif isinstance(wish, int):
+        places = [_last(ground, places, wish)]
     elif ground.recipe.model.head == "linear" and ground.recipe.model.pooling == "avg":
         places = places[:-1]  # the head alone is the probe
     if ground.recipe.model.pooling == "gem":
@@ -228,8 +231,8 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     while places:
         sums = Sums(num_train, num_val, ground.embed_seconds, train_seconds, fits, max(0.0, left()), room)
         found = choose_cut(places, sums)
-        if found is None and wish in ("all", "head"):
-            found = Cut(places[0].name, 4 if wish == "head" else 0, f"--tune {wish}")
+        if found is None and wish not in ("auto", "last"):
+            found = Cut(places[0].name, {"head": 4, "all": 0}.get(str(wish), 2), f"--tune {wish}")
         if before.decided and (told := before.decided.popleft()).value is not None:
             name = told.value["from"]
             found = Cut(None if name == "input" else name, told.value["views"], told.evidence)
@@ -247,8 +250,25 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
         if is_sound(ground.trunk, found.name, image_size):
             yield _told(found)
             return found, exported_below(ground.trunk, found.name, image_size)
+        if isinstance(wish, int):
+            words = f"--tune got {wish}, and {_named(ground)} cannot be taken apart at {found.name}."
+            raise RecipeError("no_cut", words, "Give another number, or leave it to the time there is: --tune last.")
         places = [place for place in places if place.name != found.name]
     raise OutOfTimeError()
+
+
+def _last(ground: Ground, places: Sequence[Place], count: int) -> Place:
+    """Return the place below the last `count` stages. Raises RecipeError (`too_many_stages`) where there are fewer."""
+    names = stages(ground.trunk.model)
+    found = [place for place in places if place.name in names]
+    if count > len(found):
+        words = f"--tune got {count}, and {_named(ground)} has {len(found)} stages."
+        raise RecipeError("too_many_stages", words, f"Give a number from 1 to {len(found)}, or all.")
+    return found[-count]
+
+
+def _named(ground: Ground) -> str:
+    return ground.probe.backbone or ground.folder.name
 
 
 def _told(cut: Cut) -> Decision:
