@@ -93,7 +93,8 @@ def _metavar(option: Option) -> str:
         return "TIME"
     if get_origin(option.type) is tuple:
         return ",".join("N" for _ in get_args(option.type))
-    return "N" if "int" in text else "X" if "float" in text else "TEXT"
+    words = [word for arm in get_args(option.type) for word in get_args(arm) if isinstance(word, str)]
+    return "|".join([*words, "N"]) if "int" in text else "X" if "float" in text else "TEXT"
 
 
 def _default(option: Option) -> str:
