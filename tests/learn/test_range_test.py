@@ -47,7 +47,7 @@ def test_a_fit_that_begins_near_its_end_gets_the_highest_rate_that_does_no_harm(
 
 
 def test_what_is_found_stays_near_what_is_usual_where_that_is_known_well() -> None:
-    rates = Rates.around(0.1, within=2.0)
+    rates = Rates.around(0.1, below=2.0, within=2.0)
     assert (rates.lowest, rates.highest) == pytest.approx((0.002, 2.0))
     assert [rates.held(rate) for rate in (0.01, 0.07, 0.9)] == pytest.approx([0.05, 0.07, 0.2])
     assert RATES.held(0.09) == 0.09

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 __all__ = ["Rates", "rate_at", "rate_from"]
 
 _SMOOTH = 0.7  # how much of the running loss is kept
-_BELOW = 4.0  # times below the rate where the loss is lowest: there it is still falling
 _SMOOTHED = ((1.0 - _SMOOTH) / (1.0 + _SMOOTH)) ** 0.5  # of the spread of losses is that of running ones
 _FEW, _CLEAR = 6, 6.0  # losses that tell their spread; standard deviations, for the lowest is one of many
 _BLOWN = 2.0  # times the lowest running loss: from there on nothing is learned of rates
@@ -20,18 +19,20 @@ _BLOWN = 2.0  # times the lowest running loss: from there on nothing is learned 
 class Rates:
     """The rates of a test, all above zero: from `lowest` to `highest`; `usual` is taken where there is no time for one.
 
+    `below` is how many times below the one where the loss is lowest the rate is taken: there it is still falling.
     `within` is how many times above or below the usual one what a test finds may lie (infinity: anywhere).
     """
 
     lowest: float
     highest: float
     usual: float
+    below: float = 4.0
     within: float = math.inf
 
     @classmethod
-    def around(cls, usual: float, within: float) -> Rates:
+    def around(cls, usual: float, below: float, within: float) -> Rates:
         """Return rates from a fiftieth of the usual one to twenty times as high."""
-        return cls(usual / 50.0, usual * 20.0, usual, within)
+        return cls(usual / 50.0, usual * 20.0, usual, below, within)
 
     def held(self, rate: float) -> float:
         """Return `rate`, or the nearest to it that may be."""
@@ -43,10 +44,10 @@ def rate_at(step: int, total: int, rates: Rates) -> float:
     return rates.lowest * float((rates.highest / rates.lowest) ** (step / (total - 1)))
 
 
-def rate_from(lrs: Sequence[float], losses: Sequence[float]) -> tuple[float, str]:
+def rate_from(lrs: Sequence[float], losses: Sequence[float], below: float = 4.0) -> tuple[float, str]:
     """Return the rate to use from the losses at rising rates, and in words where it comes from.
 
-    It is a quarter of the rate at which the loss is lowest, where it clearly falls before. The loss of a fit that
+    It is the rate at which the loss is lowest, divided by `below`, where it clearly falls before. The loss of a fit that
     begins near its end, as one with a fitted head does, falls by less than batches differ, so that the place of the
     lowest is chance: then it is half of the highest rate before the loss rises by more than that. Losses are smoothed,
     and read up to where they have blown up to twice the lowest. Smith, "Cyclical learning rates for training neural
@@ -62,7 +63,7 @@ def rate_from(lrs: Sequence[float], losses: Sequence[float]) -> tuple[float, str
     few = losses[: max(_FEW, len(losses) // 3)]
     noise = _SMOOTHED * _spread(few)
     if len(few) < _FEW or sum(few) / len(few) - lowest > _CLEAR * noise:
-        return lrs[best] / _BELOW, f"a quarter of where the loss is lowest in {len(lrs)} steps at rising rates"
+        return lrs[best] / below, f"1/{below:g} of where the loss is lowest in {len(lrs)} steps at rising rates"
     highest = best
     while highest + 1 < len(smooth) and smooth[highest + 1] <= lowest + _CLEAR * noise:
         highest += 1

@@ -57,7 +57,7 @@ def peak_rate(task: Task[N], wish: float | None, rates: Rates, seconds: float) -
         lrs.append(rate)
         losses.append(loss)
         yield Progress(name, step + 1, total, "steps")
-    seen, words = rate_from(lrs, losses)
+    seen, words = rate_from(lrs, losses, rates.below)
     found = rates.held(seen)
     if found != seen:
         words = f"{seen:.2g} is {words}, held within {rates.within:g} times the usual {rates.usual:.2g}"

@@ -59,7 +59,7 @@ __all__ = ["scratch"]
 _MAIN_SHARE = 0.45  # of the time, where models of folds are trained besides
 _AGAIN, _AGAIN_STEPS = 0.6, 0.5  # of the usual rates and of the steps, where training goes on for a soup
 _USED = 0.9  # of the time that is left, about, goes into training
-_RANGE_TEST, _WITHIN = 0.02, 1.5  # of the time; times the usual rate that it may find, above or below
+_RANGE_TEST, _BELOW, _WITHIN = 0.02, 2.0, 1.5  # of the time; see `Rates`
 _STABLE = 0.2  # of the steps, at the peak rate, where the schedule is not a cosine
 _AUTO = "light"  # the preset that is the start of --augment auto
 _COMPARED_ON = 2000  # pictures, for the question how to balance classes
@@ -207,7 +207,7 @@ def _climbed(
 ) -> Steps[Fitted]:
     batch_size, usual = task.choices.batch_size, _usual_rate(task.choices.batch_size)
     tested = dataclasses.replace(task, optimizer=lambda made: _optimizer(made, batch_size, 1.0))
-    lr = yield from peak_rate(tested, wish, Rates.around(usual, _WITHIN), _RANGE_TEST * left())
+    lr = yield from peak_rate(tested, wish, Rates.around(usual, _BELOW, _WITHIN), _RANGE_TEST * left())
     task = dataclasses.replace(task, optimizer=lambda made: _optimizer(made, batch_size, lr))
     looked_at = with_embeddings(train.targets, task.held_out, task.choices.seed)
     reserve = seconds_to_finish(task, len(looked_at), num_later) + seconds_for_statistics(task)
@@ -307,13 +307,13 @@ def _finished(
 
 def _usual_rate(batch_size: int) -> float:
     """Return the usual peak rate: smaller batches are noisier, and noise adds up as its root."""
-    return 0.1 * math.sqrt(batch_size / 128)
+    return 0.125 * math.sqrt(batch_size / 128)
 
 
 def _optimizer(network: Network, batch_size: int, lr: float) -> Muon:
     """Return the optimizer for a network: `lr` is the rate of all but filters, which turn in proportion to it."""
     usual = _usual_rate(batch_size)
-    return Muon(network, filter_lr=0.12 * min(1.0, usual / 0.1) * lr / usual, lr=lr)
+    return Muon(network, filter_lr=0.15 * min(1.0, usual / 0.125) * lr / usual, lr=lr)
 
 
 def _shown(task: Task[Network], pictures: Pictures, looked_at: IntArray) -> Variations | None:
