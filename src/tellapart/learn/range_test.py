@@ -47,11 +47,11 @@ def rate_at(step: int, total: int, rates: Rates) -> float:
 def rate_from(lrs: Sequence[float], losses: Sequence[float], below: float = 4.0) -> tuple[float, str]:
     """Return the rate to use from the losses at rising rates, and in words where it comes from.
 
-    It is the rate at which the loss is lowest, divided by `below`, where it clearly falls before. The loss of a fit that
-    begins near its end, as one with a fitted head does, falls by less than batches differ, so that the place of the
-    lowest is chance: then it is half of the highest rate before the loss rises by more than that. Losses are smoothed,
-    and read up to where they have blown up to twice the lowest. Smith, "Cyclical learning rates for training neural
-    networks" (2017), in the form that practitioners use.
+    It is the rate at which the loss is lowest, divided by `below`, where it clearly falls before. The loss of a fit
+    that begins near its end, as one with a fitted head does, falls by less than batches differ, so that the place of
+    the lowest is chance: then it is half of the highest rate before the loss rises by more than that. Losses are
+    smoothed, and read up to where they have blown up to twice the lowest. Smith, "Cyclical learning rates for training
+    neural networks" (2017), in the form that practitioners use.
     """
     smooth = list(itertools.accumulate(losses, lambda past, now: _SMOOTH * past + (1.0 - _SMOOTH) * now))
     lowest, best = smooth[0], 0
