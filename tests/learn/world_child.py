@@ -100,11 +100,12 @@ def fitted(
     see: Callable[[Event], BaseException | None] = lambda _: None,
     mix: Mix | None = None,
 ) -> tuple[Learned, list[dict[str, Tensor]], list[Event]]:
-    """Return what was learned, the weights after each step, and the events."""
+    """Return what was learned, the weights after each step (and `loss`, the epoch's mean so far), and the events."""
     seen: list[dict[str, Tensor]] = []
 
     def keep(state: State) -> None:
-        seen.append({name: value.clone() for name, value in state.network.state_dict().items()})
+        weights = {name: value.clone() for name, value in state.network.state_dict().items()}
+        seen.append({**weights, "loss": torch.tensor(state.loss / state.seen, dtype=torch.float64)})
 
     state = State.of(network, optimizer(network), Horizon.of(steps), steps)
     events: list[Event] = []
@@ -121,7 +122,7 @@ def fitted(
 
 
 def apart(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> list[float]:
-    """Return the largest difference of any weight after each step."""
+    """Return the largest difference of any weight, or of the loss, after each step."""
     assert len(one) == len(other)
     names = [name for name, value in one[0].items() if value.is_floating_point()]
     return [max(float((a[k] - b[k]).abs().max()) for k in names) for a, b in zip(one, other, strict=True)]
