@@ -389,7 +389,10 @@ def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[
         yield Decision(name, True, "what is left of the budget is kept for the end of the run")
         raise
     if made.untuned:
-        words = "there is no time to tune the backbone: the head on it as it is stands; a longer --budget tunes it"
+        why, more = "there is no time to tune the backbone", "a longer --budget tunes it"
+        if run.clock.interrupted:
+            why, more = "the run was asked to end before a tuned backbone was ready", "--resume goes on with it"
+        words = f"{why}: the head on it as it is stands; {more}"
         yield Decision(name, _UNTUNED, words, again=told is not None)
         yield Note("warning", f"{words[0].upper()}{words[1:]}.")
     return made

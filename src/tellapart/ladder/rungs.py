@@ -18,6 +18,7 @@ from tellapart.ladder.affordable import seconds_to_distil, thinned
 from tellapart.ladder.clock import processor_share
 from tellapart.ladder.finish import seconds_to_finish
 from tellapart.ladder.folder import CHECKPOINTS
+from tellapart.ladder.loading import finetune_and_timm, loaded, scratch_itself
 from tellapart.ladder.run import Run
 from tellapart.ladder.unlabelled import unlabelled_pictures
 from tellapart.learn.ahead import Ahead, Squares
@@ -204,8 +205,7 @@ class Rungs:
         try:
             if not tuned or self._left() < _LEAST_TO_TUNE_SECONDS / processor_share():
                 raise OutOfTimeError
-            from tellapart.learn.torch_finetune import finetune
-
+            finetune = yield from loaded(finetune_and_timm)
             kept_back = (1.0 - self.share_of_tuning) * max(0.0, self._left())
             fitted = yield from finetune(
                 begun,
@@ -358,8 +358,7 @@ class Rungs:
         return Checkpoints(self.run.folder / CHECKPOINTS, made_for, self.run.recipe.fit.checkpoint_every)
 
     def _scratch(self) -> Steps[Made]:
-        from tellapart.learn.torch_scratch import scratch
-
+        scratch = yield from loaded(scratch_itself)
         train, val = self.pictures["train"], self.pictures["val"]
         later = self._later()
         fitted = yield from scratch(
