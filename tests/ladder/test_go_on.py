@@ -6,14 +6,22 @@ import json
 import os
 import shlex
 import signal
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tellapart
 from tellapart.cli import main
-from tellapart.events import Decision, Epoch, Event, Progress, RungEnded
+from tellapart.errors import OutOfTimeError
+from tellapart.events import Decision, Epoch, Event, Progress, Recall, RungEnded
+from tellapart.ladder import rungs as ladder_rungs
+from tellapart.ladder.clock import Clock
+from tellapart.learn.rungs import Pictures
+from tellapart.recipe import Recipe
 from tellapart.report import verdict
 from tellapart.report.commands import next_commands
 from tellapart.runtime.bundle import read_card
@@ -131,3 +139,38 @@ def test_the_probe_ships_where_tuning_is_interrupted_before_there_is_anything_be
     again = tellapart.train(photos, out=tmp_path / "run", resume=True, watch=seen.append, **options)
     assert again.exit_code == 0
     assert "finetune" in [event.method for event in seen if isinstance(event, RungEnded)], "it goes on, and tunes"
+
+
+@pytest.mark.parametrize("had_begun", [False, True])
+def test_a_tuning_that_had_begun_goes_on_however_busy_the_machine_is_by_now(
+    had_begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether there is time to begin is asked once: a cut that is recorded says that there was."""
+    none = Pictures((), (), (), np.empty(0, np.int64))
+    pictures = {"train": none, "val": none, "test": none}
+    run = SimpleNamespace(recipe=Recipe.of(None, budget="5m"), clock=Clock(300.0), cache=Path(), world=None)
+    seen = SimpleNamespace(graph=SimpleNamespace(folder=Path()), rows=dict.fromkeys(pictures, none.targets))
+    rungs = ladder_rungs.Rungs(
+        run,  # type: ignore[arg-type]
+        SimpleNamespace(classes=("ants", "bees")),  # type: ignore[arg-type]
+        pictures,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        None,
+        1,
+        probes={None: (seen, None)},  # type: ignore[dict-item]
+    )
+
+    def tuned(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("it tunes")
+
+    monkeypatch.setattr(ladder_rungs, "finetune_and_timm", lambda: tuned)
+    monkeypatch.setattr(ladder_rungs.Rungs, "_checkpoints", lambda _: None)
+    monkeypatch.setattr(ladder_rungs, "processor_share", lambda: 1e-6)
+
+    def answered(event: Event) -> None:
+        assert isinstance(event, Recall)
+        if had_begun and event.name == "finetune.cut":
+            event.decided.append(Decision("finetune.cut", {"from": "input", "views": 0}, "there was time"))
+
+    with pytest.raises(ZeroDivisionError if had_begun else OutOfTimeError):
+        deque(map(answered, rungs.climb("finetune")))

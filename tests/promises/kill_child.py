@@ -2,7 +2,7 @@
 
 PLAN is `{"event": n}`: dead when the n-th event is told, progress included; or `{"call": name, "number": n}`: dead
 before (`"late"`: after) the n-th call of os.fsync, os.replace or os.rename; or `{}`: it lives, and prints how many
-events were told and how often each of these was called.
+events were told and how often each of these was called. With `"share": x` it finds so much of a processor free.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import tellapart
 from tellapart.events import Event
+from tellapart.ladder import rungs
 
 CALLS = ("fsync", "replace", "rename")
 
@@ -51,6 +52,8 @@ def main() -> None:
 
     for name in CALLS:
         counting(name)
+    if "share" in plan:
+        rungs.processor_share = lambda: plan["share"]  # type: ignore[attr-defined]
     tellapart.train(data, out=out, resume=True, watch=watch, **options)
     print(json.dumps({"event": next(seen) - 1, **calls}))
 

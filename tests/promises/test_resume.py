@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -127,30 +126,3 @@ def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp
         assert not (out / "checkpoints").exists()
         assert not [path for path in out.rglob("*") if path.name.endswith((".tmp", ".old"))], "litter"
     assert kills == KILLS
-
-
-@pytest.mark.parametrize("method", ["scratch", "finetune"])
-def test_within_a_budget_what_the_clock_decided_is_repeated_to_the_same_bits(method: str, tmp_path: Path) -> None:
-    """All that the first run recorded is known to the second, which has no weights of it, and meets another clock."""
-    options = {key: value for key, value in METHODS[method].items() if key != "epochs"} | {"budget": "45s"}
-    if "backbone" in options and not (SHARED / "weights" / options["backbone"]).is_dir():
-        pytest.skip(f"shared/weights/{options['backbone']} is missing")
-    data = tmp_path / "data" / "photos"
-    write_photos(data)
-    out, again = tmp_path / "whole" / "run", tmp_path / "again" / "run"
-    assert attempt({}, data, out, options, tmp_path / "cache") is not None
-    again.mkdir(parents=True)
-    for name in ("events.jsonl", "manifest.jsonl", "recipe.json", "resolved.json", "run.json"):
-        shutil.copy(out / name, again / name)
-    told = json.loads((again / "run.json").read_text())
-    (again / "run.json").write_text(json.dumps({**told, "finished": False}))
-    assert attempt({}, data, again, options, tmp_path / "cache2") is not None
-    first, second = left_by(out), left_by(again)
-    for name in ("model.onnx", "reference.safetensors", "selftest.safetensors"):
-        assert first[name] == second[name], name
-    for part in ("method", "ladder", "val", "test", "train", "robustness"):
-        assert first["report"][part] == second["report"][part], part
-    ours = (method, "majority", "novelty", "maps", "robustness")
-    clocked = [one for one in first["report"]["decisions"] if str(one["name"]).startswith(ours)]
-    assert {"novelty", "maps_in_time", "robustness"} <= {one["name"] for one in clocked}
-    assert clocked == [one for one in second["report"]["decisions"] if str(one["name"]).startswith(ours)]

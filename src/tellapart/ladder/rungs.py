@@ -203,7 +203,9 @@ class Rungs:
             return self._left() - kept_back
 
         try:
-            if not tuned or self._left() < _LEAST_TO_TUNE_SECONDS / processor_share():
+            yield (before := Recall("finetune.cut"))  # once there was time to begin, no clock is asked about it again
+            in_time = before.decided or self._left() >= _LEAST_TO_TUNE_SECONDS / processor_share()
+            if not tuned or not in_time:
                 raise OutOfTimeError
             finetune = yield from loaded(finetune_and_timm)
             kept_back = (1.0 - self.share_of_tuning) * max(0.0, self._left())
