@@ -36,7 +36,8 @@ def peak_rate(task: Task[N], wish: float | None, rates: Rates, seconds: float) -
     if wish is not None:
         yield Decision(name, wish, "--lr")
         return wish
-    total = min(_MOST_STEPS, int(seconds * task.steps_a_second))
+    total = min(_MOST_STEPS, max(0, int(seconds * task.steps_a_second)))
+    total = yield from decide(f"{name}.steps", total, f"at rising rates; there is time for them in {seconds:.0f} s")
     if total < _FEWEST_STEPS:
         usual: float = yield from decide(name, rates.usual, "what is usual: there is no time for a range test")
         return usual
