@@ -100,3 +100,16 @@ def test_every_option_says_what_it_does_and_no_name_stands_twice() -> None:
     options = Recipe.options()
     assert all(option.help.endswith(".") for option in options)
     assert len({option.name for option in options}) == len(options)
+
+
+@pytest.mark.parametrize(("given", "kept"), [("auto", "auto"), ("last", "last"), ("3", 3), (" 12 ", 12), (1, 1)])
+def test_tune_is_a_word_or_how_many_blocks(given: object, kept: object) -> None:
+    recipe = Recipe.of(tune=given)
+    assert recipe.model.tune == kept
+    assert Recipe.parse(recipe.model_dump()) == recipe
+
+
+@pytest.mark.parametrize("given", ["0", 0, -1, "-3", "lats", "1.5", 2.0, True, None, ""])
+def test_any_other_tune_is_one_sentence(given: object) -> None:
+    with pytest.raises(RecipeError, match=r"--tune got .*; expected auto, head, last, all or how many"):
+        Recipe.of(tune=given)

@@ -52,8 +52,8 @@ _UNLABELLED = (
     "Pictures without a label: skip them or stop; auto skips those beside class folders, and stops at table rows."
 )
 _PROFILES = "Bring colours to sRGB by the file's profile, or take them as stored."
-_TUNE = "Finetune: head alone, the last stages (or how many: 3), all, or as much as there is time for (auto)."
-_LR = "Networks that are trained: the peak learning rate; a range test picks it where none is given."
+_TUNE = "Finetune: head alone, the last blocks (or how many: 3), all, or as much as there is time for (auto)."
+_LR = "The peak rate of networks that are trained; a range test picks it: some 0.0003 to finetune, 0.1 from nothing."
 _SCHEDULE = "Networks that are trained: warm-up, stable, decay, or a cosine after the warm-up."
 _BN_POLICY = "Finetune: batch norm that is tuned stays as it is, keeps its statistics, or is trained."
 _ROBUSTNESS = "Measure it on blurred, noisy, compressed, brighter and turned pictures too: where time is left (auto)."

@@ -119,10 +119,15 @@ def by_all(chosen: Recipe, signals: Signals, lead: Callable[[World | None], Trai
     return result
 
 
+def _is_initialized(distributed: Any) -> bool:
+    """Return whether processes have met; not where torch is only being loaded, after an interruption, by a thread."""
+    return hasattr(distributed, "is_initialized") and distributed.is_available() and distributed.is_initialized()
+
+
 def _world_of(chosen: Recipe) -> World | None:
     """Return the processes that this one is among, or None where it is alone."""
     live = sys.modules.get("torch.distributed")
-    if os.environ.get("WORLD_SIZE", "1") == "1" and not (live and live.is_available() and live.is_initialized()):
+    if os.environ.get("WORLD_SIZE", "1") == "1" and not (live and _is_initialized(live)):
         return None
     if find_spec("torch") is None:
         raise MissingExtraError("train", "Training by several processes")

@@ -17,9 +17,10 @@ import pytest
 import tellapart
 from tellapart.cli import main
 from tellapart.errors import OutOfTimeError
-from tellapart.events import Decision, Epoch, Event, Progress, Recall, RungEnded
+from tellapart.events import Decision, Epoch, Event, Progress, RangeTest, Recall, RungEnded
 from tellapart.ladder import rungs as ladder_rungs
 from tellapart.ladder.clock import Clock
+from tellapart.ladder.run import Heard
 from tellapart.learn.rungs import Pictures
 from tellapart.recipe import Recipe
 from tellapart.report import verdict
@@ -145,7 +146,7 @@ def test_the_probe_ships_where_tuning_is_interrupted_before_there_is_anything_be
 def test_a_tuning_that_had_begun_goes_on_however_busy_the_machine_is_by_now(
     had_begun: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether there is time to begin is asked once: a cut that is recorded says that there was."""
+    """Whether there is time to begin is asked once, and recorded."""
     none = Pictures((), (), (), np.empty(0, np.int64))
     pictures = {"train": none, "val": none, "test": none}
     run = SimpleNamespace(recipe=Recipe.of(None, budget="5m"), clock=Clock(300.0), cache=Path(), world=None)
@@ -168,9 +169,18 @@ def test_a_tuning_that_had_begun_goes_on_however_busy_the_machine_is_by_now(
     monkeypatch.setattr(ladder_rungs, "processor_share", lambda: 1e-6)
 
     def answered(event: Event) -> None:
-        assert isinstance(event, Recall)
-        if had_begun and event.name == "finetune.cut":
-            event.decided.append(Decision("finetune.cut", {"from": "input", "views": 0}, "there was time"))
+        if had_begun and isinstance(event, Recall) and event.name == "finetune.in_time":
+            event.decided.append(Decision("finetune.in_time", True, "there was time"))
 
     with pytest.raises(ZeroDivisionError if had_begun else OutOfTimeError):
         deque(map(answered, rungs.climb("finetune")))
+
+
+def test_each_rung_has_its_own_range_test() -> None:
+    heard = Heard()
+    first, second = RangeTest((1e-4, 1e-3), (1.0, 0.9), 3e-4), RangeTest((1e-2, 1.0), (2.0, 1.5), 0.12)
+    for event in (first, second):
+        heard.see(event)
+    assert heard.range_test(3e-4) == first
+    assert heard.range_test(0.12) == second
+    assert heard.range_test(0.1) is heard.range_test(None) is None, "a rate that was given, or is usual, has none"

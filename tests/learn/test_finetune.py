@@ -358,14 +358,25 @@ def test_as_many_of_the_last_stages_are_tuned_as_are_named(ground: Ground, count
     trunk = load_trunk(ground.graph.folder, ground.probe.preprocess.image_size)
     names = stages(trunk.model)
     assert fitted.details["tuned_from"] == names[-count]
-    late = ground.tuned(tune=count, epochs=1, left=lambda: 30.0)
+    seen: list[Event] = []
+    late = ground.tuned(seen, tune=count, epochs=1, left=lambda: 6.0)
     assert late.details["tuned_from"] == names[-count], "what is named is done, time or not"
+    assert told(seen)["finetune.cut"].evidence == f"--tune {count}"
 
 
 def test_more_stages_than_there_are_is_one_sentence(ground: Ground) -> None:
     with pytest.raises(RecipeError, match=r"--tune got 99, and .* has \d+ stages") as error:
         ground.tuned(tune=99)
     assert "from 1 to" in str(error.value.next)
+
+
+def test_no_room_for_what_goes_into_the_stages_named_is_one_sentence(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tellapart.files.free_bytes", lambda _: 1000)
+    with pytest.raises(RecipeError, match=r"--tune got 3; what goes into blocks\.\d takes .* GB") as error:
+        ground.tuned(tune=3)
+    assert error.value.code == "no_room_for_views"
 
 
 @pytest.mark.parametrize("tune", ["last", "all"])

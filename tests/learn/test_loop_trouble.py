@@ -105,6 +105,7 @@ def test_where_memory_is_too_little_fewer_pictures_go_through_and_the_batch_stay
     ]
     assert "fit needed more memory" in halves[0].evidence
     assert not of_kind(events, Note)
+    assert learned.micro_batch == 2, "what comes after the fit has as little memory"
     for name, value in whole.state.items():
         assert torch.allclose(learned.state[name], value, atol=1e-6)
     assert [epoch.val_loss for epoch in learned.epochs] == pytest.approx([epoch.val_loss for epoch in whole.epochs])

@@ -45,7 +45,7 @@ def left_out(
             raise OutOfTimeError
         network = nn.Identity()
         network.fold = fold  # type: ignore[assignment]
-        return network, Learned({}, EPOCHS, total, "done")
+        return network, Learned({}, EPOCHS, total, "done", 8)
 
     def predicted(network: nn.Module, unseen: Samples) -> Steps[Tensor]:
         yield Decision("predicted", network.fold, "")
@@ -53,7 +53,7 @@ def left_out(
 
     folds = np.arange(COUNT) % FOLDS
     events: list[Event] = []
-    learned = Learned({}, EPOCHS, 10, "done")
+    learned = Learned({}, EPOCHS, 10, "done", 8)
     steps = out_of_fold(samples(), folds, CLASSES, learned, fitted, predicted, lambda: 1e4, "fit")
     try:
         while True:

@@ -82,7 +82,7 @@ def pot() -> Pot[Normed]:
     train, val = samples(64, 0), samples(60, 1)
     task = task_of(train, val, Normed)
     never: Any = None
-    learned = Learned({}, (), 1, "done")
+    learned = Learned({}, (), 1, "done", 8)
     fields = {"task": task, "learned": learned, "folds": {}, "steps": 1, "again": False, "done": never, "ship": never}
     return Pot.of(Normed(), **fields, predicted=0, reserve=0.0)
 

@@ -24,7 +24,7 @@ from ..conftest import SHARED
 
 pytestmark = [
     pytest.mark.promise,
-    pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc"),
 ]
 
 OVER_WITHIN_SECONDS = 10.0

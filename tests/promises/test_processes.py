@@ -187,7 +187,7 @@ def test_a_terminated_run_keeps_the_best_so_far_and_leaves_no_process(tmp_path: 
     out, errors = run.communicate(timeout=60)
     assert time.monotonic() - sent < OVER_WITHIN_SECONDS, errors
     assert run.returncode != 0
-    assert "/tellapart/" not in errors.partition("Traceback")[2]  # the launcher itself ends by an exception
+    assert "/src/tellapart/" not in errors.partition("Traceback")[2]  # the launcher itself ends by an exception
     [line] = out.splitlines()
     assert json.loads(line)["bundle"], errors
     assert (tmp_path / "run/bundle/card.json").is_file()

@@ -54,7 +54,8 @@ __all__ = ["attempt", "climb"]
 
 _ASSEMBLE_SECONDS = 5e-5  # a picture: what the scan does after its last one, groups and splits
 _MOST_BACKBONES = 3
-_OF_A_RUNG = ("diverged", "export_failed", "out_of_memory", "rank_lost")  # errors that end a rung, and no more
+_CUTS = ("too_many_stages", "no_cut", "no_room_for_views")
+_OF_A_RUNG = ("diverged", "export_failed", "out_of_memory", "rank_lost", *_CUTS)  # errors that end a rung, and no more
 _UNTUNED = "untuned"  # where a decision says that the probe stands for its tuning
 
 
@@ -390,7 +391,7 @@ def _within(run: Run, rungs: Rungs, method: str, backbone: str | None) -> Steps[
         raise
     if made.untuned:
         why, more = "there is no time to tune the backbone", "a longer --budget tunes it"
-        if run.clock.interrupted:
+        if run.clock.interrupted and told is None:
             why, more = "the run was asked to end before a tuned backbone was ready", "--resume goes on with it"
         words = f"{why}: the head on it as it is stands; {more}"
         yield Decision(name, _UNTUNED, words, again=told is not None)

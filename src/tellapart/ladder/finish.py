@@ -243,7 +243,7 @@ def _report(
         folds=folds,
         test_openings=count_openings(run.folder, manifest.where(split="test")) if "test" in seen else 0,
         epochs=fitted.epochs,
-        range_test=heard.range_test if "lr" in fitted.details else None,
+        range_test=heard.range_test(fitted.details.get("lr")),
         variations=_varied(climbed),
         mistakes=tuple(cards[row] for row in shown.mistakes if row in cards),
         examples=tuple(cards[row] for row in shown.examples if row in cards),

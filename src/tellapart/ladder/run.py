@@ -72,10 +72,9 @@ class Heard:
         """Name, value and evidence of every decision, in order."""
         return tuple((e.name, e.value, e.evidence) for e in self.events if isinstance(e, Decision))
 
-    @property
-    def range_test(self) -> RangeTest | None:
-        """The last range test of a learning rate."""
-        return next((e for e in reversed(self.events) if isinstance(e, RangeTest)), None)
+    def range_test(self, lr: object) -> RangeTest | None:
+        """The last range test that found this rate: each rung that trains a network has its own."""
+        return next((e for e in reversed(self.events) if isinstance(e, RangeTest) and e.lr == lr), None)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -203,8 +203,9 @@ class Rungs:
             return self._left() - kept_back
 
         try:
-            yield (before := Recall("finetune.cut"))  # once there was time to begin, no clock is asked about it again
-            in_time = before.decided or self._left() >= _LEAST_TO_TUNE_SECONDS / processor_share()
+            needed = _LEAST_TO_TUNE_SECONDS / processor_share()
+            words = f"to tune a backbone at all: {max(0.0, self._left()):.0f} s are left, and it takes {needed:.0f}"
+            in_time = yield from decide("finetune.in_time", self._left() >= needed, words)
             if not tuned or not in_time:
                 raise OutOfTimeError
             finetune = yield from loaded(finetune_and_timm)

@@ -31,7 +31,7 @@ from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_soup import Pot, nothing, souped
-from tellapart.learn.torch_task import Clock, Task, less, trained
+from tellapart.learn.torch_task import Clock, Task, less, trained, within_memory
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for
 from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, head_of, loaded, prepared
 from tellapart.learn.torch_validate import logits_of, validated
@@ -249,7 +249,7 @@ def _climbed(
     seen = task.learned_from
     main = trained(task, seen, task.val, total, less(left, kept_back), "finetune", most=task.max_steps)
     network, learned = yield from main
-    interrupted = learned.ended == "interrupted"
+    task, interrupted = within_memory(task, learned), learned.ended == "interrupted"
     _ends_soon(ground, interrupted)
     blend, loss = yield from deaf(_blend(task, network, seen.rows, "finetune"))
     fit = _Fit(task, network, learned, blend, loss, interrupted)

@@ -82,13 +82,15 @@ class State:
 class Learned:
     """The best weights (`state`), the epochs run, and the steps that led to the best.
 
-    `ended` is why it ended: `done`, `early_stop`, `time`, `interrupted` or `diverged`.
+    `ended` is why it ended: `done`, `early_stop`, `time`, `interrupted` or `diverged`; there was memory for
+    `micro_batch` pictures at a time.
     """
 
     state: dict[str, Tensor]
     epochs: tuple[Epoch, ...]
     best_step: int
     ended: str
+    micro_batch: int
 
 
 def fit(
@@ -172,7 +174,7 @@ def fit(
         state.ended = "interrupted"
     if not state.best_step:
         raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Report this as a bug.")
-    return Learned(state.best, state.epochs, state.best_step, state.ended)
+    return Learned(state.best, state.epochs, state.best_step, state.ended, state.micro_batch)
 
 
 def copied(network: nn.Module) -> dict[str, Tensor]:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tellapart.learn.torch_batches import Samples
-from tellapart.learn.torch_devices import let_go
-from tellapart.learn.torch_step import Choices, half_as_many
+from tellapart.learn.torch_step import Choices
 
 __all__ = ["MOST_BATCHES", "NORMS", "reestimated", "reestimated_on"]
 
@@ -45,18 +44,10 @@ def reestimated(network: nn.Module, batches: Iterable[Tensor]) -> None:
 def reestimated_on(network: nn.Module, samples: Samples, choices: Choices, most: int = MOST_BATCHES) -> None:
     """Do so on at most `most` batches of `samples`, varied as in the first epoch of training, and not mixed.
 
-    As many pictures go through at a time as in a step, and where memory is too little, half as many, and again. Raises
-    MemoryError, or what torch raises for it, where one picture is too much.
+    As many pictures go through at a time as in a step. Raises MemoryError, or what torch raises for it.
     """
-    fewer = choices.micro_batch
-    while True:
-        batches = dataclasses.replace(samples, mix=None).epoch(choices.batch_size, choices.seed, 0)
-        try:
-            reestimated(network, _in_parts(itertools.islice(batches, most), fewer, choices.device))
-            return
-        except (RuntimeError, MemoryError) as error:
-            _, fewer = half_as_many(error, fewer, choices.batch_size, "batch norm's statistics")
-        let_go(choices.device)
+    batches = dataclasses.replace(samples, mix=None).epoch(choices.batch_size, choices.seed, 0)
+    reestimated(network, _in_parts(itertools.islice(batches, most), choices.micro_batch, choices.device))
 
 
 def _in_parts(batches: Iterable[tuple[Tensor, Tensor]], most: int, device: str) -> Iterator[Tensor]:

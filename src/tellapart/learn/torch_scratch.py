@@ -48,7 +48,7 @@ from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_soup import Pot, souped
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import chosen
-from tellapart.learn.torch_task import Clock, Task, less, measured, trained
+from tellapart.learn.torch_task import Clock, Task, less, measured, trained, within_memory
 from tellapart.learn.torch_validate import logits_of
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.learn.torch_world import World
@@ -222,7 +222,7 @@ def _climbed(
     network, learned = yield from trained(
         task, task.learned_from, task.val, total, less(left, kept_back), "scratch", most=enough
     )
-    interrupted = learned.ended == "interrupted"
+    task, interrupted = within_memory(task, learned), learned.ended == "interrupted"
     anew = not interrupted and (yield from deaf(statistics_anew(task, network)))
     network.mirrors = yield from deaf(mirrored_too(task, network))
     folds: dict[str, dict[str, Tensor]] | None = None if later is None else {}

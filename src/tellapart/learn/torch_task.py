@@ -25,7 +25,7 @@ from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_world import ALONE, World
 
-__all__ = ["Clock", "Task", "laid_out", "less", "measured", "paced", "trained"]
+__all__ = ["Clock", "Task", "laid_out", "less", "measured", "paced", "trained", "within_memory"]
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -204,6 +204,11 @@ def paced(task: Task[N]) -> Steps[float]:
     trial.close()
     between = np.diff(ticks)
     return 1.0 / float(np.median(between[1:] if len(between) > 1 else between))  # a fit may end with its first step
+
+
+def within_memory(task: Task[N], learned: Learned) -> Task[N]:
+    """Return the task with as many pictures at a time as there was memory for in a fit of it."""
+    return dataclasses.replace(task, choices=dataclasses.replace(task.choices, micro_batch=learned.micro_batch))
 
 
 def less(left: Clock, kept_back: float) -> Clock:

@@ -231,6 +231,8 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     while places:
         sums = Sums(num_train, num_val, ground.embed_seconds, train_seconds, fits, max(0.0, left()), room)
         found = choose_cut(places, sums)
+        if found is None and isinstance(wish, int):
+            _check_room(wish, places[0], sums)
         if found is None and wish not in ("auto", "last"):
             found = Cut(places[0].name, {"head": 4, "all": 0}.get(str(wish), 2), f"--tune {wish}")
         if before.decided and (told := before.decided.popleft()).value is not None:
@@ -265,6 +267,16 @@ def _last(ground: Ground, places: Sequence[Place], count: int) -> Place:
         words = f"--tune got {count}, and {_named(ground)} has {len(found)} stages."
         raise RecipeError("too_many_stages", words, f"Give a number from 1 to {len(found)}, or all.")
     return found[-count]
+
+
+def _check_room(wish: int, place: Place, sums: Sums) -> None:
+    """Raise RecipeError (`no_room_for_views`) where not even two views of each picture can be kept at a place."""
+    needed = place.num_bytes * (2 * sums.num_train + sums.num_val)
+    if needed > sums.num_bytes:
+        words = f"--tune got {wish}; what goes into {place.name} takes {needed / 1e9:.1f} GB for these pictures, and "
+        words += f"{sums.num_bytes / 1e9:.1f} may be kept in the cache."
+        fix = "Give a smaller number, or tune everything, which keeps none: all."
+        raise RecipeError("no_room_for_views", words, fix)
 
 
 def _named(ground: Ground) -> str:
