@@ -184,3 +184,15 @@ def test_each_rung_has_its_own_range_test() -> None:
     assert heard.range_test(3e-4) == first
     assert heard.range_test(0.12) == second
     assert heard.range_test(0.1) is heard.range_test(None) is None, "a rate that was given, or is usual, has none"
+
+
+def test_a_run_that_was_killed_when_only_its_checkpoints_were_left_to_remove_leaves_none(
+    photos: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"method": "majority", "budget": "5m", "robustness": "off"}
+    first = tellapart.train(photos, out=tmp_path / "run", **options)
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / "scratch.checkpoint").write_bytes(b"all of it")
+    again = tellapart.train(photos, out=tmp_path / "run", resume=True, **options)
+    assert again.result == first.result
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -211,6 +211,7 @@ def _occupied(data: Path, out: Path, recipe: Recipe, resume: bool) -> Steps[RunF
     manifest = out / "manifest.jsonl"
     if about.get("finished") and not _wants_more(before, recipe):
         stored = stored_result(out)
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # it was killed when all but that was done
         differs = yield from _changed(data, manifest, recipe)
         return RunFolder(out, data, fresh=False, finished=stored, changed=differs)
     if changes := (yield from _changes(data, manifest, recipe)):
