@@ -86,11 +86,11 @@ def ours(weights: Path, cut: str) -> dict[str, float]:
         width = trunk(image[:1])[0].shape[1]
     activations = activations.clone().contiguous(memory_format=torch.channels_last)
 
-    def step(at: str | None, inputs: Any, micro_batch: int, shards: int) -> Callable[[], None]:
+    def step(at: str | None, inputs: Any, micro_batch: int, shards: int) -> Callable[[], object]:
         network = Tuned(trunk, at, torch.nn.Linear(width, 10), "train").to(memory_format=torch.channels_last)
         parts, optimizer = Shards(network, shards), optimizer_for(network, 1e-4)
         choices = Choices(seed=0, batch_size=BATCH, micro_batch=micro_batch, shards=shards)
-        return lambda: one_step(parts, optimizer, inputs, targets, 1.0, 0, choices) and None
+        return lambda: one_step(parts, optimizer, inputs, targets, 1.0, 0, choices)
 
     session = Session(exported_below(trunk, cut, 224))
 
@@ -106,7 +106,7 @@ def ours(weights: Path, cut: str) -> dict[str, float]:
     }
 
 
-def _fastest(step: Callable[[], None], threads: int = 1) -> float:
+def _fastest(step: Callable[[], object], threads: int = 1) -> float:
     """Return the pictures a second of the fastest of several steps."""
     import torch
 

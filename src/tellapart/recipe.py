@@ -113,7 +113,7 @@ def parse_tune(value: Any) -> Any:
     number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
     if number in ("auto", "head", "last", "all") or (type(number) is int and number >= 1):
         return number
-    raise ValueError("expected auto, head, last, all or how many of the last stages, from 1 on")
+    raise ValueError("expected auto, head, last, all or how many of the last blocks, from 1 on")
 
 
 Tune = Annotated[int | Literal["auto", "head", "last", "all"], BeforeValidator(parse_tune)]

@@ -28,7 +28,7 @@ from tellapart.learn.torch_activations import view_of
 from tellapart.learn.torch_checkpoint import Checkpoints
 from tellapart.learn.torch_export import load_trunk
 from tellapart.learn.torch_finetune import finetune
-from tellapart.learn.torch_stages import stages
+from tellapart.learn.torch_stages import blocks
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -353,10 +353,10 @@ def test_an_interruption_keeps_the_best_so_far(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_as_many_of_the_last_stages_are_tuned_as_are_named(ground: Ground, count: int) -> None:
+def test_as_many_of_the_last_blocks_are_tuned_as_are_named(ground: Ground, count: int) -> None:
     fitted = ground.tuned(tune=count, epochs=1)
     trunk = load_trunk(ground.graph.folder, ground.probe.preprocess.image_size)
-    names = stages(trunk.model)
+    names = blocks(trunk.model)
     assert fitted.details["tuned_from"] == names[-count]
     seen: list[Event] = []
     late = ground.tuned(seen, tune=count, epochs=1, left=lambda: 6.0)
@@ -364,19 +364,34 @@ def test_as_many_of_the_last_stages_are_tuned_as_are_named(ground: Ground, count
     assert told(seen)["finetune.cut"].evidence == f"--tune {count}"
 
 
-def test_more_stages_than_there_are_is_one_sentence(ground: Ground) -> None:
-    with pytest.raises(RecipeError, match=r"--tune got 99, and .* has \d+ stages") as error:
+def test_more_blocks_than_there_are_is_one_sentence(ground: Ground) -> None:
+    with pytest.raises(RecipeError, match=r"--tune got 99, and .* has \d+ blocks") as error:
         ground.tuned(tune=99)
     assert "from 1 to" in str(error.value.next)
 
 
-def test_no_room_for_what_goes_into_the_stages_named_is_one_sentence(
+def test_no_room_for_what_goes_into_the_blocks_named_is_one_sentence(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tellapart.files.free_bytes", lambda _: 1000)
     with pytest.raises(RecipeError, match=r"--tune got 3; what goes into blocks\.\d takes .* GB") as error:
         ground.tuned(tune=3)
     assert error.value.code == "no_room_for_views"
+
+
+def test_a_named_cut_that_was_decided_stands_whatever_room_there_is_by_now(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[Event] = []
+    ground.tuned(cut, tune=3, epochs=1)
+    decided = told(cut)["finetune.cut"]
+    monkeypatch.setattr("tellapart.files.free_bytes", lambda _: 1000)
+    again: list[Event] = []
+    for event in ground.steps(tune=3, epochs=1):
+        again.append(event)
+        if isinstance(event, Recall) and event.name == "finetune.cut":
+            event.decided.append(decided)
+    assert told(again)["finetune.cut"].value == decided.value
 
 
 @pytest.mark.parametrize("tune", ["last", "all"])

@@ -24,15 +24,15 @@ def test_rates_rise_evenly_on_a_logarithmic_scale(total: int) -> None:
 def test_the_rate_is_well_below_where_the_loss_is_lowest_and_what_comes_after_it_blew_up_does_not_count() -> None:
     lrs = [rate_at(step, 41, RATES) for step in range(41)]
     losses = [1.0 - 0.02 * step if step <= 25 else 0.5 * 1.6 ** (step - 25) for step in range(41)]
-    chosen, _ = rate_from(lrs, losses)
+    chosen, _ = rate_from(lrs, losses, 4.0)
     assert lrs[25] / 10 < chosen < lrs[27]
-    assert rate_from(lrs, [*losses[:35], *[0.0] * 6])[0] == chosen
-    assert rate_from(lrs, [*losses[:35], math.nan, *losses[36:]])[0] == chosen
+    assert rate_from(lrs, [*losses[:35], *[0.0] * 6], 4.0)[0] == chosen
+    assert rate_from(lrs, [*losses[:35], math.nan, *losses[36:]], 4.0)[0] == chosen
 
 
 def test_where_nothing_is_learned_at_any_rate_the_lowest_is_taken() -> None:
     lrs = [rate_at(step, 10, RATES) for step in range(10)]
-    assert rate_from(lrs, [1.0 + step for step in range(10)])[0] <= lrs[0]
+    assert rate_from(lrs, [1.0 + step for step in range(10)], 4.0)[0] <= lrs[0]
 
 
 def test_a_fit_that_begins_near_its_end_gets_the_highest_rate_that_does_no_harm() -> None:
@@ -41,7 +41,7 @@ def test_a_fit_that_begins_near_its_end_gets_the_highest_rate_that_does_no_harm(
     for seed in range(40):
         draws = np.random.default_rng(seed).normal(0.0, 0.1, 33)
         losses = [0.88 + noise + 0.15 * max(0.0, math.log2(lr / 5e-4)) for lr, noise in zip(lrs, draws, strict=True)]
-        found.append(rate_from(lrs, losses)[0])
+        found.append(rate_from(lrs, losses, 4.0)[0])
     assert 3e-4 < np.median(found) < 2e-3, "the loss rises from 5e-4 on"
     assert np.mean([1e-4 < lr < 3e-3 for lr in found]) >= 0.85
 

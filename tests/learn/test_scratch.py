@@ -15,8 +15,8 @@ from tellapart.events import Decision, Epoch, Event, Progress, RangeTest, Steps
 from tellapart.images import Preprocess, prepare
 from tellapart.learn.mirroring import mirroring
 from tellapart.learn.rungs import Fitted, Head, Pictures
-from tellapart.learn.schedule import learning_rate
-from tellapart.learn.torch_scratch import _STABLE, scratch
+from tellapart.learn.schedule import Decay, learning_rate
+from tellapart.learn.torch_scratch import scratch
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
@@ -135,11 +135,11 @@ def test_a_rate_and_a_schedule_that_are_asked_for_are_those_of_the_fit(made: Mad
     fitted, events = run(begun(train, val, lr=0.03, schedule=schedule))
     assert fitted.details["lr"] == decisions(events)["scratch.lr"] == 0.03
     assert not [event for event in events if isinstance(event, RangeTest)]
-    shape = (_STABLE, "linear") if schedule == "wsd" else (0.0, "cosine")
+    shape: tuple[float, Decay] = (0.2, "linear") if schedule == "wsd" else (0.0, "cosine")
     total = decisions(events)["scratch.steps"]
     assert isinstance(total, int)
     for epoch in fitted.epochs[:2]:  # later, where nearly all is told right, the end is nearer
-        assert epoch.lr == pytest.approx(learning_rate((epoch.step - 1) / total, 0.15, *shape))  # type: ignore[arg-type]
+        assert epoch.lr == pytest.approx(learning_rate((epoch.step - 1) / total, 0.15, *shape))
 
 
 def test_choices_are_told_with_their_evidence(made: Made) -> None:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from ..conftest import SHARED, write_photos
+from ..learn.test_world import CHILD, WITH_NORM, WITHOUT_NORM, expect_one, expect_the_whole_batch
 
 pytestmark = [pytest.mark.promise, pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")]
 
@@ -86,8 +87,8 @@ def test_two_processes_give_what_one_gives_and_one_of_them_tells_it(method: str,
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What two processes give, and one, in a fit by the library: after each step how far weights and loss are apart."""
-    logs, child = tmp_path_factory.mktemp("launched"), Path(__file__).parents[1] / "learn/world_child.py"
-    command = [sys.executable, "-W", "ignore", *LAUNCHER, "--log-dir", str(logs), "--redirects", "3", str(child)]
+    logs = tmp_path_factory.mktemp("launched")
+    command = [sys.executable, "-W", "ignore", *LAUNCHER, "--log-dir", str(logs), "--redirects", "3", str(CHILD)]
     ran = subprocess.run([*command, "measured"], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     lead, other = (next(logs.glob(f"**/{rank}/stdout.log")).read_text().splitlines()[-1] for rank in (0, 1))
@@ -96,23 +97,17 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("scenario", ["muon", "adam", "micro", "mix", "after"])
+@pytest.mark.parametrize("scenario", WITHOUT_NORM)
 def test_what_torchrun_starts_gives_the_weights_and_losses_of_one_after_each_step(
     measured: dict[str, Any], scenario: str
 ) -> None:
     """Without batch norm, to 1e-6 a step."""
-    found = measured[scenario]
-    assert len(found["apart"]) > 15
-    for step, apart in enumerate(found["apart"], 1):
-        assert apart <= 1e-6 * step
-    assert found["moved"] > 5e-3
-    assert found["same_choices"]
+    expect_one(measured[scenario])
 
 
-@pytest.mark.parametrize("scenario", ["norm", "norm_micro"])
+@pytest.mark.parametrize("scenario", WITH_NORM)
 def test_what_torchrun_starts_has_the_batch_norm_of_the_whole_batch(measured: dict[str, Any], scenario: str) -> None:
-    assert max(measured[scenario]["apart"]) < 1e-4
-    assert measured[scenario]["moved"] > 1e-2
+    expect_the_whole_batch(measured[scenario])
 
 
 def write_vit(folder: Path) -> None:

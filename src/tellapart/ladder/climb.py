@@ -54,7 +54,7 @@ __all__ = ["attempt", "climb"]
 
 _ASSEMBLE_SECONDS = 5e-5  # a picture: what the scan does after its last one, groups and splits
 _MOST_BACKBONES = 3
-_CUTS = ("too_many_stages", "no_cut", "no_room_for_views")
+_CUTS = ("too_many_blocks", "no_cut", "no_room_for_views")
 _OF_A_RUNG = ("diverged", "export_failed", "out_of_memory", "rank_lost", *_CUTS)  # errors that end a rung, and no more
 _UNTUNED = "untuned"  # where a decision says that the probe stands for its tuning
 

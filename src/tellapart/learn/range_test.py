@@ -44,7 +44,7 @@ def rate_at(step: int, total: int, rates: Rates) -> float:
     return rates.lowest * float((rates.highest / rates.lowest) ** (step / (total - 1)))
 
 
-def rate_from(lrs: Sequence[float], losses: Sequence[float], below: float = 4.0) -> tuple[float, str]:
+def rate_from(lrs: Sequence[float], losses: Sequence[float], below: float) -> tuple[float, str]:
     """Return the rate to use from the losses at rising rates, and in words where it comes from.
 
     It is the rate at which the loss is lowest, divided by `below`, where it clearly falls before. The loss of a fit

@@ -7,7 +7,16 @@ import dataclasses
 import math
 from typing import Literal
 
-__all__ = ["Decay", "Horizon", "batch_size_for", "epochs_for", "image_size_for", "learning_rate", "smaller_side"]
+__all__ = [
+    "Decay",
+    "Horizon",
+    "batch_size_for",
+    "epochs_for",
+    "image_size_for",
+    "learning_rate",
+    "shape_of",
+    "smaller_side",
+]
 
 
 Decay = Literal["linear", "cosine"]
@@ -65,6 +74,11 @@ def learning_rate(progress: float, warmup: float = 0.15, stable: float = 0.0, de
     if left >= 1.0:
         return 1.0
     return 0.5 * (1.0 - math.cos(math.pi * left)) if decay == "cosine" else left
+
+
+def shape_of(schedule: Literal["wsd", "cosine"], stable: float) -> tuple[float, Decay]:
+    """Return the share of the plateau and the decay of a schedule by its name; `wsd` has a plateau of `stable`."""
+    return (stable, "linear") if schedule == "wsd" else (0.0, "cosine")
 
 
 def batch_size_for(num_pictures: int) -> int:

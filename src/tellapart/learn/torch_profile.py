@@ -15,7 +15,7 @@ from tellapart.learn.cuts import EMBEDDING, Place
 from tellapart.learn.torch_devices import synchronize
 from tellapart.learn.torch_export import Trunk
 from tellapart.learn.torch_shards import Shards
-from tellapart.learn.torch_stages import stages, units
+from tellapart.learn.torch_stages import blocks, units
 from tellapart.learn.torch_tuned import Tuned
 
 __all__ = ["profiled"]
@@ -104,7 +104,7 @@ def _profiled(trunk: Trunk, image_size: int, device: str, ends: float) -> Steps[
             hook.remove()
     seconds, forward, seen = fastest
     places = [Place(None, 0.0, 0)]
-    last = next(reversed(stages(network.model)), None)
+    last = next(reversed(blocks(network.model)), None)
     for name, after, numbers in seen:
         places.append(Place(name, after / forward, _HALF_BYTES * numbers))
         if name == last:

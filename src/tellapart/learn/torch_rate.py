@@ -36,8 +36,9 @@ def peak_rate(task: Task[N], wish: float | None, rates: Rates, seconds: float) -
     if wish is not None:
         yield Decision(name, wish, "--lr")
         return wish
-    total = min(_MOST_STEPS, max(0, int(seconds * task.steps_a_second)))
-    total = yield from decide(f"{name}.steps", total, f"at rising rates; there is time for them in {seconds:.0f} s")
+    total = min(_MOST_STEPS, int(max(0.0, seconds) * task.steps_a_second))
+    words = f"at rising rates, for which there is time; fewer than {_FEWEST_STEPS} say nothing, and are not taken"
+    total = yield from decide(f"{name}.steps", total, words)
     if total < _FEWEST_STEPS:
         usual: float = yield from decide(name, rates.usual, "what is usual: there is no time for a range test")
         return usual

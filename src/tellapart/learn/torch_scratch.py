@@ -23,7 +23,7 @@ from tellapart.learn.linear import stratified
 from tellapart.learn.mirroring import small_features
 from tellapart.learn.range_test import Rates
 from tellapart.learn.rungs import Fitted, Head, IntArray, Later, OutOfFold, Pictures, Variations
-from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for
+from tellapart.learn.schedule import batch_size_for, epochs_for, image_size_for, shape_of
 from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Samples, Varied, decode_all
 from tellapart.learn.torch_checkpoint import Checkpoints
@@ -153,6 +153,7 @@ def _prepared(
     first = begun(shape.widths)
     batch_size = batch_size_for(len(learned_from))
     epochs = recipe.fit.epochs or epochs_for(len(learned_from))
+    stable, decay = shape_of(recipe.fit.schedule, _STABLE)
     varied = dataclasses.replace(sources[0], augment=augment, fill=(mean * 255.0).round().to(torch.uint8))
     task = Task(
         name="scratch",
@@ -167,8 +168,8 @@ def _prepared(
         choices=Choices(
             seed=recipe.seed,
             batch_size=batch_size,
-            stable=_STABLE if recipe.fit.schedule == "wsd" else 0.0,
-            decay="linear" if recipe.fit.schedule == "wsd" else "cosine",
+            stable=stable,
+            decay=decay,
             device=world.device,
         ),
         preprocess=dataclasses.replace(preprocess, mean=mean_rgb, std=std_rgb),
@@ -312,8 +313,7 @@ def _usual_rate(batch_size: int) -> float:
 
 def _optimizer(network: Network, batch_size: int, lr: float) -> Muon:
     """Return the optimizer for a network: `lr` is the rate of all but filters, which turn in proportion to it."""
-    usual = _usual_rate(batch_size)
-    return Muon(network, filter_lr=0.15 * min(1.0, usual / 0.125) * lr / usual, lr=lr)
+    return Muon(network, filter_lr=1.2 * lr * min(1.0, math.sqrt(128 / batch_size)), lr=lr)
 
 
 def _shown(task: Task[Network], pictures: Pictures, looked_at: IntArray) -> Variations | None:

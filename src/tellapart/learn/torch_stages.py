@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tellapart.learn.torch_export import Trunk, stripped, traced
 
-__all__ = ["Below", "Unit", "above", "exported_below", "is_sound", "stages", "units"]
+__all__ = ["Below", "Unit", "above", "blocks", "exported_below", "is_sound", "units"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def units(model: nn.Module) -> list[Unit]:
     return found
 
 
-def stages(model: nn.Module) -> list[str]:
+def blocks(model: nn.Module) -> list[str]:
     """Return the names of the units, from input to output, that have filters or matrices, not norms alone."""
     return [unit.name for unit in units(model) if any(p.ndim > 1 for p in unit.module.parameters())]
 

@@ -23,7 +23,7 @@ from tellapart.learn.draws import bits, picture_keys
 from tellapart.learn.folds import parts
 from tellapart.learn.linear import fit_path
 from tellapart.learn.rungs import Fitted, Head, IntArray, Pictures
-from tellapart.learn.schedule import batch_size_for
+from tellapart.learn.schedule import batch_size_for, shape_of
 from tellapart.learn.torch_activations import MOST_BYTES, activations
 from tellapart.learn.torch_balancing import balanced
 from tellapart.learn.torch_batches import Samples, Varied, decode_all
@@ -32,7 +32,7 @@ from tellapart.learn.torch_heads import begun_from
 from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_norms import reestimated_on
 from tellapart.learn.torch_profile import profiled
-from tellapart.learn.torch_stages import exported_below, is_sound, stages
+from tellapart.learn.torch_stages import blocks, exported_below, is_sound
 from tellapart.learn.torch_step import Choices
 from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
@@ -131,6 +131,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
         return made.to(memory_format=torch.channels_last)
 
     epochs = recipe.fit.epochs or _EPOCHS
+    stable, decay = shape_of(recipe.fit.schedule, _STABLE)
     task = Task(
         name=name,
         train=samples[0],
@@ -145,8 +146,8 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
             seed=recipe.seed,
             batch_size=batch_size,
             warmup=_WARMUP,
-            stable=_STABLE if recipe.fit.schedule == "wsd" else 0.0,
-            decay="linear" if recipe.fit.schedule == "wsd" else "cosine",
+            stable=stable,
+            decay=decay,
             average=_AVERAGE,
             clip=_CLIP,
             micro_batch=micro_batch,
@@ -231,13 +232,11 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
     while places:
         sums = Sums(num_train, num_val, ground.embed_seconds, train_seconds, fits, max(0.0, left()), room)
         found = choose_cut(places, sums)
-        if found is None and isinstance(wish, int):
-            _check_room(wish, places[0], sums)
-        if found is None and wish not in ("auto", "last"):
-            found = Cut(places[0].name, {"head": 4, "all": 0}.get(str(wish), 2), f"--tune {wish}")
         if before.decided and (told := before.decided.popleft()).value is not None:
             name = told.value["from"]
             found = Cut(None if name == "input" else name, told.value["views"], told.evidence)
+        elif found is None and wish not in ("auto", "last"):
+            found = _named_cut(wish, places[0], sums)
         if found is None:
             each = 1000 * ground.embed_seconds
             why = f"{max(0.0, left()):.0f} s are left, too little at {each:.0f} ms for a look at one picture"
@@ -260,23 +259,28 @@ def _cut(ground: Ground, left: Clock, fits: float) -> Steps[tuple[Cut, bytes]]:
 
 
 def _last(ground: Ground, places: Sequence[Place], count: int) -> Place:
-    """Return the place below the last `count` stages. Raises RecipeError (`too_many_stages`) where there are fewer."""
-    names = stages(ground.trunk.model)
+    """Return the place below the last `count` blocks. Raises RecipeError (`too_many_blocks`) where there are fewer."""
+    names = blocks(ground.trunk.model)
     found = [place for place in places if place.name in names]
     if count > len(found):
-        words = f"--tune got {count}, and {_named(ground)} has {len(found)} stages."
-        raise RecipeError("too_many_stages", words, f"Give a number from 1 to {len(found)}, or all.")
+        words = f"--tune got {count}, and {_named(ground)} has {len(found)} blocks."
+        raise RecipeError("too_many_blocks", words, f"Give a number from 1 to {len(found)}, or all.")
     return found[-count]
 
 
-def _check_room(wish: int, place: Place, sums: Sums) -> None:
-    """Raise RecipeError (`no_room_for_views`) where not even two views of each picture can be kept at a place."""
-    needed = place.num_bytes * (2 * sums.num_train + sums.num_val)
-    if needed > sums.num_bytes:
+def _named_cut(wish: int | str, place: Place, sums: Sums) -> Cut:
+    """Return the cut at the place that was asked for, whatever time there is.
+
+    Raises RecipeError (`no_room_for_views`) where the views of each picture that it takes cannot be kept.
+    """
+    views = {"head": 4, "all": 0}.get(str(wish), 2)
+    needed = place.num_bytes * (views * sums.num_train + sums.num_val)
+    if views and needed > sums.num_bytes:
         words = f"--tune got {wish}; what goes into {place.name} takes {needed / 1e9:.1f} GB for these pictures, and "
         words += f"{sums.num_bytes / 1e9:.1f} may be kept in the cache."
-        fix = "Give a smaller number, or tune everything, which keeps none: all."
+        fix = "Give a smaller number, free some disk, or use --tune all, which keeps none."
         raise RecipeError("no_room_for_views", words, fix)
+    return Cut(place.name, views, f"--tune {wish}")
 
 
 def _named(ground: Ground) -> str:
