@@ -35,6 +35,17 @@ def test_where_nothing_is_learned_at_any_rate_the_lowest_is_taken() -> None:
     assert rate_from(lrs, [1.0 + step for step in range(10)], 4.0)[0] <= lrs[0]
 
 
+def test_a_loss_that_rises_from_the_first_step_on_has_not_fallen() -> None:
+    lrs = [rate_at(step, 15, RATES) for step in range(15)]
+    # of a fit above a cut, whose head was fitted before: 2.5e-6 was taken, at which nothing is learned
+    losses = [0.302, 0.347, 0.354, 0.455, 0.514, 0.565, 0.772, 1.124, 1.107, 1.122, 1.816, 2.999, 4.046, 4.433, 6.912]
+    chosen, words = rate_from(lrs, losses, 4.0)
+    assert 1e-5 < chosen < 1e-4
+    assert "before the loss rises" in words
+    rates = Rates(1e-5, 0.1, 3e-4, within=4.0)
+    assert rates.held(chosen) == pytest.approx(7.5e-5)
+
+
 def test_a_fit_that_begins_near_its_end_gets_the_highest_rate_that_does_no_harm() -> None:
     lrs = [rate_at(step, 33, RATES) for step in range(33)]
     found = []

@@ -62,7 +62,8 @@ def rate_from(lrs: Sequence[float], losses: Sequence[float], below: float) -> tu
             lowest, best = loss, place
     few = losses[: max(_FEW, len(losses) // 3)]
     noise = _SMOOTHED * _spread(few)
-    if len(few) < _FEW or sum(few) / len(few) - lowest > _CLEAR * noise:
+    before = few[:best] or few[:1]  # what rises after the lowest is no sign that the loss has fallen
+    if len(few) < _FEW or sum(before) / len(before) - lowest > _CLEAR * noise:
         return lrs[best] / below, f"1/{below:g} of where the loss is lowest in {len(lrs)} steps at rising rates"
     highest = best
     while highest + 1 < len(smooth) and smooth[highest + 1] <= lowest + _CLEAR * noise:
@@ -71,6 +72,8 @@ def rate_from(lrs: Sequence[float], losses: Sequence[float], below: float) -> tu
 
 
 def _spread(losses: Sequence[float]) -> float:
-    """Return the standard deviation of losses that may drift, from the differences of neighbours."""
-    gaps = [(now - past) ** 2 for past, now in itertools.pairwise(losses)]
-    return math.sqrt(sum(gaps) / (2 * len(gaps))) if gaps else 0.0
+    """Return the standard deviation of losses along a line that may rise or fall, from each one and its neighbours."""
+    bends = [
+        (past - 2.0 * now + to_come) ** 2 for past, now, to_come in zip(losses, losses[1:], losses[2:], strict=False)
+    ]
+    return math.sqrt(sum(bends) / (6 * len(bends))) if bends else 0.0

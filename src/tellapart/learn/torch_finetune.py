@@ -45,7 +45,7 @@ __all__ = ["finetune"]
 _MAIN_SHARE = 0.6  # of the time, where models of folds are trained besides
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _EXPORT_SECONDS, _MARGIN = 6.0, 1.3
-_RATES, _RANGE_TEST = Rates(1e-5, 0.1, 3e-4), 0.06  # of the time
+_RATES, _RANGE_TEST = Rates(1e-5, 0.1, 3e-4, within=4.0), 0.06  # of the time
 _OVERFITTED = 0.75  # of the steps: where validation is best before, the rest was learned by heart
 _MIXUP, _LONGER = 0.5, 2.0  # the share of pictures mixed when tried again, and how many of the best's steps it has
 _SOON = 4.0  # seconds in which an interrupted run still ships what it has
