@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ __all__ = ["Space", "cache_root", "digest_of"]
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _LEAST_FREE_BYTES = 1 << 20
+_PUT_AT_ONCE = 256
 _MOST_IDLE = 16  # connections kept open
 
 
@@ -163,10 +165,16 @@ class Space:
                     yield position, value
 
     def put(self, entries: Iterable[tuple[str, bytes]]) -> None:
-        """Store entries in one transaction; a key that is present keeps its value."""
+        """Store entries in one transaction; a key that is present keeps its value.
+
+        Many at a time: for each statement this thread gives way to others, and has to wait for its turn again.
+        """
+        each = iter(entries)
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?)", entries)
+            while part := list(itertools.islice(each, _PUT_AT_ONCE)):
+                marks = ",".join(["(?,?)"] * len(part))
+                self._db.execute(f"INSERT OR IGNORE INTO entries VALUES {marks}", list(itertools.chain(*part)))
             self._db.execute("COMMIT")
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):

@@ -24,6 +24,9 @@ _PLACES = np.arange(SIDE_PX)
 _OFF = np.abs(_PLACES[:, None] - _PLACES[None]).clip(0, 2)
 _SMOOTH = np.array([0.5, 0.25, 0.0])[_OFF]
 _SMOOTH = (_SMOOTH / _SMOOTH.sum(axis=1, keepdims=True)).astype(np.float32)
+_COARSE = _SMOOTH.reshape(SIDE_PX // 2, 2, SIDE_PX).mean(axis=1)  # smoothed, then at half the size
+_COARSE_ROW = np.kron(_COARSE, np.eye(3, dtype=np.float32)).T.copy()  # of a row whose channels lie side by side
+_MEAN = np.full((1, len(_COARSE) ** 2), 1 / len(_COARSE) ** 2, dtype=np.float32)
 _ALONG = ((_PLACES + 0.5) / SIDE_PX).astype(np.float32)
 
 
@@ -62,8 +65,9 @@ def descriptors(thumbnails: NDArray[np.uint8]) -> FloatArray:
 
     The scalar product of two is how alike they are, 1 at the most.
     """
-    fine = _centred(_smoothed(thumbnails))
-    coarse: FloatArray = fine.reshape(-1, 3, 16, 2, 16, 2).mean(axis=(3, 5)).reshape(len(thumbnails), -1)
+    flat = thumbnails.reshape(-1, 3 * SIDE_PX).astype(np.float32) @ _COARSE_ROW
+    half = (_COARSE @ flat.reshape(len(thumbnails), SIDE_PX, -1)).reshape(len(thumbnails), -1, 3)
+    coarse: FloatArray = (half - _MEAN @ half).reshape(len(thumbnails), -1)  # numpy's own mean takes ten times as long
     length: FloatArray = np.linalg.norm(coarse, axis=1, keepdims=True)
     return coarse * (length > 1e-3) / np.maximum(length, 1e-3)
 

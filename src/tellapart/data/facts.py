@@ -57,7 +57,7 @@ def gather(
         reader = _Reader(root, policy, space, thumbnails)
         batches = _batches(paths)
         kept = time.monotonic()
-        results = map_ordered(reader.facts_of, batches, threads)
+        results = map_ordered(reader.facts_of, batches, threads + (threads > 1))
         try:
             for facts, stamps, entries in results:
                 for fact, stamp in zip(facts, stamps, strict=True):
@@ -179,8 +179,8 @@ class _Reader:
     def keep(self, entries: Sequence[_Fresh]) -> None:
         """Store records and thumbnails."""
         if entries:
+            self._thumbnails.put((sha256, thumbnail) for sha256, _, thumbnail in entries if thumbnail)
             with self._lock:
-                self._thumbnails.put((sha256, thumbnail) for sha256, _, thumbnail in entries if thumbnail)
                 self._space.put((sha256, record) for sha256, record, _ in entries)
 
 

@@ -161,11 +161,12 @@ def _spread(pictures: _Pictures, hashes: NDArray[np.uint64], threads: int) -> St
         part = np.arange(start, min(start + _CHUNK, total))
         alike = looks @ descriptors(pictures.thumbnails(part.tolist())).T
         alike[sample[:, None] == part] = -np.inf
-        likeness = np.concatenate([likeness, alike], axis=1)
-        nearest = np.concatenate([nearest, np.broadcast_to(part, alike.shape)], axis=1)
-        best = np.argsort(-likeness, axis=1, kind="stable")[:, :count]
-        likeness = np.take_along_axis(likeness, best, axis=1)
-        nearest = np.take_along_axis(nearest, best, axis=1)
+        rows = np.flatnonzero((alike > likeness[:, -1:]).any(axis=1))  # fewer and fewer
+        likely = np.concatenate([likeness[rows], alike[rows]], axis=1)
+        places = np.concatenate([nearest[rows], np.broadcast_to(part, (len(rows), len(part)))], axis=1)
+        best = np.argsort(-likely, axis=1, kind="stable")[:, :count]
+        likeness[rows] = np.take_along_axis(likely, best, axis=1)
+        nearest[rows] = np.take_along_axis(places, best, axis=1)
         yield Progress("scan", int(part[-1]) + 1, total, "look-alikes")
     pairs = np.stack([np.repeat(sample, count), nearest.ravel()], axis=1)
     left, _ = yield from _measured(pictures, hashes, pairs, 0.0, threads)

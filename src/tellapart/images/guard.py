@@ -39,6 +39,7 @@ _GIVES_WAY = 4  # of nice
 _LEAST_MEMORY = 256 << 20
 _BYTES_A_PIXEL = 24
 _NOISE_LENGTH = 300
+_SENT_AT_ONCE = 1 << 17
 _LIGHT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # address space is what is limited
 _NEXT = "Leave it out, or save it again with another program."
 
@@ -277,10 +278,14 @@ class _Child:
         """Yield the answer to each picture. Raises _DeathError."""
         content = json.dumps(order).encode()
         try:
-            self._send(guard_child.ORDER.pack(len(content), len(pictures)) + content)
+            waiting, size = [guard_child.ORDER.pack(len(content), len(pictures)), content], 0
             for picture in pictures:
-                self._send(guard_child.LENGTH.pack(len(picture)))
-                self._send(picture)
+                waiting += [guard_child.LENGTH.pack(len(picture)), picture]
+                size += len(picture)
+                if size > _SENT_AT_ONCE:  # small pictures go together: each write wakes the other side
+                    self._send(b"".join(waiting))
+                    waiting, size = [], 0
+            self._send(b"".join(waiting))
         except OSError:
             raise self._death() from None
         buffer, silent = bytearray(), max(_SILENT_SECONDS, _SILENT_FACTOR * order["seconds"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,15 @@ from tellapart.images.header import Header, opened, shown_name
 from tellapart.images.preprocess import DecodePolicy, Preprocess
 from tellapart.images.resize import prepare, prepared
 
-__all__ = ["MAX_FILE_BYTES", "decode_guarded", "decoded_there", "looks_costly", "prepare_guarded", "prepared_there"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "decode_guarded",
+    "decoded_there",
+    "looks_costly",
+    "prepare_apart",
+    "prepare_guarded",
+    "prepared_there",
+]
 
 _COSTLY_PIXELS = 30_000_000
 _COSTLY_BYTES = 32 << 20
@@ -34,6 +42,7 @@ _SLOW_PIXELS = 1_000_000  # for decoders that are written in Python
 _START_OF_SCAN = b"\xff\xda"
 _SCAN_BYTES = 10  # the least that a scan takes
 _SHAPE = struct.Struct("<II")
+_PREPARED_THERE = "tellapart.images.guarded:prepared_there"
 # What may have been bad luck, or a limit of this process.
 _AGAIN = frozenset({"truncated", "corrupt", "decode_oom"})
 
@@ -47,9 +56,30 @@ def prepare_guarded(source: Path | bytes, preprocess: Preprocess) -> Pixels:
         source,
         preprocess.decode,
         lambda picture, header: prepared(picture, header, preprocess),
-        "tellapart.images.guarded:prepared_there",
+        _PREPARED_THERE,
         lambda: {"preprocess": dataclasses.asdict(preprocess)},
     )
+
+
+def prepare_apart(files: Sequence[Path], preprocess: Preprocess, guard: Guard) -> list[Pixels]:
+    """Return what `prepare_guarded` does of some pictures, in order, worked out in one other process.
+
+    So several threads that ask get as many processors, which decoding small pictures in this process does not give
+    them: most of that is Python's own. Raises PictureError.
+    """
+    contents: list[bytes] = []
+    for file in files:
+        try:
+            with file.open("rb") as opened_file:
+                contents.append(_whole(opened_file, file))
+        except (OSError, PictureError):
+            contents.append(b"")  # told below as of any other picture
+    options = {"preprocess": dataclasses.asdict(preprocess)}
+    answers = guard.run(_PREPARED_THERE, contents, options, memory_for(preprocess.decode.max_pixels))
+    return [
+        _pixels(answer.value) if answer.error is None else prepare_guarded(file, preprocess)
+        for file, answer in zip(files, answers, strict=True)
+    ]
 
 
 def decode_guarded(source: Path | bytes, at_least_px: int | None, policy: DecodePolicy) -> Pixels:
@@ -95,8 +125,7 @@ def _guarded(
         content = source if isinstance(source, bytes) else _read(source, failed)
     (answer,) = Guard().run(there, [content], options(), memory_for(policy.max_pixels))
     if answer.error is None:
-        height, width = _SHAPE.unpack_from(answer.value)
-        return np.frombuffer(bytearray(answer.value), np.uint8, offset=_SHAPE.size).reshape(height, width, 3)
+        return _pixels(answer.value)
     if failed is not None and failed.code == answer.error.code:
         raise failed
     said = f" The decoder said: {answer.noise}" if answer.noise else ""
@@ -122,6 +151,11 @@ def _read(path: Path, failed: PictureError) -> bytes:
             return _whole(file, path)
     except OSError:
         raise failed from None
+
+
+def _pixels(packed: bytes) -> Pixels:
+    height, width = _SHAPE.unpack_from(packed)
+    return np.frombuffer(bytearray(packed), np.uint8, offset=_SHAPE.size).reshape(height, width, 3)
 
 
 def _packed(pixels: Pixels) -> bytes:

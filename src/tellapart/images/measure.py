@@ -58,6 +58,7 @@ MEASURES = np.dtype(
 )
 
 _LONGER_PX = 256
+_ALL_LEVELS = np.arange(256, dtype=np.float64)
 _RING = np.flatnonzero(np.pad(np.zeros((SIDE_PX - 2, SIDE_PX - 2), dtype=bool), 1, constant_values=True))
 _MAKER, _MODEL, _CHANGED, _TAKEN = 271, 272, 306, 36867
 # Of the luminance table in Annex K of ITU-T T.81, libjpeg's quality 50: the sum, and that of the 16 smallest values.
@@ -96,8 +97,9 @@ def measure(picture: ImageFile.ImageFile, header: Header, flat: Image.Image, box
     record["jpeg_quality"] = _jpeg_quality(picture)
     record["num_frames"] = min(header.num_frames or 0, 65535)
     record["camera"], record["taken"] = _exif(picture.info.get("exif"))
-    record["brightness"], record["contrast"], record["entropy"] = _levels(grey)
-    record["sharpness"], record["slope"] = _detail(np.asarray(grey))
+    levels = np.asarray(grey)
+    record["brightness"], record["contrast"], record["entropy"] = _levels(levels)
+    record["sharpness"], record["slope"] = _detail(levels)
     record["saturation"] = _saturation(thumbnail)
     record["border"], record["border_spread"] = _border(thumbnail)
     return Measured(record.tobytes(), thumbnail.tobytes())
@@ -108,14 +110,12 @@ def as_thumbnail(stored: bytes) -> Pixels:
     return np.frombuffer(stored, dtype=np.uint8).reshape(SIDE_PX, SIDE_PX, 3)
 
 
-def _levels(grey: Image.Image) -> tuple[float, float, float]:
-    """Return mean, deviation and entropy in bits of a picture of mode L."""
-    counts = np.array(grey.histogram(), dtype=np.float64)
-    shares = counts / counts.sum()
-    levels = np.arange(256)
-    mean = float(shares @ levels)
+def _levels(grey: Pixels) -> tuple[float, float, float]:
+    """Return mean, deviation and entropy in bits of grey levels uint8 [h, w]."""
+    shares = np.bincount(grey.ravel(), minlength=256) / grey.size
+    mean = float(shares @ _ALL_LEVELS)
     seen = shares[shares > 0]
-    return mean, math.sqrt(float(shares @ (levels - mean) ** 2)), float(-(seen @ np.log2(seen)))
+    return mean, math.sqrt(float(shares @ (_ALL_LEVELS - mean) ** 2)), float(-(seen @ np.log2(seen)))
 
 
 def _detail(grey: Pixels) -> tuple[float, float]:
@@ -171,8 +171,10 @@ def _exif(exif: bytes | None) -> tuple[int, int]:
     """Return a checksum of the camera's names, and when the picture was taken; 0 for what is not said."""
     texts = exif_texts(exif, (_MAKER, _MODEL, _CHANGED, _TAKEN))
     camera = b"\0".join(texts.get(tag, b"").strip() for tag in (_MAKER, _MODEL))
+    told = texts.get(_TAKEN) or texts.get(_CHANGED) or b""
+    if not told:
+        return zlib.crc32(camera) if camera != b"\0" else 0, 0
     try:
-        told = texts.get(_TAKEN) or texts.get(_CHANGED) or b""
         taken = calendar.timegm(time.strptime(told.decode("ascii"), "%Y:%m:%d %H:%M:%S"))
     except ValueError:
         taken = 0

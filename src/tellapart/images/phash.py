@@ -35,7 +35,7 @@ WINDOWS: tuple[Window, ...] = (
     (0.025, 0.025, 0.975, 0.975),
 )
 
-_LUMA = np.array([0.299, 0.587, 0.114])
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 _MOST = 8
 _FREQUENCIES = [(u, v) for u in range(_MOST + 1) for v in range(_MOST + 1) if 0 < u + v <= 10]
 _CHOSEN = np.array([u * (_MOST + 1) + v for u, v in _FREQUENCIES])
@@ -47,7 +47,8 @@ _ZERO = 1e-3
 def hashes(thumbnail: Pixels) -> NDArray[np.uint64]:
     """Return uint64 [7], a hash for each of `WINDOWS`, from a thumbnail, uint8 RGB [32, 32, 3]."""
     rows, columns = _transforms()
-    coefficients = rows @ (thumbnail @ _LUMA) @ columns
+    levels = _RED * thumbnail[:, :, 0] + _GREEN * thumbnail[:, :, 1] + _BLUE * thumbnail[:, :, 2]
+    coefficients = rows @ levels @ columns
     bits = np.zeros((len(WINDOWS), 64), dtype=bool)
     bits[:, :NUM_BITS] = coefficients.reshape(len(WINDOWS), -1)[:, _CHOSEN] > _ZERO
     return np.packbits(bits, axis=1).view("<u8").ravel()
