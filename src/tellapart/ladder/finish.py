@@ -45,7 +45,7 @@ __all__ = ["Climbed", "contract", "finish", "left_aside", "seconds_to_finish"]
 _REPORT_SECONDS, _REPORT_SHARE = 2.0, 0.1
 # What shipping and measuring need besides, for a bundle and for each picture.
 _SHIP_SECONDS, _SHIP_SHARE = 2.5, 0.12
-_SHIP_SECONDS_PER_PICTURE = 0.0002
+_SHIP_SECONDS_PER_PICTURE = 0.0001
 _SUSPECTS = 8  # pictures of a finding that the report shows
 _NO_TEST_PICTURES = "none of the budget was left to open the test split"
 

@@ -6,9 +6,10 @@ of (seed, epoch, picture) alone, so the bits of a batch depend neither on thread
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from tellapart.events import Progress, Steps
 from tellapart.images import Preprocess, map_ordered, prepare_guarded
+from tellapart.images.guard import Guard
+from tellapart.images.guarded import prepare_apart
 from tellapart.learn.augmentation import NOTHING, Augment
 from tellapart.learn.draws import Bits
 from tellapart.learn.rungs import IntArray
@@ -39,7 +42,9 @@ __all__ = [
 
 HELD_BYTES = 1_500_000_000  # decoded pictures are kept in memory up to this many bytes, else decoded for each batch
 
-_MANY, _TIMED = 2000, 200  # pictures: with more, so many are decoded in either way to see which is faster
+_MANY, _TIMED = 2000, 200  # pictures: with more, so many are decoded in each way to see which is faster
+_RUN, _RUN_BYTES = 64, 1 << 20  # pictures that another process is given at a time, and their bytes
+_WORTH_SECONDS = 3.0  # of decoding: with less, it is not worth to start processes
 
 _WHOLE = slice(None)
 
@@ -91,18 +96,47 @@ def decode_all(files: tuple[Path, ...], preprocess: Preprocess, channels: int, t
 
 
 def _decoded(files: tuple[Path, ...], preprocess: Preprocess, threads: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield what `prepare_guarded` gives, on one thread or on several, whichever is faster with the first ones."""
+    """Yield what `prepare_guarded` gives: on one thread, on several, or in as many processes.
 
-    def some(part: tuple[Path, ...], count: int) -> Iterator[NDArray[np.uint8]]:
+    Whichever is fastest with the first pictures, where there are many; processes are asked where their start pays.
+    """
+    guard = Guard()
+
+    def here(part: tuple[Path, ...], count: int) -> Iterator[NDArray[np.uint8]]:
         return map_ordered(lambda file: prepare_guarded(file, preprocess), part, count)
 
-    seconds: dict[int, float] = {}
+    def apart(part: tuple[Path, ...], count: int) -> Iterator[NDArray[np.uint8]]:
+        for pictures in map_ordered(lambda run: prepare_apart(run, preprocess, guard), _runs(part), count):
+            yield from pictures
+
     done = 0
-    for count in (threads, 1) if len(files) > _MANY and threads > 1 else ():
+    seconds: dict[tuple[Callable[..., Iterator[NDArray[np.uint8]]], int], float] = {}
+    for way in ((here, threads), (here, 1), (apart, threads)) if len(files) > _MANY and threads > 1 else ():
+        if way[0] is apart:
+            if min(seconds.values()) / _TIMED * (len(files) - done) < _WORTH_SECONDS:
+                break
+            yield from apart(files[done : done + threads * _RUN], threads)  # until they have started
+            done += threads * _RUN
         began = time.perf_counter()
-        yield from some(files[done : done + _TIMED], count)
-        done, seconds[count] = done + _TIMED, time.perf_counter() - began
-    yield from some(files[done:], min(seconds, key=seconds.__getitem__, default=threads))
+        yield from way[0](files[done : done + _TIMED], way[1])
+        done, seconds[way] = done + _TIMED, time.perf_counter() - began
+    best, count = min(seconds, key=seconds.__getitem__, default=(here, threads))
+    yield from best(files[done:], count)
+
+
+def _runs(files: tuple[Path, ...]) -> Iterator[list[Path]]:
+    """Yield the files in parts that another process is given at a time: so many, or so many bytes."""
+    run: list[Path] = []
+    size = 0
+    for file in files:
+        run.append(file)
+        with contextlib.suppress(OSError):
+            size += file.stat().st_size
+        if len(run) >= _RUN or size > _RUN_BYTES:
+            yield run
+            run, size = [], 0
+    if run:
+        yield run
 
 
 class Source(Protocol):

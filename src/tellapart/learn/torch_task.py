@@ -146,6 +146,12 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
     way = _Way()
     rates = {way: (yield from _steps_a_second(task, way))}
     if task.max_steps / rates[way] > min(_SHORT_SECONDS, seconds / 4.0):
+        several = task.world.size > 1 or task.world.device != "cpu"  # each process is one part of a batch
+        parts = 1 if several else max(1, min(task.threads, task.choices.batch_size // _SHARD))
+        for count, threads in sorted({(parts, 1), (parts, task.threads // parts)} - {(1, 1)}):
+            tried = _Way(shards=count, threads=threads)
+            rates[tried] = yield from _steps_a_second(task, tried)
+        way = max(rates, key=lambda one: rates[one])
         halves, turned = {"dtype": torch.bfloat16}, {"layout": torch.contiguous_format}
         for other, gain, least in ((halves, _WORTH_ROUNDING, 0.0), (turned, _WORTH_TURNING, _LONG_SECONDS)):
             if seconds < least:
@@ -153,13 +159,6 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
             tried = dataclasses.replace(way, **other)
             rates[tried] = yield from _steps_a_second(task, tried)
             way = tried if rates[tried] > gain * rates[way] else way
-        several = task.world.size > 1 or task.world.device != "cpu"  # each process is one part of a batch
-        parts = 1 if several else max(1, min(task.threads, task.choices.batch_size // _SHARD))
-        ways = [way]
-        for count, threads in sorted({(parts, 1), (parts, task.threads // parts)} - {(1, 1)}):
-            ways.append(dataclasses.replace(way, shards=count, threads=threads))
-            rates[ways[-1]] = yield from _steps_a_second(task, ways[-1])
-        way = max(ways, key=lambda one: rates[one])
     same, name = "by the same measurement", task.name
     said = ", ".join(f"{one}: {task.choices.batch_size * rate:,.0f} pictures/s" for one, rate in rates.items())
     dtype = yield from decide(f"{name}.precision", str(way.dtype)[6:], said)
