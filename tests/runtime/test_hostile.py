@@ -230,6 +230,13 @@ def test_a_huge_array_header(evil: Evil) -> None:
     _refused(evil, "bundle_arrays")
 
 
+_OTHERS = {
+    "other_embeddings": np.ones((5, 3), np.int8),
+    "other_scales": np.ones(5, np.float32),
+    "other_labels": np.zeros(5, np.int64),
+}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -247,6 +254,13 @@ def test_a_huge_array_header(evil: Evil) -> None:
         {"thumbnails": None},
         {"thumbnail_ends": np.arange(24)},
         {"novelty_reference": np.zeros((2001, 3), np.float16), "reference_labels": np.zeros(2001, np.int64)},
+        {"reference_lengths": np.full(24, -1, np.float32)},
+        {"reference_lengths": np.ones(23, np.float32)},
+        {"other_embeddings": np.ones((5, 3), np.int8)},
+        _OTHERS | {"other_labels": np.full(5, 2)},
+        _OTHERS | {"other_scales": np.full(5, -1, np.float32)},
+        _OTHERS | {"other_embeddings": np.ones((5, 4), np.int8)},
+        {name: np.repeat(array, 601, axis=0) for name, array in _OTHERS.items()},
     ],
 )
 def test_reference_arrays_that_do_not_fit(evil: Evil, changes: dict[str, np.ndarray | None]) -> None:

@@ -36,7 +36,8 @@ _UNTAUGHT = (
     "The old head had learned from a larger model as well, which does not know the new class: the new head goes by "
     "labels alone. To have one that is taught again, train with --distill on the pictures of all classes."
 )
-_SAME = {"data": 0.0, "run": 0.0, "references": 2.0**-10}  # rounding of one embedding: references are half precision
+_SAME = {"data": 0.0, "run": 0.0, "references": 2.0**-10}  # rounding of a direction: references are half precision
+_ROUNDED = 1.1  # times half a step of 8 bits: the length of what is rounded is off as well
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,8 +207,13 @@ def _refuse_old(bundle: Bundle, old: Known, new: Pictures, embeddings: FloatArra
     """Refuse pictures that the bundle was trained or measured on: by content, or by the very same embedding."""
     mean = bundle.reference.novelty_mean
     ours, theirs = directions(embeddings, mean), directions(old.embeddings, mean)
-    nearest = theirs[(ours @ theirs.T).argmax(axis=1)]
-    same = (np.abs(ours - nearest) <= _SAME[old.source] * np.abs(nearest) + 1e-6).all(axis=1)
+    at = (ours @ theirs.T).argmax(axis=1)
+    nearest = theirs[at]
+    off = np.float32(1e-6) + _SAME[old.source] * np.abs(nearest)
+    if old.off is not None:  # beyond that, some are rounded to 8 bits
+        lengths = np.maximum(np.linalg.norm(old.embeddings - mean, axis=1), 1e-12)
+        off += (_ROUNDED * old.off / lengths)[at][:, None]
+    same = (np.abs(ours - nearest) <= off).all(axis=1)
     again = [row for row in range(len(new)) if new.digests[row] in old.taken or same[row]]
     if again:
         names = [new.files[row].name for row in again]

@@ -82,6 +82,7 @@ def deliver(
         selftest=kept.selftest,
         selftest_embeddings=kept.selftest_embeddings,
         thumbnails=kept.thumbnails,
+        learned_beside=kept.learned_beside,
         recipe=resolved(run, winner, novelty),
         fingerprint=manifest.fingerprint,
     )

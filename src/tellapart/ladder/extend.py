@@ -18,7 +18,7 @@ from tellapart.errors import BundleError
 from tellapart.events import Decision, Steps, without
 from tellapart.judge import Novelty, Paired, Share
 from tellapart.ladder.choose import Candidate, Ground, candidate
-from tellapart.ladder.keep import Kept, keep, references_in_time
+from tellapart.ladder.keep import Kept, keep, learned_beside, references_in_time
 from tellapart.ladder.known import ENSEMBLE, Known, members_of
 from tellapart.ladder.novel import blended
 from tellapart.ladder.run import Run
@@ -73,7 +73,7 @@ class Both:
     @functools.cached_property
     def features(self) -> FloatArray:
         """What the head goes by: embeddings, or their directions where no more is known of the old ones."""
-        if self.old.source != "references":
+        if self.old.exact:
             return self.embeddings
         return directions(self.embeddings, self.bundle.reference.novelty_mean)
 
@@ -137,7 +137,7 @@ def extend(both: Both, run: Run) -> Steps[Extended]:
     targets, left, wish = both.pictures.targets, run.clock.left, run.recipe.fit.balance
     made = yield from refit(both.features, targets, both.folds, both.num_classes, machine, left, both.seed, wish)
     head = made.head
-    if old.source == "references" and isinstance(head, Head):
+    if not old.exact and isinstance(head, Head):
         head = of_directions(head, bundle.reference.novelty_mean)
     told = both.told_by[made.rows]
     fitted = Fitted(
@@ -247,6 +247,7 @@ def ship(both: Both, extended: Extended, label: str, run: Run, out: Path, thread
         selftest=kept.selftest,
         selftest_embeddings=kept.selftest_embeddings,
         thumbnails=kept.thumbnails,
+        learned_beside=kept.learned_beside,
         metrics={"val": None, "test": None},
         recipe=nested,
         fingerprint=_fingerprint(card.fingerprint, label, both.new.digests),
@@ -261,9 +262,10 @@ def _fingerprint(parent: str, label: str, digests: Sequence[str]) -> str:
 
 def _kept(both: Both, run: Run, threads: int) -> Kept:
     """Return what the bundle keeps where the old pictures are references: the same, thinned for the new ones' share."""
-    reference, targets = both.bundle.reference, both.pictures.targets
-    count = len(both.old.embeddings)
-    rows = judge.pick_reference(targets, both.pictures.digests)
+    reference, targets, digests = both.bundle.reference, both.pictures.targets, both.pictures.digests
+    count, shown = len(both.old.embeddings), len(reference.reference_labels)
+    there = np.concatenate([np.arange(shown), np.arange(count, len(targets))])  # of other old ones no picture is kept
+    rows = there[judge.pick_reference(targets[there], [digests[row] for row in there.tolist()])]
     fresh = rows[rows >= count] - count
     seen = gallery(*_files(both.new.take(fresh)), both.bundle.preprocess, threads, run.cache)
     small = [reference.thumbnail(row) or b"" for row in rows[rows < count].tolist()]
@@ -282,6 +284,7 @@ def _kept(both: Both, run: Run, threads: int) -> Kept:
         selftest_pictures(*_files(both.new), both.bundle.preprocess),
         None,
         (*small, *seen.thumbnails),
+        learned_beside(both.embeddings, both.pictures, rows, novelty) if both.old.exact else {},
     )
 
 
@@ -295,7 +298,7 @@ def _novelty(both: Both, winner: Candidate, kept: Kept) -> Steps[Novelty]:
     methods: Any = ("neighbours",) if places is None else tuple(METHODS[place] for place in places.tolist())
     rows = judge.spaced(np.arange(len(winner.fitted.out_of_fold.rows), dtype=np.int64), _MOST_NOVEL)
     words = "those of the bundle before"
-    if both.old.source == "references" and any(method in GAUSSIAN_METHODS for method in methods):
+    if not both.old.exact and any(method in GAUSSIAN_METHODS for method in methods):
         methods, words = (
             ("neighbours",),
             "of references only directions are known, and distances within classes need more",

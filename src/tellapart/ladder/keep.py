@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +13,10 @@ from tellapart import judge
 from tellapart.judge import Novelty
 from tellapart.ladder.run import Run
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, Pictures
-from tellapart.runtime.reference import MAX_REFERENCES, MAX_SELFTEST
+from tellapart.runtime.reference import MAX_OTHERS, MAX_REFERENCES, MAX_SELFTEST
 from tellapart.ship.gallery import class_means, gallery, selftest_pictures, synthetic_pictures
 
-__all__ = ["Kept", "keep", "references_in_time"]
+__all__ = ["Kept", "keep", "learned_beside", "references_in_time"]
 
 _SECONDS_FOR_THE_REST = 3.0
 _THUMBNAIL_SECONDS = 0.005  # while the machine is slow
@@ -23,7 +25,10 @@ _FEWEST_REFERENCES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """As `ship.write_bundle` takes them; `rows` int64 are the training rows of the references, where pictures are."""
+    """As `ship.write_bundle` takes them; `rows` int64 are the training rows of the references, where pictures are.
+
+    `learned_beside` are arrays of `runtime.reference.LEARNED_BESIDE`; none where no picture is kept.
+    """
 
     novelty: Novelty
     rows: IntArray | None
@@ -32,6 +37,7 @@ class Kept:
     selftest: NDArray[np.uint8]
     selftest_embeddings: FloatArray | None
     thumbnails: tuple[bytes, ...] | None
+    learned_beside: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 
     def distances(self, embeddings: FloatArray, pictures: Pictures, train: Pictures) -> FloatArray:
         """Return the distances float32 [n] of training pictures to their nearest references, of other groups alone."""
@@ -72,7 +78,35 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
     shown = np.unique(np.linspace(0, len(train) - 1, min(MAX_SELFTEST, len(train))).astype(np.int64))
     tested = train.take(shown)
     pictures = selftest_pictures(tested.files, tested.digests, fitted.preprocess)
-    return Kept(novelty, rows, train.targets[rows], seen.brightness, pictures, embeddings[shown], seen.thumbnails)
+    beside = learned_beside(embeddings, train, rows, novelty)
+    return Kept(
+        novelty, rows, train.targets[rows], seen.brightness, pictures, embeddings[shown], seen.thumbnails, beside
+    )
+
+
+def learned_beside(
+    embeddings: FloatArray, train: Pictures, rows: IntArray, novelty: Novelty
+) -> dict[str, NDArray[Any]]:
+    """Return how far off the references at `rows` lie, and some thousands of the other pictures in 8 bits.
+
+    With them a class can be added to a bundle as if its training pictures were there, or most of them.
+    """
+    mean = np.asarray(novelty.arrays()["mean"], dtype=np.float32)
+    seen = embeddings - mean
+    found: dict[str, NDArray[Any]] = {"reference_lengths": np.linalg.norm(seen[rows], axis=1).astype(np.float32)}
+    left = np.setdiff1d(np.arange(len(train), dtype=np.int64), rows)
+    if not len(left):
+        return found
+    rest = train.take(left)
+    others = left[judge.pick_reference(rest.targets, rest.digests, MAX_OTHERS)]
+    scales = (np.abs(seen[others]).max(axis=1) / 127.0).astype(np.float32)
+    whole = np.rint(seen[others] / np.maximum(scales, np.finfo(np.float32).tiny)[:, None])
+    return {
+        **found,
+        "other_embeddings": whole.clip(-127, 127).astype(np.int8),
+        "other_scales": scales,
+        "other_labels": train.targets[others].astype(np.int64),
+    }
 
 
 def _held_out(fitted: Fitted) -> FloatArray:

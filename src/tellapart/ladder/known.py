@@ -39,6 +39,8 @@ class Known:
 
     `new_to_head` bool [n] are those that the bundle's head did not learn from, `new_to_trunk` those that its network
     did not. `pictures` have no files where `source` is `references`; `words` say in one sentence what was used.
+    `exact` is False where embeddings are known by their directions alone; `off` float32 [n] is by how much a number of
+    one may be off for having been rounded (None: not at all).
     """
 
     source: Literal["data", "run", "references"]
@@ -48,6 +50,8 @@ class Known:
     new_to_head: NDArray[np.bool_]
     new_to_trunk: NDArray[np.bool_]
     taken: frozenset[str]
+    exact: bool = True
+    off: FloatArray | None = None
 
     @property
     def targets(self) -> IntArray:
@@ -75,7 +79,7 @@ def known(bundle: Bundle, trunk: Trunk, data: Path | None, recipe: Recipe, cache
         listed = tuple(row for row in run.rows if row.split != "test")
         rows = tuple(row for row in listed if _is_there(run, row))
         if len(rows) == len(listed) or (
-            len(rows) > len(bundle.reference.reference_labels) and {row.label for row in rows} >= set(bundle.classes)
+            len(rows) > bundle.reference.num_learned_beside and {row.label for row in rows} >= set(bundle.classes)
         ):
             gone = f" ({len(listed) - len(rows):,} more are gone or changed)" if len(rows) < len(listed) else ""
             words = f"{len(rows):,} old pictures that the bundle's run lists{gone}"
@@ -143,9 +147,10 @@ def _embedded(
 
 
 def _references(bundle: Bundle, run: Manifest | None) -> Known:
-    """Return the references as embeddings: each lies in its direction from their mean, as far off as they are usually.
+    """Return the references, and what else of training pictures a bundle keeps, as embeddings.
 
-    How far each one was is not kept, so a head on them has to go by directions alone.
+    Where it does not keep how far each reference is from their mean, as older bundles do not, each lies in its
+    direction as far off as they are usually, and a head on them has to go by directions alone.
     """
     reference = bundle.reference
     if reference.thumbnails is None:
@@ -154,20 +159,27 @@ def _references(bundle: Bundle, run: Manifest | None) -> Known:
             f"{bundle.path} keeps no references of its pictures, and its run's manifest or pictures are not at hand.",
             "Name the old training pictures by --data.",
         )
-    spread = np.square(reference.embedding_std.astype(np.float64)).sum()
-    shift = np.square(reference.embedding_mean.astype(np.float64) - reference.novelty_mean).sum()
-    radius = np.float32(np.sqrt(spread + shift))
-    embeddings = reference.novelty_mean + radius * reference.novelty_reference.astype(np.float32)
+    kept = reference.learned_beside()
+    if kept is not None:
+        embeddings, labels, off = kept
+    else:
+        spread = np.square(reference.embedding_std.astype(np.float64)).sum()
+        shift = np.square(reference.embedding_mean.astype(np.float64) - reference.novelty_mean).sum()
+        radius = np.float32(np.sqrt(spread + shift))
+        embeddings = reference.novelty_mean + radius * reference.novelty_reference.astype(np.float32)
+        labels, off = reference.reference_labels, None
     count = len(embeddings)
     names = tuple(f"reference {number}" for number in range(count))
     return Known(
         "references",
-        f"{count:,} references that the bundle keeps",
+        f"{count:,} {'embeddings of old pictures' if kept is not None else 'references'} that the bundle keeps",
         np.ascontiguousarray(embeddings, dtype=np.float32),
-        Pictures((Path(),) * count, names, names, reference.reference_labels),
+        Pictures((Path(),) * count, names, names, labels),
         np.zeros(count, dtype=bool),
         np.full(count, is_frozen(bundle)),
         frozenset() if run is None else frozenset(row.sha256 for row in run.rows),
+        exact=kept is not None,
+        off=off,
     )
 
 

@@ -13,6 +13,8 @@ from tellapart.errors import BundleError
 from tellapart.runtime.novelty import GAUSSIAN_METHODS, METHODS, Blend, Gaussian, NoveltyScorer
 
 __all__ = [
+    "LEARNED_BESIDE",
+    "MAX_OTHERS",
     "MAX_REFERENCES",
     "MAX_SELFTEST",
     "THUMBNAIL_PX",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 MAX_REFERENCES = 2000
+MAX_OTHERS = 3000
 MAX_QUANTILES = 1001
 MAX_SELFTEST = 8
 MAX_DIRECTIONS = 512
@@ -39,7 +42,9 @@ class Reference:
     `novelty_reference` are centred directions (see `Neighbours`), with `reference_labels` beside them. Novelty is the
     distance to them or, where there are `novelty_methods` (places in `runtime.novelty.METHODS`), a blend of scores.
     Where the bundle keeps pictures, `thumbnails` are JPEG files one after the other, each of which ends at its
-    `thumbnail_ends`. Drift is measured against the training pictures' statistics: mean and standard deviation of each
+    `thumbnail_ends`. `reference_lengths` are how far from the mean each reference lies, and `other_embeddings` times
+    `other_scales` are more training pictures as seen from the mean, of the classes `other_labels`: what a class more
+    is learned beside. Drift is measured against the training pictures' statistics: mean and standard deviation of each
     number of the embedding, share of each class, and mean and standard deviation of the brightness (the mean over
     prepared pixels and channels, in 0..255) of a picture.
     """
@@ -57,6 +62,10 @@ class Reference:
     head_graph: NDArray[np.uint8] | None = None
     thumbnails: NDArray[np.uint8] | None = None
     thumbnail_ends: NDArray[np.int64] | None = None
+    reference_lengths: NDArray[np.float32] | None = None
+    other_embeddings: NDArray[np.int8] | None = None
+    other_scales: NDArray[np.float32] | None = None
+    other_labels: NDArray[np.int64] | None = None
     novelty_methods: NDArray[np.int64] | None = None
     novelty_centre: NDArray[np.float32] | None = None
     novelty_weight: NDArray[np.float32] | None = None
@@ -86,6 +95,27 @@ class Reference:
         length = float(np.linalg.norm(wide))
         query = (wide / length if 0 < length < np.inf else np.zeros_like(wide)).astype(np.float32)
         return np.asarray(np.einsum("md,d->m", self.novelty_reference.astype(np.float32), query))
+
+    @property
+    def num_learned_beside(self) -> int:
+        """How many training pictures the bundle keeps anything of that a class more can be learned beside."""
+        return len(self.reference_labels) + (0 if self.other_labels is None else len(self.other_labels))
+
+    def learned_beside(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]] | None:
+        """Return embeddings float32 [n, D] of training pictures, references first, and their classes int64 [n].
+
+        Third, float32 [n], by how much a number of an embedding may be off for having been rounded to 8 bits (0 for the
+        references, whose directions are in half precision). None where a bundle does not keep them.
+        """
+        if self.reference_lengths is None:
+            return None
+        seen = [self.reference_lengths[:, None] * self.novelty_reference.astype(np.float32)]
+        labels, off = [self.reference_labels], [np.zeros(len(self.reference_labels), dtype=np.float32)]
+        if self.other_embeddings is not None and self.other_scales is not None and self.other_labels is not None:
+            seen.append(self.other_scales[:, None] * self.other_embeddings.astype(np.float32))
+            labels.append(self.other_labels)
+            off.append(np.float32(0.5) * self.other_scales)
+        return self.novelty_mean + np.concatenate(seen), np.concatenate(labels), np.concatenate(off)
 
     def novelty(self) -> NoveltyScorer:
         """Return what scores the novelty of embeddings."""
@@ -123,6 +153,10 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
     "head_graph": (np.uint8, ("G",)),
     "thumbnails": (np.uint8, ("B",)),
     "thumbnail_ends": (np.int64, ("M",)),
+    "reference_lengths": (np.float32, ("M",)),
+    "other_embeddings": (np.int8, ("N", "D")),
+    "other_scales": (np.float32, ("N",)),
+    "other_labels": (np.int64, ("N",)),
     "novelty_methods": (np.int64, ("J",)),
     "novelty_centre": (np.float32, ("J", "K")),
     "novelty_weight": (np.float32, ("J", "K")),
@@ -133,8 +167,16 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
 }
 _BLEND = frozenset(name for name in _LAYOUT if name in ("novelty_methods", "novelty_centre", "novelty_weight"))
 _GAUSSIAN = frozenset(name for name in _LAYOUT if name.startswith("novelty_gaussian_"))
-_OPTIONAL = frozenset({"head_weight", "head_bias", "head_graph", "thumbnails", "thumbnail_ends"}) | _BLEND | _GAUSSIAN
-_MOST = {"M": MAX_REFERENCES, "Q": MAX_QUANTILES, "J": len(METHODS), "R": MAX_DIRECTIONS}
+_OTHERS = frozenset(name for name in _LAYOUT if name.startswith("other_"))
+LEARNED_BESIDE = _OTHERS | {"reference_lengths"}
+"""Arrays that only learning a class more needs."""
+_OPTIONAL = (
+    frozenset({"head_weight", "head_bias", "head_graph", "thumbnails", "thumbnail_ends"})
+    | LEARNED_BESIDE
+    | _BLEND
+    | _GAUSSIAN
+)
+_MOST = {"M": MAX_REFERENCES, "N": MAX_OTHERS, "Q": MAX_QUANTILES, "J": len(METHODS), "R": MAX_DIRECTIONS}
 
 
 def parse_reference(content: bytes) -> Reference:
@@ -164,9 +206,14 @@ def reference_of(arrays: Mapping[str, NDArray[Any]]) -> Reference:
             raise _refusal(f"{name} holds numbers that are not finite")
     if {"head_weight", "head_bias", "head_graph"} & arrays.keys() not in ({"head_weight", "head_bias"}, {"head_graph"}):
         raise _refusal("the head is neither a weight with a bias nor a graph")
-    labels = arrays["reference_labels"]
-    if labels.min() < 0 or labels.max() >= lengths["K"]:
-        raise _refusal("reference_labels name classes that are not there")
+    for name in ("reference_labels", "other_labels"):
+        labels = arrays.get(name)
+        if labels is not None and (labels.min() < 0 or labels.max() >= lengths["K"]):
+            raise _refusal(f"{name} name classes that are not there")
+    if _OTHERS & arrays.keys() not in (frozenset(), _OTHERS):
+        raise _refusal("some of the arrays of other embeddings are missing")
+    if any((arrays[name] < 0).any() for name in ("reference_lengths", "other_scales") if name in arrays):
+        raise _refusal("reference_lengths or other_scales are below zero")
     if (np.diff(arrays["novelty_quantiles"]) < 0).any():
         raise _refusal("novelty_quantiles are not sorted")
     _check_blend(arrays)

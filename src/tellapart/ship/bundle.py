@@ -41,6 +41,7 @@ def write_bundle(
     selftest: NDArray[np.uint8],
     selftest_embeddings: FloatArray | None = None,
     thumbnails: Sequence[bytes] | None = None,
+    learned_beside: Mapping[str, NDArray[Any]] | None = None,
     metrics: Mapping[str, Mapping[str, Any] | None] | None = None,
     recipe: Mapping[str, Any] | None = None,
     fingerprint: str = "",
@@ -52,6 +53,7 @@ def write_bundle(
     [M, D] among it), `reference_labels` the class of each reference; `targets` int64 [n] are the classes of
     `fitted.embeddings["train"]`; `brightness` is (mean, standard deviation) as in `Gallery`; `selftest`
     uint8 [1..8, S, S, 3] are prepared pictures, and `selftest_embeddings` float32 [n, D] what training had for them.
+    `learned_beside` are arrays of `runtime.reference.LEARNED_BESIDE`.
     `thumbnails` are JPEG files; without them no picture is kept: pass then `class_means` and `synthetic_pictures` too.
     Raises GateError (`parity`, `graph`, `not_finite`) when the bundle would not answer as what was trained; then
     nothing of it is left.
@@ -69,6 +71,7 @@ def write_bundle(
         "embedding_std": deviation,
         "class_priors": (np.bincount(targets, minlength=len(classes)) / max(1, len(targets))).astype(np.float32),
         "brightness": np.array(brightness, dtype=np.float32),
+        **(learned_beside or {}),
         "thumbnails": None if thumbnails is None else np.frombuffer(b"".join(thumbnails), np.uint8),
         "thumbnail_ends": None if thumbnails is None else np.cumsum([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
     }

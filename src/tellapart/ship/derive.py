@@ -17,7 +17,7 @@ from tellapart.errors import GateError
 from tellapart.learn.rungs import FloatArray
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.card import CARD, MODEL, REFERENCE, SELFTEST, seal_card
-from tellapart.runtime.reference import parse_selftest
+from tellapart.runtime.reference import LEARNED_BESIDE, parse_selftest
 from tellapart.runtime.session import Session
 from tellapart.ship.bundle import PARITY, safetensors_bytes
 from tellapart.ship.gallery import synthetic_pictures
@@ -55,7 +55,8 @@ def derive(
     session = Session(model)
     values = [session.run(image[None], ["logits", "embedding"]) for image in images]
     logits = np.concatenate([value["logits"] for value in values])
-    arrays = parent.reference.arrays()
+    kept = parent.reference.arrays()
+    arrays = {name: array for name, array in kept.items() if name not in LEARNED_BESIDE}
     arrays["novelty_quantiles"] = quantiles.astype(np.float32)
     arrays["embedding_mean"] = (arrays["embedding_mean"] + embedding_shift).astype(np.float32)
     if (head := head_of(model)) is not None:
