@@ -119,3 +119,25 @@ def test_what_a_library_prints_is_told_and_not_printed(capfd: pytest.CaptureFixt
     with pytest.raises(PictureError, match="The decoder said: "):
         prepare_guarded(bytes(lzw), PREPROCESS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_pictures_prepared_in_another_process_have_the_same_bits_and_are_refused_alike(
+    photo: NDArray[np.uint8], asked: list[int], tmp_path: Path
+) -> None:
+    contents = [saved(photo, "JPEG"), saved(photo[::2], "PNG"), saved(photo[:, ::3], "WEBP"), saved(photo[:90], "BMP")]
+    files = []
+    for number, content in enumerate(contents):
+        files.append(tmp_path / f"{number}")
+        files[-1].write_bytes(content)
+    found = guarded.prepare_apart(files, PREPROCESS, Guard())
+    assert asked == [len(content) for content in contents]
+    for pixels, file in zip(found, files, strict=True):
+        np.testing.assert_array_equal(pixels, prepare_guarded(file, PREPROCESS))
+    broken, gone = tmp_path / "broken.jpg", tmp_path / "gone.jpg"
+    broken.write_bytes(contents[0][: len(contents[0]) // 2])
+    for bad in (broken, gone):
+        with pytest.raises(PictureError) as here:
+            prepare_guarded(bad, PREPROCESS)
+        with pytest.raises(PictureError) as apart:
+            guarded.prepare_apart([files[0], bad], PREPROCESS, Guard())
+        assert (apart.value.code, str(apart.value)) == (here.value.code, str(here.value))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,3 +158,36 @@ def test_case_103_pictures_are_the_same_held_or_streamed_on_any_number_of_thread
     assert first[0].shape == (3, 8, 8, channels)
     for other in others:
         assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_many_pictures_are_the_same_decoded_in_threads_or_in_other_processes(
+    files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_batches, "_MANY", 10)
+    monkeypatch.setattr(torch_batches, "_TIMED", 3)
+    monkeypatch.setattr(torch_batches, "_RUN", 2)
+    asked: list[int] = []
+    real = torch_batches.prepare_apart
+
+    def counted(run: list[Path], *rest: Any) -> list[np.ndarray]:
+        asked.append(len(run))
+        return real(run, *rest)
+
+    monkeypatch.setattr(torch_batches, "prepare_apart", counted)
+    preprocess = Preprocess(image_size=8)
+
+    def decoded(threads: int) -> torch.Tensor:
+        steps = decode_all(files, preprocess, 3, threads)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: Held = end.value
+                return found.pixels
+
+    plain = decoded(1)
+    assert torch.equal(decoded(2), plain)
+    assert not asked, "there is too little to do to start processes for it"
+    monkeypatch.setattr(torch_batches, "_WORTH_SECONDS", 0.0)
+    assert torch.equal(decoded(2), plain)
+    assert asked

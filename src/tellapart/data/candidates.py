@@ -32,7 +32,7 @@ def candidates(hashes: NDArray[np.uint64], threads: int) -> Steps[NDArray[np.int
     """Return int [m, 2], the smaller position first, in order: pictures of which one is like a window on the other.
 
     `hashes` is uint64 [n, 7]. Two pictures are a pair where the first hash of one is within 8 bits of any of the
-    other's. Time grows with the square of n: some 3 seconds of a core at 60,000. Memory does not.
+    other's. Time grows with the square of n: some 5 seconds of a core at 60,000. Memory does not.
     """
     total, held, size = len(hashes), list[_Pairs](), 0
     firsts, windows = np.ascontiguousarray(hashes[:, 0]), hashes.ravel()

@@ -111,17 +111,21 @@ def _decoded(files: tuple[Path, ...], preprocess: Preprocess, threads: int) -> I
 
     done = 0
     seconds: dict[tuple[Callable[..., Iterator[NDArray[np.uint8]]], int], float] = {}
-    for way in ((here, threads), (here, 1), (apart, threads)) if len(files) > _MANY and threads > 1 else ():
-        if way[0] is apart:
-            if min(seconds.values()) / _TIMED * (len(files) - done) < _WORTH_SECONDS:
-                break
-            yield from apart(files[done : done + threads * _RUN], threads)  # until they have started
-            done += threads * _RUN
-        began = time.perf_counter()
-        yield from way[0](files[done : done + _TIMED], way[1])
-        done, seconds[way] = done + _TIMED, time.perf_counter() - began
-    best, count = min(seconds, key=seconds.__getitem__, default=(here, threads))
-    yield from best(files[done:], count)
+    try:
+        for way in ((here, threads), (here, 1), (apart, threads)) if len(files) > _MANY and threads > 1 else ():
+            if way[0] is apart:
+                if min(seconds.values()) / _TIMED * (len(files) - done) < _WORTH_SECONDS:
+                    break
+                yield from apart(files[done : done + threads * _RUN], threads)  # until they have started
+                done += threads * _RUN
+            began = time.perf_counter()
+            yield from way[0](files[done : done + _TIMED], way[1])
+            done, seconds[way] = done + _TIMED, time.perf_counter() - began
+        best, count = min(seconds, key=seconds.__getitem__, default=(here, threads))
+        yield from best(files[done:], count)
+    except BaseException:
+        guard.stop()
+        raise
 
 
 def _runs(files: tuple[Path, ...]) -> Iterator[list[Path]]:
