@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tellapart.images import Preprocess
+from tellapart.images.guarded import prepare_apart
 from tellapart.learn import torch_batches
 from tellapart.learn.augmentation import Augment
 from tellapart.learn.draws import bits, picture_keys, uniform
@@ -167,7 +168,7 @@ def test_many_pictures_are_the_same_decoded_in_threads_or_in_other_processes(
     monkeypatch.setattr(torch_batches, "_TIMED", 3)
     monkeypatch.setattr(torch_batches, "_RUN", 2)
     asked: list[int] = []
-    real = torch_batches.prepare_apart
+    real = prepare_apart
 
     def counted(run: list[Path], *rest: Any) -> list[np.ndarray]:
         asked.append(len(run))

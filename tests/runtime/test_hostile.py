@@ -230,7 +230,7 @@ def test_a_huge_array_header(evil: Evil) -> None:
     _refused(evil, "bundle_arrays")
 
 
-_OTHERS = {
+_OTHERS: dict[str, np.ndarray | None] = {
     "other_embeddings": np.ones((5, 3), np.int8),
     "other_scales": np.ones(5, np.float32),
     "other_labels": np.zeros(5, np.int64),
@@ -260,7 +260,11 @@ _OTHERS = {
         _OTHERS | {"other_labels": np.full(5, 2)},
         _OTHERS | {"other_scales": np.full(5, -1, np.float32)},
         _OTHERS | {"other_embeddings": np.ones((5, 4), np.int8)},
-        {name: np.repeat(array, 601, axis=0) for name, array in _OTHERS.items()},
+        {
+            "other_embeddings": np.ones((3001, 3), np.int8),
+            "other_scales": np.ones(3001, np.float32),
+            "other_labels": np.zeros(3001, np.int64),
+        },
     ],
 )
 def test_reference_arrays_that_do_not_fit(evil: Evil, changes: dict[str, np.ndarray | None]) -> None:
