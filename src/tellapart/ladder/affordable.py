@@ -10,10 +10,25 @@ import numpy as np
 from tellapart.data.manifest import Split
 from tellapart.learn.rungs import IntArray, Pictures
 
-__all__ = ["seconds_to_distil", "thinned"]
+__all__ = ["affordable", "seconds_to_distil", "thinned"]
+
+# To plan by: what the fit of a probe takes on a slow machine, the most of a short budget, the least of what is left.
+_FIT_SECONDS, _FIT_SECONDS_PER_LOGIT = 2.0, 3e-4
+_FIT_SHARE_OF_BUDGET, _FIT_SHARE = 0.1, 0.25
 
 # To plan by: about twice what the fit of a probe takes on a slow machine; a share of a short budget.
 _DISTIL_SECONDS, _DISTIL_SECONDS_PER_LOGIT, _DISTIL_SHARE = 3.0, 6e-4, 0.15
+
+
+def affordable(present: int, embed_seconds: float, num_classes: int, seconds: float, budget_seconds: float) -> int:
+    """Return how many pictures a probe can have in `seconds`: embedded, each in `embed_seconds`, and fitted.
+
+    `present` of them are embedded already. The fit is reckoned for as many as there will be, not for all there are.
+    """
+    slow = min(_FIT_SECONDS, _FIT_SHARE_OF_BUDGET * budget_seconds)
+    fitted = (seconds - slow + present * embed_seconds) / (embed_seconds + _FIT_SECONDS_PER_LOGIT * num_classes)
+    embedded = present + (1.0 - _FIT_SHARE) * seconds / embed_seconds
+    return int(max(0.0, min(fitted, embedded)))
 
 
 def thinned(pictures: Mapping[Split, Pictures], most: int) -> dict[Split, IntArray]:

@@ -14,7 +14,7 @@ from tellapart.data.manifest import SPLITS, Manifest, Split
 from tellapart.errors import InterruptedRunError, OutOfTimeError, TellapartError
 from tellapart.events import Recall, Steps, decide
 from tellapart.images import Preprocess, at_least_for
-from tellapart.ladder.affordable import seconds_to_distil, thinned
+from tellapart.ladder.affordable import affordable, seconds_to_distil, thinned
 from tellapart.ladder.clock import processor_share
 from tellapart.ladder.finish import seconds_to_finish
 from tellapart.ladder.folder import CHECKPOINTS
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LookedAt", "Made", "Rungs"]
 
-# What the probe's fit needs: to plan by, measured on 3,068 photos in ten classes on a slow machine.
-_FIT_SECONDS_PER_LOGIT = 3e-4
-_FIT_SECONDS, _FIT_SHARE_OF_BUDGET, _FIT_SHARE = 2.0, 0.1, 0.25
 _WORTH_ADDING = 0.05  # of the pictures left out: for fewer, embedding goes no further
 _LOOKED_AT_BY_MAJORITY = 4_000
 _AT_ONCE = 32  # pictures
@@ -319,9 +316,7 @@ class Rungs:
                     graph.model, preprocess, [files[row] for row in absent[:8]], self.threads
                 )
             if not before.decided:
-                present = total - len(absent)
-                affordable = present + int((self._left() - self._fit_seconds(total, cost)) / cost)
-                most = min(total, max(3 * len(self.manifest.classes), affordable))
+                most = min(total, max(3 * len(self.manifest.classes), self._affordable(total - len(absent), cost)))
                 rows = thinned(self.pictures, most)
             began = time.monotonic()
             for split, found in self.pictures.items():
@@ -332,7 +327,8 @@ class Rungs:
                 )
             num_absent, absent = len(absent), self._absent(graph, preprocess, self._all())
             cost = (time.monotonic() - began) / max(1, num_absent - len(absent))
-            more = int((self._left() - self._fit_seconds(total, cost)) / cost)
+            present = total - len(absent)
+            more = self._affordable(present, cost) - present
             if before.decided or not absent or more < _WORTH_ADDING * len(absent):
                 break
             rows, most = self._all(), total
@@ -348,11 +344,9 @@ class Rungs:
         digests = [digest for split in SPLITS for digest in self.pictures[split].take(rows[split]).digests]
         return missing(graph.model, preprocess, digests, self.run.cache)
 
-    def _fit_seconds(self, total: int, cost: float) -> float:
-        """Return what to keep for the fit: a part of what is left, and at least what it took on a slow machine."""
-        slow = min(_FIT_SECONDS, _FIT_SHARE_OF_BUDGET * self.run.recipe.budget_seconds)
-        least = slow + _FIT_SECONDS_PER_LOGIT * total * len(self.manifest.classes)
-        return max(least, _FIT_SHARE * self._left()) if cost else least
+    def _affordable(self, present: int, cost: float) -> int:
+        budget = self.run.recipe.budget_seconds
+        return affordable(present, cost, len(self.manifest.classes), self._left(), budget)
 
     def _checkpoints(self) -> Checkpoints:
         from tellapart.learn.torch_checkpoint import Checkpoints

@@ -25,6 +25,7 @@ from tellapart.memory import out_of_memory
 from tellapart.runtime.session import Session
 
 __all__ = [
+    "compared_on",
     "curve_words",
     "embedded",
     "mirrored_too",
@@ -38,7 +39,7 @@ N = TypeVar("N", bound=nn.Module)
 
 _LOOKED_AT = 5000  # training pictures, and those held out: what references and drift are known from, with some to spare
 _TIMED = 256  # pictures, embedded to see what all will cost
-_FEWEST, _COMPARED_ON = 100, 2000  # validation pictures, for the question whether to look at pictures mirrored too
+_FEWEST, _COMPARED_ON = 100, 2000  # validation pictures, for questions that are asked again and again
 _CAUTION = 1.3  # times as long as that look said
 
 
@@ -70,6 +71,11 @@ def seconds_to_finish(task: Task[Network], num_train: int, num_later: int) -> fl
     return 1.0 + 2.0 * exported + seconds * (num_train + len(task.val) + num_later) + 0.0005 * num_later
 
 
+def compared_on(val: Samples, seed: int) -> Samples:
+    """Return at most some 2,000 of the validation pictures, as many of each class as its share of all."""
+    return val.at(val.rows[stratified(val.targets[val.rows], _COMPARED_ON, seed)]) if len(val) else val
+
+
 def seconds_for_statistics(task: Task[N]) -> float:
     """Return about how long `statistics_anew` takes; pictures go through a network thrice as fast as they train it.
 
@@ -85,7 +91,7 @@ def statistics_anew(task: Task[N], network: N) -> Steps[bool]:
     Validation says which is better; without any it is the former. The network has them then.
     """
     name, val = f"{task.name}.statistics", task.val
-    some = val.at(val.rows[stratified(val.targets[val.rows], _COMPARED_ON, task.choices.seed)]) if len(val) else val
+    some = compared_on(val, task.choices.seed)
     averaged = copied(network)
     old = yield from validated(network, some, task.exact, name)
     try:
@@ -133,7 +139,7 @@ def mirrored_too(task: Task[Network], network: Network) -> Steps[bool]:
         few = f"{len(val)} validation pictures are too few to tell"
         yield Decision(name, False, few if task.augment.flip else "training pictures were not mirrored")
         return False
-    some = val.at(val.rows[stratified(val.targets[val.rows], _COMPARED_ON, task.choices.seed)])
+    some = compared_on(val, task.choices.seed)
     targets = val.targets[some.rows]
 
     def probs(mirrors: bool) -> Steps[NDArray[np.float64]]:

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from tellapart.errors import InterruptedRunError, OutOfTimeError, TellapartError
 from tellapart.events import Decision, Epoch, Note, Progress, Recall, Steps
+from tellapart.learn.pace import Pace
 from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_crew import go_back, led, tell_step
@@ -29,8 +29,6 @@ __all__ = ["Learned", "State", "copied", "fit"]
 
 _FALLS = 2  # how often a fit may fall back to its best weights before it is given up
 _EXPLODED = 4.0  # times the loss of the first batch, or one nat where that is less: what is above has exploded
-_CHECKS = 20  # how often in a fit the horizon is held against the clock
-_CHECK_SECONDS = 0.5  # and not more often than that
 _UNEQUAL = "batch norm sees fewer pictures at a time now, so that the result is not that of more memory"
 
 
@@ -121,7 +119,7 @@ def fit(
         yield event
         yield from _warned(event, stage)
     before = yield from _decided_before(stage)
-    pace = deque([(left(), state.step)], maxlen=5)
+    pace = Pace(left(), state.step)
     state.micro_batch = state.micro_batch or choices.micro_batch
     shards = Shards(state.network, choices.shards)
     try:
@@ -150,7 +148,9 @@ def fit(
                     if keep is not None:
                         keep(state)
 
+                looked = left()
                 found = yield from validated(state.average, val, choices, stage)
+                pace.looked += looked - left()
                 if wrong := _trouble(state, loss, found):
                     yield from _fall_back(state, wrong, world, stage)
                     continue
@@ -314,12 +314,11 @@ def _end_early(state: State, stage: str) -> Steps[None]:
 
 
 def _hold_to_the_clock(
-    state: State, pace: deque[tuple[float, int]], seconds: float, before: _Before, choices: Choices, stage: str
+    state: State, pace: Pace, seconds: float, before: _Before, choices: Choices, stage: str
 ) -> Steps[str]:
-    """Let the horizon end when the time does, and return why the fit ends, if so; `pace` holds (seconds left, step)."""
+    """Let the horizon end when the time does, and return why the fit ends, if so."""
     if choices.px_at(state.horizon.progress(state.step - 1)) != choices.px_at(state.horizon.progress(state.step)):
-        pace.clear()  # steps take another time from here on
-        pace.append((seconds, state.step))
+        pace.anew(seconds, state.step)
     if state.step in before.moves:
         state.horizon = state.horizon.moved(state.step, before.moves[state.step].value["total"])
         yield from _told(state, before.moves[state.step])
@@ -327,20 +326,18 @@ def _hold_to_the_clock(
         not before.over
         and before.last_step is None
         and state.step > max(before.moves, default=-1)
-        and pace[-1][0] - seconds > max(_CHECK_SECONDS, seconds / _CHECKS)
+        and pace.is_due(seconds)
     ):
-        pace.append((seconds, state.step))
-        yield from _move_the_horizon(state, pace, choices, stage)
+        yield from _move_the_horizon(state, pace, seconds, choices, stage)
     up = not before.over and seconds <= 0 if before.last_step is None else state.step >= before.last_step
     return "done" if state.step >= state.horizon.total else "time" if up else ""
 
 
-def _move_the_horizon(state: State, pace: deque[tuple[float, int]], choices: Choices, stage: str) -> Steps[None]:
+def _move_the_horizon(state: State, pace: Pace, seconds: float, choices: Choices, stage: str) -> Steps[None]:
     """Let the horizon end when the time does, but for a tenth of the rest."""
-    (then, before), (seconds, step) = pace[0], pace[-1]
-    horizon = state.horizon
-    rate = choices.pace_to_come(horizon.progress(step)) * (step - before) / (then - seconds)
-    total = min(state.most, step + max(1, int(rate * seconds)))
+    step, horizon = state.step, state.horizon
+    rate, fits = pace.steps_in(seconds, step, choices.pace_to_come(horizon.progress(step)))
+    total = min(state.most, step + max(1, int(fits)))
     if abs(total - horizon.total) > 0.02 * horizon.total + 0.1 * (horizon.total - step):
         state.horizon = horizon.moved(step, total)
         why = f"{rate:.1f} steps a second and {seconds:.0f} s left"
