@@ -332,7 +332,7 @@ def add_class(
     label: str,
     pictures: str | Path | Iterable[str | Path],
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     data: str | Path | None = None,
     watch: Watch | None = None,
     recipe: Recipe | None = None,
@@ -340,6 +340,7 @@ def add_class(
 ) -> Added:
     """Write to `out` a bundle that knows the class `label` besides, learned from the embeddings of `pictures`.
 
+    By default it is named as the class, beside the old one.
     The old pictures are those in `data`, else those that the bundle's run lists, else the bundle's references. Takes
     the options of `train` that say how `data` is read. Raises BundleError, DataError, InputError.
 
@@ -352,16 +353,18 @@ def add_class(
     """
     from tellapart.driving import finish
     from tellapart.ladder.add_class import add_class as steps
+    from tellapart.ladder.add_class import beside
 
+    place = beside(Path(bundle), label) if out is None else Path(out)
     new, old = _ready(pictures), None if data is None else Path(data)
-    return finish(steps(Path(bundle), label, new, Path(out), old, Recipe.of(recipe, **options)), watch)
+    return finish(steps(Path(bundle), label, new, place, old, Recipe.of(recipe, **options)), watch)
 
 
 def suggest(
     model: str | Path,
     pictures: str | Path | Iterable[str | Path],
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     num: int | None = None,
     clusters: int | None = None,
     watch: Watch | None = None,
@@ -370,8 +373,9 @@ def suggest(
 ) -> Suggested:
     """Write to `out` (.csv) which `num` of `pictures` to label first, and a page that shows them beside it.
 
-    `model` is a bundle, which proposes labels too, or the name of a backbone, by which pictures are put into groups,
-    `clusters` of them. Raises BundleError, DataError, InputError, RecipeError.
+    By default the table lies beside the folder of pictures, and has its name. `model` is a bundle, which proposes
+    labels too, or the name of a backbone, by which pictures are put into groups, `clusters` of them. Raises
+    BundleError, DataError, InputError, RecipeError.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="classical", budget="60s")
@@ -379,10 +383,12 @@ def suggest(
     8
     """
     from tellapart.driving import finish
+    from tellapart.ladder.suggest import beside
     from tellapart.ladder.suggest import suggest as steps
 
-    chosen = Recipe.of(recipe, **options)
-    return finish(steps(str(model), _ready(pictures), Path(out), num, clusters, chosen), watch)
+    chosen, named = Recipe.of(recipe, **options), _ready(pictures)
+    place = beside(named) if out is None else Path(out)
+    return finish(steps(str(model), named, place, num, clusters, chosen), watch)
 
 
 def _ready(pictures: str | Path | Iterable[str | Path]) -> list[str]:

@@ -24,7 +24,8 @@ __all__ = ["Space", "cache_root", "digest_of"]
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _LEAST_FREE_BYTES = 1 << 20
-_PUT_AT_ONCE = 256
+_PUT_AT_ONCE, _PUT_BYTES = 64, 1 << 19
+_PUT_MANY = "INSERT OR IGNORE INTO entries VALUES " + ",".join(["(?,?)"] * _PUT_AT_ONCE)
 _MOST_IDLE = 16  # connections kept open
 
 
@@ -167,14 +168,17 @@ class Space:
     def put(self, entries: Iterable[tuple[str, bytes]]) -> None:
         """Store entries in one transaction; a key that is present keeps its value.
 
-        Many at a time: for each statement this thread gives way to others, and has to wait for its turn again.
+        Many at a time: for each statement this thread gives way to others, and has to wait for its turn again. As many
+        each time, for a connection keeps what it compiled, and the values with it.
         """
         each = iter(entries)
         try:
             self._db.execute("BEGIN IMMEDIATE")
             while part := list(itertools.islice(each, _PUT_AT_ONCE)):
-                marks = ",".join(["(?,?)"] * len(part))
-                self._db.execute(f"INSERT OR IGNORE INTO entries VALUES {marks}", list(itertools.chain(*part)))
+                if len(part) < _PUT_AT_ONCE or sum(len(value) for _, value in part) > _PUT_BYTES:
+                    self._db.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?)", part)
+                else:
+                    self._db.execute(_PUT_MANY, list(itertools.chain(*part)))
             self._db.execute("COMMIT")
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):

@@ -73,6 +73,15 @@ def test_the_new_class_is_known_and_the_old_ones_still_are(run: Path, frogs: Pat
     assert cost.n == len([row for row in Manifest.read(run / "manifest.jsonl").rows if row.split != "test"])
 
 
+def test_without_a_name_the_new_bundle_lies_beside_the_old_one(run: Path, frogs: Path) -> None:
+    added = tellapart.add_class(run / "bundle", "tree frogs/green", frogs)
+    assert added.bundle == run / "bundle-tree-frogs-green"
+    assert Bundle(added.bundle).classes == ("ants", "bees", "tree frogs/green")
+    with pytest.raises(InputError) as refused:
+        tellapart.add_class(run / "bundle", "tree frogs/green", frogs)
+    assert refused.value.code == "out_not_empty"
+
+
 def test_references_stand_for_pictures_that_are_not_at_hand(tiny_bundle: Path, frogs: Path, tmp_path: Path) -> None:
     added = tellapart.add_class(tiny_bundle, "frogs", frogs, out=tmp_path / "new")
     assert added.source == "references"

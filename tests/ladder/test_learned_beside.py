@@ -24,7 +24,7 @@ Write = Callable[..., Bundle]
 
 
 def pictures_of(targets: IntArray) -> Pictures:
-    names = tuple(f"{number:064x}" for number in range(len(targets)))
+    names = tuple(f"{number:016x}{0:048x}" for number in range(len(targets)))
     return Pictures(tuple(map(Path, names)), names, names, targets)
 
 
@@ -52,7 +52,7 @@ def test_a_bundle_gives_back_what_it_keeps_to_the_rounding_it_tells(
     bundle, expected, targets = keeping(write_tiny_bundle, tiny_fitted, tmp_path / "old", np.arange(0, 24, 3))
     kept = Bundle(bundle.path).reference.learned_beside()
     assert kept is not None
-    embeddings, labels, off = kept
+    embeddings, labels, off = kept.embeddings, kept.labels, kept.off
     assert labels.tolist() == targets.tolist()
     assert (off[:8] == 0).all()
     assert (off[8:] > 0).all()
@@ -108,7 +108,7 @@ def test_a_class_is_added_beside_all_that_is_kept(
     assert again.source_words.startswith("36 embeddings")
     kept = new.learned_beside()
     assert kept is not None
-    assert np.bincount(kept[1]).tolist() == [*np.bincount(targets).tolist(), 12]
+    assert np.bincount(kept.labels).tolist() == [*np.bincount(targets).tolist(), 12]
 
 
 def test_a_picture_that_is_kept_in_8_bits_alone_is_still_known_as_an_old_one(
@@ -123,8 +123,14 @@ def test_a_picture_that_is_kept_in_8_bits_alone_is_still_known_as_an_old_one(
         with pytest.raises(DataError) as refused:
             tellapart.add_class(bundle.path, "frogs", [tmp_path / f"{number}.png"], out=tmp_path / "no")
         assert refused.value.code == "old_pictures"
-    Image.new("RGB", (32, 32), tuple(255 - np.array(colours[3]))).save(tmp_path / "new.png")
-    tellapart.add_class(bundle.path, "frogs", [tmp_path / "new.png"], out=tmp_path / "yes")
+    for name in ("frogs", "newts"):  # rounded anew each time
+        Image.new("RGB", (32, 32), {"frogs": (1, 254, 3), "newts": (254, 253, 1)}[name]).save(tmp_path / f"{name}.png")
+        bundle = Bundle(
+            tellapart.add_class(bundle.path, name, [tmp_path / f"{name}.png"], out=tmp_path / f"with-{name}").bundle
+        )
+    with pytest.raises(DataError) as refused:
+        tellapart.add_class(bundle.path, "toads", [tmp_path / "frogs.png"], out=tmp_path / "no")
+    assert refused.value.code == "old_pictures", "by its content, which is kept"
 
 
 def test_what_a_class_more_needs_stays_out_of_forms_that_are_derived(

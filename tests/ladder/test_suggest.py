@@ -86,6 +86,13 @@ def test_what_a_person_decided_is_never_written_over(pool: Path, tiny_bundle: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "pool"]
 
 
+def test_without_a_name_the_table_lies_beside_the_pictures(pool: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    found = tellapart.suggest(tiny_bundle, pool, num=3)
+    assert found.table == pool.with_name(f"{pool.name}-to-label.csv")
+    assert found.table.is_file()
+    assert found.page.is_file()
+
+
 def test_what_can_judge_nothing_is_refused(
     pool: Path, write_tiny_bundle: Callable[..., Bundle], tiny_fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,11 @@ def test_how_pictures_are_varied_and_every_way_to_balance_are_searched_where_net
             study.end(0.5, 10, "validation", "scratch", recipes[-1])
     varied = {recipe.model.method for recipe in recipes if recipe.augment.augment != "auto"}
     assert varied == ({"finetune", "scratch"} if method == "auto" else {method})
+    for name, low, high in (("finetune", 1e-5, 3e-2), ("scratch", 0.01, 1.0)):
+        of_it = [recipe.fit for recipe in recipes if recipe.model.method == name]
+        rates = [fit.lr for fit in of_it if fit.lr is not None]
+        assert bool(rates) == bool({fit.schedule for fit in of_it} >= {"cosine"}) == (method in ("auto", name))
+        assert all(low <= rate <= high for rate in rates)
     assert {"sampler", "logit"} <= {recipe.fit.balance for recipe in recipes}
 
 

@@ -160,6 +160,29 @@ def test_rates_fall_towards_the_input_and_norms_and_biases_do_not_decay(trunk: T
     assert all((decay[id(p)] > 0) == (p.ndim > 1) for p in network.parameters())
 
 
+class Attentive(nn.Module):
+    """What transformers have that is no weight, though it has two axes or more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.zeros(1, 4, 3))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(5, 2))
+        self.alpha = nn.Parameter(torch.ones(1, 1, 3))
+        self.norm, self.attend, self.token = nn.LayerNorm(3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def no_weight_decay(self) -> set[str]:
+        return {"token.weight"}
+
+
+def test_weights_alone_decay_and_not_what_a_backbone_exempts(trunk: Trunk) -> None:
+    network = Tuned(trunk, None, nn.Linear(4, 3), "train")
+    network.model = Attentive()
+    network.names = ["norm", "attend", "token"]
+    decay = {id(p): group.decay for group in optimizer_for(network, 1.0)._groups for p in group.params}
+    found = {name for name, p in network.named_parameters() if decay[id(p)] > 0}
+    assert found == {"model.attend.weight", "head.weight"}
+
+
 def test_statistics_are_those_of_the_batches_after_averaging(trunk: Trunk, image: torch.Tensor) -> None:
     network = Tuned(trunk, None, nn.Identity(), "train")
     reestimated(network, [image[:2], image[2:]])

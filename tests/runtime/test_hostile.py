@@ -234,7 +234,15 @@ _OTHERS: dict[str, np.ndarray | None] = {
     "other_embeddings": np.ones((5, 3), np.int8),
     "other_scales": np.ones(5, np.float32),
     "other_labels": np.zeros(5, np.int64),
+    "other_digests": np.arange(5, dtype=np.uint64),
+    "reference_lengths": np.ones(24, np.float32),
+    "reference_digests": np.arange(24, dtype=np.uint64),
 }
+
+
+def test_embeddings_to_learn_beside_are_taken(evil: Evil) -> None:
+    evil.arrays(ARRAYS, **_OTHERS)
+    assert Bundle(evil.path).reference.num_learned_beside == 29
 
 
 @pytest.mark.parametrize(
@@ -254,16 +262,22 @@ _OTHERS: dict[str, np.ndarray | None] = {
         {"thumbnails": None},
         {"thumbnail_ends": np.arange(24)},
         {"novelty_reference": np.zeros((2001, 3), np.float16), "reference_labels": np.zeros(2001, np.int64)},
-        {"reference_lengths": np.full(24, -1, np.float32)},
-        {"reference_lengths": np.ones(23, np.float32)},
+        _OTHERS | {"reference_lengths": np.full(24, -1, np.float32)},
+        _OTHERS | {"reference_lengths": np.ones(23, np.float32)},
+        _OTHERS | {"reference_lengths": np.full(24, 3e38, np.float32)},
+        _OTHERS | {"reference_digests": None},
+        _OTHERS | {"reference_lengths": None, "reference_digests": None},
+        _OTHERS | {"other_scales": np.full(5, 1e20, np.float32)},
         {"other_embeddings": np.ones((5, 3), np.int8)},
         _OTHERS | {"other_labels": np.full(5, 2)},
         _OTHERS | {"other_scales": np.full(5, -1, np.float32)},
         _OTHERS | {"other_embeddings": np.ones((5, 4), np.int8)},
-        {
+        _OTHERS
+        | {
             "other_embeddings": np.ones((3001, 3), np.int8),
             "other_scales": np.ones(3001, np.float32),
             "other_labels": np.zeros(3001, np.int64),
+            "other_digests": np.arange(3001, dtype=np.uint64),
         },
     ],
 )

@@ -33,7 +33,10 @@ def _add_class(
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the new bundle.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for the new bundle; by default BUNDLE-NAME beside BUNDLE."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(

@@ -39,8 +39,13 @@ def _suggest(
     ],
     *,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.csv", help="Table to write, above the pictures.", show_default=False)
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.csv",
+            help="Table to write, above the pictures; by default PICTURES-to-label.csv beside them.",
+        ),
+    ] = None,
     num: Annotated[
         int | None,
         typer.Option("--num", metavar="N", min=1, help="How many to label first. Default: 100.", show_default=False),

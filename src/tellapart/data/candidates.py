@@ -34,7 +34,7 @@ def candidates(hashes: NDArray[np.uint64], threads: int) -> Steps[NDArray[np.int
     `hashes` is uint64 [n, 7]. Two pictures are a pair where the first hash of one is within 8 bits of any of the
     other's. Time grows with the square of n: some 5 seconds of a core at 60,000. Memory does not.
     """
-    total, held, size = len(hashes), list[_Pairs](), 0
+    total, held, size, most = len(hashes), list[_Pairs](), 0, _HELD
     firsts, windows = np.ascontiguousarray(hashes[:, 0]), hashes.ravel()
     banded = _banded(firsts, windows)
     tasks = _by_band(firsts, windows) if banded is not None else _all(firsts, windows)
@@ -42,9 +42,10 @@ def candidates(hashes: NDArray[np.uint64], threads: int) -> Steps[NDArray[np.int
     for done, part in map_ordered(_near, tasks, threads):
         held.append(part)
         size += len(part)
-        if size > _HELD:
+        if size > most:
             held = [_nearest(np.concatenate(held))]
             size = len(held[0])
+            most = max(_HELD, 2 * size)  # where thousands look alike, many stay
         compared += done
         yield Progress("scan", total * compared // of_all, total, "look-alikes")
     pairs = _nearest(np.concatenate([np.zeros((0, 3), dtype=np.int32), *held]))

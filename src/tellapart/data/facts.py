@@ -57,7 +57,8 @@ def gather(
         reader = _Reader(root, policy, space, thumbnails)
         batches = _batches(paths)
         kept = time.monotonic()
-        results = map_ordered(reader.facts_of, batches, threads + (threads > 1))
+        waits = int(threads > 1)  # one thread more: while one reads files, its child has nothing to do
+        results = map_ordered(reader.facts_of, batches, threads + waits)
         try:
             for facts, stamps, entries in results:
                 for fact, stamp in zip(facts, stamps, strict=True):

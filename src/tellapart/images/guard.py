@@ -280,11 +280,16 @@ class _Child:
         try:
             waiting, size = [guard_child.ORDER.pack(len(content), len(pictures)), content], 0
             for picture in pictures:
-                waiting += [guard_child.LENGTH.pack(len(picture)), picture]
-                size += len(picture)
-                if size > _SENT_AT_ONCE:  # small pictures go together: each write wakes the other side
+                waiting.append(guard_child.LENGTH.pack(len(picture)))
+                large = len(picture) > _SENT_AT_ONCE
+                if not large:  # small pictures go together: each write wakes the other side
+                    waiting.append(picture)
+                    size += len(picture)
+                if large or size > _SENT_AT_ONCE:
                     self._send(b"".join(waiting))
                     waiting, size = [], 0
+                if large:
+                    self._send(picture)
             self._send(b"".join(waiting))
         except OSError:
             raise self._death() from None

@@ -1,7 +1,7 @@
 """Decoding that pays nothing for ordinary pictures and that no file can crash, hang or exhaust.
 
-A picture whose header looks costly is decoded by a guard, in a process with limits, and so is one that failed here, for
-a second and last time.
+Many pictures at a time may go to a guard in any case (`prepare_apart`). Of others, a picture whose header looks costly
+is decoded by a guard, in a process with limits, and so is one that failed here, for a second and last time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import ImageFile
 
 from tellapart.errors import PictureError
 from tellapart.images.decode import Pixels, decode, decoded
-from tellapart.images.guard import Guard, memory_for
+from tellapart.images.guard import Answer, Guard, memory_for
 from tellapart.images.header import Header, opened, shown_name
 from tellapart.images.preprocess import DecodePolicy, Preprocess
 from tellapart.images.resize import prepare, prepared
@@ -77,9 +77,17 @@ def prepare_apart(files: Sequence[Path], preprocess: Preprocess, guard: Guard) -
     options = {"preprocess": dataclasses.asdict(preprocess)}
     answers = guard.run(_PREPARED_THERE, contents, options, memory_for(preprocess.decode.max_pixels))
     return [
-        _pixels(answer.value) if answer.error is None else prepare_guarded(file, preprocess)
-        for file, answer in zip(files, answers, strict=True)
+        _prepared(file, content, answer, preprocess)
+        for file, content, answer in zip(files, contents, answers, strict=True)
     ]
+
+
+def _prepared(file: Path, content: bytes, answer: Answer, preprocess: Preprocess) -> Pixels:
+    if answer.error is None:
+        return _pixels(answer.value)
+    if not content:
+        return prepare_guarded(file, preprocess)  # which says why it cannot be read
+    raise _named(answer, file)
 
 
 def decode_guarded(source: Path | bytes, at_least_px: int | None, policy: DecodePolicy) -> Pixels:
@@ -128,9 +136,15 @@ def _guarded(
         return _pixels(answer.value)
     if failed is not None and failed.code == answer.error.code:
         raise failed
+    raise _named(answer, source)
+
+
+def _named(answer: Answer, source: Path | bytes) -> PictureError:
+    """Return the error that a guard answered with, with the name of the picture."""
+    assert answer.error is not None
     said = f" The decoder said: {answer.noise}" if answer.noise else ""
     message = answer.error.message.replace("The picture", shown_name(source), 1)
-    raise PictureError(answer.error.code, f"{message}{said}", answer.error.next)
+    return PictureError(answer.error.code, f"{message}{said}", answer.error.next)
 
 
 def _whole(file: BinaryIO, source: Path | bytes) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -29,7 +31,7 @@ from tellapart.learn.rungs import FloatArray, Pictures
 from tellapart.recipe import Balance, Recipe
 from tellapart.runtime.bundle import Bundle
 
-__all__ = ["Added", "add_class"]
+__all__ = ["Added", "add_class", "beside"]
 
 _SECONDS = 60.0  # what a support vector machine, or thumbnails, may take
 _UNTAUGHT = (
@@ -37,6 +39,7 @@ _UNTAUGHT = (
     "labels alone. To have one that is taught again, train with --distill on the pictures of all classes."
 )
 _SAME = {"data": 0.0, "run": 0.0, "references": 2.0**-10}  # rounding of a direction: references are half precision
+_UNSAFE = re.compile(r"[^\w.-]+")  # in a file's name
 _ROUNDED = 1.1  # times half a step of 8 bits: the length of what is rounded is off as well
 
 
@@ -140,6 +143,12 @@ def add_class(
     )
 
 
+def beside(path: Path, label: str) -> Path:
+    """Return where the new bundle goes unless something else is said: beside the old one, named after the class too."""
+    old = Path(os.path.abspath(path))
+    return old.with_name(f"{old.name}-{_UNSAFE.sub('-', class_key(label.strip())).strip('-.') or 'class'}")
+
+
 def _as_kept(recipe: Recipe, bundle: Bundle) -> Recipe:
     """Return the recipe with the wishes of the bundle's run: about keeping pictures, and balancing uneven classes."""
     asked = bundle.card.recipe.get("fit")
@@ -214,7 +223,7 @@ def _refuse_old(bundle: Bundle, old: Known, new: Pictures, embeddings: FloatArra
         lengths = np.maximum(np.linalg.norm(old.embeddings - mean, axis=1), 1e-12)
         off += (_ROUNDED * old.off / lengths)[at][:, None]
     same = (np.abs(ours - nearest) <= off).all(axis=1)
-    again = [row for row in range(len(new)) if new.digests[row] in old.taken or same[row]]
+    again = [row for row, digest in enumerate(new.digests) if {digest, digest[:16]} & old.taken or same[row]]
     if again:
         names = [new.files[row].name for row in again]
         raise DataError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tellapart import judge
 from tellapart.judge import Novelty
 from tellapart.ladder.run import Run
+from tellapart.learn.learners import MACHINES
 from tellapart.learn.rungs import Fitted, FloatArray, IntArray, Pictures
 from tellapart.runtime.reference import MAX_OTHERS, MAX_REFERENCES, MAX_SELFTEST
 from tellapart.ship.gallery import class_means, gallery, selftest_pictures, synthetic_pictures
@@ -78,7 +79,8 @@ def keep(run: Run, fitted: Fitted, train: Pictures, num_classes: int, threads: i
     shown = np.unique(np.linspace(0, len(train) - 1, min(MAX_SELFTEST, len(train))).astype(np.int64))
     tested = train.take(shown)
     pictures = selftest_pictures(tested.files, tested.digests, fitted.preprocess)
-    beside = learned_beside(embeddings, train, rows, novelty)
+    machine = fitted.details.get("learner") in MACHINES  # which is not learned anew on what was rounded
+    beside = {} if machine else learned_beside(embeddings, train, rows, novelty)
     return Kept(
         novelty, rows, train.targets[rows], seen.brightness, pictures, embeddings[shown], seen.thumbnails, beside
     )
@@ -92,21 +94,30 @@ def learned_beside(
     With them a class can be added to a bundle as if its training pictures were there, or most of them.
     """
     mean = np.asarray(novelty.arrays()["mean"], dtype=np.float32)
-    seen = embeddings - mean
-    found: dict[str, NDArray[Any]] = {"reference_lengths": np.linalg.norm(seen[rows], axis=1).astype(np.float32)}
+    found: dict[str, NDArray[Any]] = {
+        "reference_lengths": np.linalg.norm(embeddings[rows] - mean, axis=1).astype(np.float32),
+        "reference_digests": _digests(train, rows),
+    }
     left = np.setdiff1d(np.arange(len(train), dtype=np.int64), rows)
     if not len(left):
         return found
     rest = train.take(left)
     others = left[judge.pick_reference(rest.targets, rest.digests, MAX_OTHERS)]
-    scales = (np.abs(seen[others]).max(axis=1) / 127.0).astype(np.float32)
-    whole = np.rint(seen[others] / np.maximum(scales, np.finfo(np.float32).tiny)[:, None])
+    seen = embeddings[others] - mean
+    scales = (np.abs(seen).max(axis=1) / 127.0).astype(np.float32)
+    whole = np.rint(seen / np.maximum(scales, np.finfo(np.float32).tiny)[:, None])
     return {
         **found,
         "other_embeddings": whole.clip(-127, 127).astype(np.int8),
         "other_scales": scales,
         "other_labels": train.targets[others].astype(np.int64),
+        "other_digests": _digests(train, others),
     }
+
+
+def _digests(pictures: Pictures, rows: IntArray) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each picture's sha256, of which at least 16 hex digits are known."""
+    return np.array([int(pictures.digests[row][:16], 16) for row in rows.tolist()], dtype=np.uint64)
 
 
 def _held_out(fitted: Fitted) -> FloatArray:

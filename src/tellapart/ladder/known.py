@@ -35,12 +35,13 @@ _SEEN_BY_HEAD = "train"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Known:
-    """Old pictures, of train and of val: embeddings float32 [n, D], and `taken`, the sha256 of all that are known.
+    """Old pictures, of train and of val: embeddings float32 [n, D].
 
-    `new_to_head` bool [n] are those that the bundle's head did not learn from, `new_to_trunk` those that its network
-    did not. `pictures` have no files where `source` is `references`; `words` say in one sentence what was used.
-    `exact` is False where embeddings are known by their directions alone; `off` float32 [n] is by how much a number of
-    one may be off for having been rounded (None: not at all).
+    `taken` are the sha256 of all that are known, or the first 16 digits of these. `new_to_head` bool [n] are those that
+    the bundle's head did not learn from, `new_to_trunk` those that its network did not. `pictures` have no files where
+    `source` is `references`; `words` say in one sentence what was used. `exact` is False where embeddings are known by
+    their directions alone; `off` float32 [n] is by how much a number of one may be off for having been rounded
+    (None: not at all).
     """
 
     source: Literal["data", "run", "references"]
@@ -79,7 +80,7 @@ def known(bundle: Bundle, trunk: Trunk, data: Path | None, recipe: Recipe, cache
         listed = tuple(row for row in run.rows if row.split != "test")
         rows = tuple(row for row in listed if _is_there(run, row))
         if len(rows) == len(listed) or (
-            len(rows) > bundle.reference.num_learned_beside and {row.label for row in rows} >= set(bundle.classes)
+            len(rows) > len(bundle.reference.reference_labels) and {row.label for row in rows} >= set(bundle.classes)
         ):
             gone = f" ({len(listed) - len(rows):,} more are gone or changed)" if len(rows) < len(listed) else ""
             words = f"{len(rows):,} old pictures that the bundle's run lists{gone}"
@@ -161,15 +162,16 @@ def _references(bundle: Bundle, run: Manifest | None) -> Known:
         )
     kept = reference.learned_beside()
     if kept is not None:
-        embeddings, labels, off = kept
+        embeddings, labels, off = kept.embeddings, kept.labels, kept.off
+        names = tuple(f"{digest:016x}" for digest in kept.digests.tolist())
     else:
         spread = np.square(reference.embedding_std.astype(np.float64)).sum()
         shift = np.square(reference.embedding_mean.astype(np.float64) - reference.novelty_mean).sum()
         radius = np.float32(np.sqrt(spread + shift))
         embeddings = reference.novelty_mean + radius * reference.novelty_reference.astype(np.float32)
         labels, off = reference.reference_labels, None
+        names = tuple(f"reference {number}" for number in range(len(embeddings)))
     count = len(embeddings)
-    names = tuple(f"reference {number}" for number in range(count))
     return Known(
         "references",
         f"{count:,} {'embeddings of old pictures' if kept is not None else 'references'} that the bundle keeps",
@@ -177,7 +179,7 @@ def _references(bundle: Bundle, run: Manifest | None) -> Known:
         Pictures((Path(),) * count, names, names, labels),
         np.zeros(count, dtype=bool),
         np.full(count, is_frozen(bundle)),
-        frozenset() if run is None else frozenset(row.sha256 for row in run.rows),
+        frozenset(names) | (frozenset() if run is None else frozenset(row.sha256 for row in run.rows)),
         exact=kept is not None,
         off=off,
     )

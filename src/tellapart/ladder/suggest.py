@@ -38,7 +38,7 @@ from tellapart.report import SuggestedGroup, SuggestedPicture, SuggestPage, rend
 from tellapart.runtime.bundle import Bundle
 from tellapart.runtime.card import CARD
 
-__all__ = ["COLUMNS", "Suggested", "suggest"]
+__all__ = ["COLUMNS", "Suggested", "beside", "suggest"]
 
 COLUMNS = SUGGESTED
 _USUAL = 100
@@ -133,6 +133,15 @@ def suggest(
         ),
         told.words,
     )
+
+
+def beside(named: Sequence[str | Path]) -> Path:
+    """Return where the table goes unless something else is said: beside the first folder of pictures, and named so."""
+    for item in map(Path, named):
+        if item.is_dir():
+            folder = Path(os.path.abspath(item))
+            return folder.with_name(f"{folder.name or 'pictures'}-to-label.csv")
+    return Path("to-label.csv")
 
 
 def _check_place(out: Path, named: Sequence[str | Path]) -> None:

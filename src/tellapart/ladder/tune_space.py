@@ -16,7 +16,8 @@ NETWORKS = ("finetune", "scratch")
 # Below these seconds a trial does not begin to train a network: see `ladder.plan`.
 _FINETUNE_SECONDS, _SCRATCH_SECONDS = 50.0, 25.0
 _SIZES = (128, 160, 192, 256)
-_LOWEST_RATE, _HIGHEST_RATE = 1e-5, 3e-2
+# What they are called in a trial, the lowest and the highest: a network that begins from nothing takes far higher ones.
+_RATES = {"finetune": ("rate", 1e-5, 3e-2), "scratch": ("rate_from_nothing", 0.01, 1.0)}
 
 
 class Asked(Protocol):
@@ -62,8 +63,8 @@ def knobs(base: Recipe, backbones: Sequence[str], networks: bool, uneven: bool, 
         Knob("head", ("linear", "mlp", "cosine"), ("finetune",)),
         Knob("pooling", ("avg", "gem"), ("finetune",)),
         Knob("tune", ("auto", "head", "last", "all"), ("finetune",)),
-        Knob("schedule", ("wsd", "cosine"), ("finetune",)),
-        Knob("lr", (None, "given"), ("finetune",)),
+        Knob("schedule", ("wsd", "cosine"), NETWORKS),
+        Knob("lr", (None, "given"), NETWORKS),
     ]
     given = _flat(base)
     default = _flat(Recipe())
@@ -92,7 +93,7 @@ def chosen(asked: Asked, searched: Sequence[Knob], base: Recipe, seconds: float)
         if knob.name == "method":
             method = value
         if knob.name == "lr":
-            value = asked.suggest_float("rate", _LOWEST_RATE, _HIGHEST_RATE, log=True) if value else None
+            value = asked.suggest_float(*_RATES[method], log=True) if value else None
         values[knob.name] = value
     return Recipe.of(base, **values)
 

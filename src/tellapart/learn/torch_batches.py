@@ -106,26 +106,31 @@ def _decoded(files: tuple[Path, ...], preprocess: Preprocess, threads: int) -> I
         return map_ordered(lambda file: prepare_guarded(file, preprocess), part, count)
 
     def apart(part: tuple[Path, ...], count: int) -> Iterator[NDArray[np.uint8]]:
-        for pictures in map_ordered(lambda run: prepare_apart(run, preprocess, guard), _runs(part), count):
-            yield from pictures
+        try:
+            for pictures in map_ordered(
+                lambda run: prepare_apart(run, preprocess, guard), _runs(part), count, count + 2
+            ):
+                yield from pictures
+        except BaseException:
+            guard.stop()  # before threads that wait for it are waited for
+            raise
 
     done = 0
-    seconds: dict[tuple[Callable[..., Iterator[NDArray[np.uint8]]], int], float] = {}
-    try:
-        for way in ((here, threads), (here, 1), (apart, threads)) if len(files) > _MANY and threads > 1 else ():
-            if way[0] is apart:
-                if min(seconds.values()) / _TIMED * (len(files) - done) < _WORTH_SECONDS:
-                    break
-                yield from apart(files[done : done + threads * _RUN], threads)  # until they have started
-                done += threads * _RUN
-            began = time.perf_counter()
-            yield from way[0](files[done : done + _TIMED], way[1])
-            done, seconds[way] = done + _TIMED, time.perf_counter() - began
-        best, count = min(seconds, key=seconds.__getitem__, default=(here, threads))
-        yield from best(files[done:], count)
-    except BaseException:
-        guard.stop()
-        raise
+    each: dict[tuple[Callable[..., Iterator[NDArray[np.uint8]]], int], float] = {}  # seconds a picture
+    for way in ((here, threads), (here, 1), (apart, threads)) if len(files) > _MANY and threads > 1 else ():
+        timed = _TIMED
+        if way[0] is apart:
+            if min(each.values()) * (len(files) - done) < _WORTH_SECONDS:
+                break
+            timed = threads * _RUN
+            yield from apart(files[done : done + timed], threads)  # until they have started
+            done += timed
+        began = time.perf_counter()
+        part = files[done : done + timed]
+        yield from way[0](part, way[1])
+        done, each[way] = done + timed, (time.perf_counter() - began) / max(1, len(part))
+    best, count = min(each, key=each.__getitem__, default=(here, threads))
+    yield from best(files[done:], count)
 
 
 def _runs(files: tuple[Path, ...]) -> Iterator[list[Path]]:

@@ -152,17 +152,19 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
             tried = _Way(shards=count, threads=threads)
             rates[tried] = yield from _steps_a_second(task, tried)
         way = max(rates, key=lambda one: rates[one])
-        halves, turned = {"dtype": torch.bfloat16}, {"layout": torch.contiguous_format}
-        for other, gain, least in ((halves, _WORTH_ROUNDING, 0.0), (turned, _WORTH_TURNING, _LONG_SECONDS)):
+        half, first = {"dtype": torch.bfloat16}, {"layout": torch.contiguous_format}
+        for other, gain, least in ((half, _WORTH_ROUNDING, 0.0), (first, _WORTH_TURNING, _LONG_SECONDS)):
             if seconds < least:
                 continue
             tried = dataclasses.replace(way, **other)
             rates[tried] = yield from _steps_a_second(task, tried)
             way = tried if rates[tried] > gain * rates[way] else way
-    same, name = "by the same measurement", task.name
+    one_way, name = "not compared: one thread trains fast enough, or there is little time", task.name
+    same = "by the same measurement" if len(rates) > 1 else one_way
+    turned = same if len({one.layout for one in rates}) > 1 else "not compared: as is usually fastest"
     said = ", ".join(f"{one}: {task.choices.batch_size * rate:,.0f} pictures/s" for one, rate in rates.items())
     dtype = yield from decide(f"{name}.precision", str(way.dtype)[6:], said)
-    layout = yield from decide(f"{name}.layout", str(way.layout)[6:], f"how maps lie in memory, {same}")
+    layout = yield from decide(f"{name}.layout", str(way.layout)[6:], f"how maps lie in memory, {turned}")
     shards = yield from decide(f"{name}.shards", way.shards, f"parts of a batch side by side, {same}")
     threads = yield from decide(f"{name}.threads", way.threads, f"a part, of {task.threads}, {same}")
     way = _Way(getattr(torch, dtype), shards, threads, getattr(torch, layout))

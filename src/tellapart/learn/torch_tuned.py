@@ -109,14 +109,22 @@ def check_pooling(trunk: Trunk, image_size: int, backbone: str) -> None:
 def optimizer_for(network: Tuned, lr: float) -> AdamW:
     """Return AdamW with the rate `lr` for the head and the last stage, less from stage to stage towards the input.
 
-    Norms, biases and whatever else has one axis do not decay.
+    Weights of two axes or more decay; norms, biases (tables of them too), scales and position embeddings do not, nor
+    what the backbone itself exempts.
     """
     groups: list[Group] = []
+    asked = getattr(network.model, "no_weight_decay", None)
+    exempt = {f"model.{name}" for name in asked()} if callable(asked) else set()
+    decaying = {
+        id(p)
+        for name, p in network.named_parameters()
+        if name.endswith("weight") and sum(length > 1 for length in p.shape) > 1 and name not in exempt
+    }
 
     def add(params: Iterable[nn.Parameter], peak: float) -> None:
         trained = [p for p in params if p.requires_grad]
-        groups.append(Group(tuple(p for p in trained if p.ndim > 1), peak, _WEIGHT_DECAY))
-        groups.append(Group(tuple(p for p in trained if p.ndim <= 1), peak, 0.0))
+        groups.append(Group(tuple(p for p in trained if id(p) in decaying), peak, _WEIGHT_DECAY))
+        groups.append(Group(tuple(p for p in trained if id(p) not in decaying), peak, 0.0))
 
     add(network.head.parameters(), lr)
     names = [] if network.cut == EMBEDDING else network.names

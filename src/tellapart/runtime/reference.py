@@ -18,6 +18,7 @@ __all__ = [
     "MAX_REFERENCES",
     "MAX_SELFTEST",
     "THUMBNAIL_PX",
+    "LearnedBeside",
     "Reference",
     "parse_reference",
     "parse_selftest",
@@ -26,11 +27,27 @@ __all__ = [
 
 MAX_REFERENCES = 2000
 MAX_OTHERS = 3000
+_FURTHEST = 1e6  # so that squares of embeddings can be added up
 MAX_QUANTILES = 1001
 MAX_SELFTEST = 8
 MAX_DIRECTIONS = 512
 THUMBNAIL_PX = 64
 _MAX_HEADER_BYTES = 1 << 16  # two dozen arrays take some 2 kB
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LearnedBeside:
+    """Training pictures that a bundle keeps the embeddings of, float32 [n, D]; `labels` int64 [n] are their classes.
+
+    `digests` uint64 [n] are the first 8 bytes of the sha256 of their files. `off` float32 [n] is by how much a number
+    of one may be off for having been rounded to 8 bits the last time; in half precision, as directions of references
+    are, it is 0. What a class was added to more than once was rounded as often.
+    """
+
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    off: NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,9 +61,10 @@ class Reference:
     Where the bundle keeps pictures, `thumbnails` are JPEG files one after the other, each of which ends at its
     `thumbnail_ends`. `reference_lengths` are how far from the mean each reference lies, and `other_embeddings` times
     `other_scales` are more training pictures as seen from the mean, of the classes `other_labels`: what a class more
-    is learned beside. Drift is measured against the training pictures' statistics: mean and standard deviation of each
-    number of the embedding, share of each class, and mean and standard deviation of the brightness (the mean over
-    prepared pixels and channels, in 0..255) of a picture.
+    is learned beside. Digests are the first 8 bytes of the sha256 of these pictures' files.
+    Drift is measured against the training pictures' statistics: mean and standard deviation of each number of the
+    embedding, share of each class, and mean and standard deviation of the brightness (the mean over prepared pixels
+    and channels, in 0..255) of a picture.
     """
 
     novelty_reference: NDArray[np.float16]
@@ -66,6 +84,8 @@ class Reference:
     other_embeddings: NDArray[np.int8] | None = None
     other_scales: NDArray[np.float32] | None = None
     other_labels: NDArray[np.int64] | None = None
+    reference_digests: NDArray[np.uint64] | None = None
+    other_digests: NDArray[np.uint64] | None = None
     novelty_methods: NDArray[np.int64] | None = None
     novelty_centre: NDArray[np.float32] | None = None
     novelty_weight: NDArray[np.float32] | None = None
@@ -101,21 +121,23 @@ class Reference:
         """How many training pictures the bundle keeps anything of that a class more can be learned beside."""
         return len(self.reference_labels) + (0 if self.other_labels is None else len(self.other_labels))
 
-    def learned_beside(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]] | None:
-        """Return embeddings float32 [n, D] of training pictures, references first, and their classes int64 [n].
-
-        Third, float32 [n], by how much a number of an embedding may be off for having been rounded to 8 bits (0 for the
-        references, whose directions are in half precision). None where a bundle does not keep them.
-        """
-        if self.reference_lengths is None:
+    def learned_beside(self) -> LearnedBeside | None:
+        """Return what is kept to learn a class beside, references first; None where a bundle does not keep it."""
+        if self.reference_lengths is None or self.reference_digests is None:
             return None
         seen = [self.reference_lengths[:, None] * self.novelty_reference.astype(np.float32)]
-        labels, off = [self.reference_labels], [np.zeros(len(self.reference_labels), dtype=np.float32)]
-        if self.other_embeddings is not None and self.other_scales is not None and self.other_labels is not None:
+        labels, digests = [self.reference_labels], [self.reference_digests]
+        off = [np.zeros(len(self.reference_labels), dtype=np.float32)]
+        if self.other_embeddings is not None:
+            assert self.other_scales is not None
+            assert self.other_labels is not None
+            assert self.other_digests is not None
             seen.append(self.other_scales[:, None] * self.other_embeddings.astype(np.float32))
             labels.append(self.other_labels)
+            digests.append(self.other_digests)
             off.append(np.float32(0.5) * self.other_scales)
-        return self.novelty_mean + np.concatenate(seen), np.concatenate(labels), np.concatenate(off)
+        embeddings = self.novelty_mean + np.concatenate(seen)
+        return LearnedBeside(embeddings, np.concatenate(labels), np.concatenate(digests), np.concatenate(off))
 
     def novelty(self) -> NoveltyScorer:
         """Return what scores the novelty of embeddings."""
@@ -157,6 +179,8 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
     "other_embeddings": (np.int8, ("N", "D")),
     "other_scales": (np.float32, ("N",)),
     "other_labels": (np.int64, ("N",)),
+    "reference_digests": (np.uint64, ("M",)),
+    "other_digests": (np.uint64, ("N",)),
     "novelty_methods": (np.int64, ("J",)),
     "novelty_centre": (np.float32, ("J", "K")),
     "novelty_weight": (np.float32, ("J", "K")),
@@ -168,7 +192,8 @@ _LAYOUT: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
 _BLEND = frozenset(name for name in _LAYOUT if name in ("novelty_methods", "novelty_centre", "novelty_weight"))
 _GAUSSIAN = frozenset(name for name in _LAYOUT if name.startswith("novelty_gaussian_"))
 _OTHERS = frozenset(name for name in _LAYOUT if name.startswith("other_"))
-LEARNED_BESIDE = _OTHERS | {"reference_lengths"}
+_OF_REFERENCES = frozenset({"reference_lengths", "reference_digests"})
+LEARNED_BESIDE = _OTHERS | _OF_REFERENCES
 """Arrays that only learning a class more needs."""
 _OPTIONAL = (
     frozenset({"head_weight", "head_bias", "head_graph", "thumbnails", "thumbnail_ends"})
@@ -210,15 +235,21 @@ def reference_of(arrays: Mapping[str, NDArray[Any]]) -> Reference:
         labels = arrays.get(name)
         if labels is not None and (labels.min() < 0 or labels.max() >= lengths["K"]):
             raise _refusal(f"{name} name classes that are not there")
-    if _OTHERS & arrays.keys() not in (frozenset(), _OTHERS):
-        raise _refusal("some of the arrays of other embeddings are missing")
-    if any((arrays[name] < 0).any() for name in ("reference_lengths", "other_scales") if name in arrays):
-        raise _refusal("reference_lengths or other_scales are below zero")
+    _check_learned_beside(arrays)
     if (np.diff(arrays["novelty_quantiles"]) < 0).any():
         raise _refusal("novelty_quantiles are not sorted")
     _check_blend(arrays)
     _check_thumbnails(arrays)
     return Reference(**arrays)
+
+
+def _check_learned_beside(arrays: Mapping[str, NDArray[Any]]) -> None:
+    others, own = _OTHERS & arrays.keys(), _OF_REFERENCES & arrays.keys()
+    if own not in (frozenset(), _OF_REFERENCES) or others not in (frozenset(), _OTHERS) or (others and not own):
+        raise _refusal("some of the arrays of embeddings to learn beside are missing")
+    for name in ("reference_lengths", "other_scales"):
+        if name in arrays and not ((arrays[name] >= 0) & (arrays[name] < _FURTHEST)).all():
+            raise _refusal(f"{name} are below zero, or further than any embedding")
 
 
 def _check_blend(arrays: Mapping[str, NDArray[Any]]) -> None:
