@@ -12,7 +12,7 @@ __all__ = ["told_why_early"]
 _SECONDS, _SHARE = 3.0, 0.05  # so much before its end, and so much of it, a run may end without a word
 
 _WHY = {
-    "done": "the network was trained for as many passes as are worth it",
+    "done": "the network was trained to the end of its schedule",
     "early_stop": "the loss on validation had not become lower for some time",
     "time": "what was left is too little to train another network",
     "diverged": "training ended where the loss was no number",
