@@ -14,7 +14,9 @@ __all__ = ["FEWEST", "Survival", "survival"]
 
 FEWEST = 16  # pictures: with fewer there is nothing to ask
 _TOLERANCE = 0.03  # accuracy that may be lost, besides what chance explains
-_ERRORS = 2.0  # standard errors of a paired difference that count as chance
+_ERRORS = (
+    2.5  # standard errors of a paired difference that count as chance: 1 in 160, and eight changes are asked about
+)
 _RIDGE = 0.1
 
 Floats = NDArray[np.floating]
@@ -52,7 +54,7 @@ def survival(plain: Floats, changed: Floats, targets: IntArray, learned: bool) -
     other way round, both as they are and changed. With `learned` it was shown changed ones of the pictures that it
     learned from too: then it is asked not whether it is robust, but whether the class can still be told. A change that
     leads from one class into another, or takes away what tells them apart, fails both ways. What is lost must exceed
-    what chance explains: two standard errors of the paired difference.
+    what chance explains: two and a half standard errors of the paired difference.
     """
     place = np.empty(len(targets), dtype=np.int64)
     place[np.argsort(targets, kind="stable")] = np.arange(len(targets))
