@@ -489,6 +489,29 @@ def test_the_share_of_each_class_is_as_good_a_target_as_the_class() -> None:
         assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
 
 
+@pytest.mark.parametrize("log_priors", [None, torch.log(torch.tensor([0.7, 0.2, 0.1]))])
+def test_mixed_pictures_weigh_by_the_shares_of_their_classes(log_priors: torch.Tensor | None) -> None:
+    """A plain torch loop with weights of classes and soft targets, as MixUp makes them, is the oracle."""
+    inputs, targets = next(samples(8).epoch(8, 1, 0))
+    share = torch.tensor([1.0, 0.8, 0.6, 0.5, 1.0, 0.7, 0.9, 0.5])[:, None]
+    ones = functional.one_hot(targets, 3).float()
+    shares = share * ones + (1.0 - share) * ones.roll(1, 0)
+    weights = torch.tensor([0.5, 1.0, 4.0])
+    choices = dataclasses.replace(PLAIN, class_weights=weights, log_priors=log_priors, label_smoothing=0.1)
+    network, plain = Linear(), Linear()
+    plain.load_state_dict(network.state_dict())
+    one_step(Shards(network), Muon(network, lr=0.1), inputs, shares, 1.0, 0, choices)
+
+    logits = plain(inputs) + (0.0 if log_priors is None else log_priors)
+    smooth = 0.9 * shares + 0.1 / 3
+    loss = -(weights * smooth * torch.log_softmax(logits, 1)).sum(1).mean()
+    loss.backward()
+    for mine, its in zip(network.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert its.grad is not None
+        assert torch.allclose(mine.grad, its.grad, atol=1e-6)
+
+
 def test_with_the_classes_frequencies_in_the_loss_a_network_holds_them_for_equally_frequent() -> None:
     """Pictures of chance, nine in ten of one class: the plain bias says so, the adjusted one does not."""
     train = samples(400, rule=False)
