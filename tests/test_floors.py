@@ -53,6 +53,7 @@ TORCH_FILES = {
     "learn/torch_tuning.py",
     "learn/torch_validate.py",
     "learn/torch_variations.py",
+    "learn/torch_where.py",
     "learn/torch_world.py",
 }
 TORCH = {"torch", "torchvision", "timm", "huggingface_hub"}

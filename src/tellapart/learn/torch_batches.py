@@ -162,11 +162,12 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Varied:
-    """Pictures that are varied for training as `augment` says; `fill` uint8 [C] is their mean colour."""
+    """Pictures that are varied for training as `augment` says, on the device `on`; `fill` uint8 [C] is their mean."""
 
     pixels: Held | Streamed
     augment: Augment = NOTHING
     fill: Tensor | None = None
+    on: str = "cpu"
 
     def batches(self, rows: Sequence[IntArray]) -> Iterator[Tensor]:
         """Yield uint8 [n, S, S, C] for each array of rows, as they are."""
@@ -175,7 +176,7 @@ class Varied:
     def varied(self, rows: Sequence[IntArray], keys: Sequence[Bits], seed: int, epoch: int) -> Iterator[Tensor]:
         """Yield uint8 [n, S, S, C] for each array of rows."""
         for names, pixels in zip(keys, self.pixels.batches(rows), strict=True):
-            yield augmented(pixels, names, seed, epoch, self.augment, self.fill)
+            yield augmented(pixels.to(self.on), names, seed, epoch, self.augment, self.fill)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,7 @@ from tellapart.learn.torch_survey import chosen
 from tellapart.learn.torch_task import Clock, Task, less, measured, trained, within_memory
 from tellapart.learn.torch_validate import logits_of
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
+from tellapart.learn.torch_where import varied_where_faster
 from tellapart.learn.torch_world import World
 from tellapart.recipe import Recipe
 
@@ -182,7 +183,8 @@ def _prepared(
     task = dataclasses.replace(task, train=dataclasses.replace(task.train, mix=mix))
     kind = yield from _balance(learned_from, train.groups, num_classes, recipe)
     choices, shown = balanced(task.choices, task.train, kind, train.targets, num_classes)
-    task = yield from measured(dataclasses.replace(task, choices=choices, train=shown), left())
+    task = yield from varied_where_faster(dataclasses.replace(task, choices=choices, train=shown))
+    task = yield from measured(task, left())
     share = _USED * (1.0 if len(held_out) else _MAIN_SHARE)
     family, varies = family_of(shape, len(learned_from)), recipe.augment.augment == "auto"
     return (yield from sized(task, family, begun, share * left(), varies))

@@ -38,6 +38,7 @@ from tellapart.learn.torch_survey import Eye, chosen
 from tellapart.learn.torch_task import Clock, Task, measured
 from tellapart.learn.torch_tuned import BnPolicy, Tuned, check_pooling, optimizer_for
 from tellapart.learn.torch_validate import validated
+from tellapart.learn.torch_where import varied_where_faster
 from tellapart.learn.torch_world import ALONE, World
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
@@ -163,7 +164,7 @@ def prepared(ground: Ground, left: Clock) -> Steps[tuple[Task[Tuned], Cut]]:
     kind = _balance(ground)
     choices, train = balanced(task.choices, task.train, kind, ground.train.targets, ground.num_classes)
     yield Decision(f"{name}.balance", kind, "--balance" if recipe.fit.balance != "auto" else "as the probe's head is")
-    task = dataclasses.replace(task, choices=choices, train=train)
+    task = yield from varied_where_faster(dataclasses.replace(task, choices=choices, train=train))
     # At a rate of 1 weights would be gone after a few steps where batch norm does not hold them, and no step be timed.
     slow = dataclasses.replace(task, optimizer=lambda network: optimizer_for(network, _TIMED_AT))
     found = yield from measured(slow, left())

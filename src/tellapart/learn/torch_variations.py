@@ -14,6 +14,7 @@ from tellapart.learn.draws import Bits, picture_keys
 from tellapart.learn.rungs import IntArray, Pictures, Variations
 from tellapart.learn.torch_augment import augmented
 from tellapart.learn.torch_batches import Varied, epoch_batches
+from tellapart.learn.torch_devices import synchronize
 from tellapart.learn.torch_mix import Mix, mixed
 from tellapart.learn.torch_task import Task
 
@@ -73,11 +74,12 @@ def step_share(task: Task[N]) -> float | None:
         return None
     rows, keys = epoch_batches(train, task.choices.batch_size, task.choices.seed, 0)[0]
     took = []
-    pixels = next(train.source.pixels.batches([rows]))
+    pixels = next(train.source.pixels.batches([rows])).to(train.source.on)
     for epoch in range(3):
         began = time.perf_counter()
         found = augmented(pixels, keys, task.choices.seed, epoch, train.source.augment, train.source.fill)
         if train.mix is not None and not train.mix.nothing:
             mixed(found, torch.from_numpy(train.targets[rows]), keys, task.choices.seed, epoch, train.mix)
+        synchronize(task.world.device)
         took.append(time.perf_counter() - began)
     return min(1.0, min(took) * task.steps_a_second)
