@@ -18,7 +18,7 @@ from tellapart.learn.torch_norms import reestimated
 from tellapart.learn.torch_profile import profiled
 from tellapart.learn.torch_stages import Below, exported_below, is_sound, units
 from tellapart.learn.torch_tuned import BnPolicy, Tuned, blended, check_pooling, joined, optimizer_for
-from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, loaded
+from tellapart.learn.torch_tuning import loaded
 from tellapart.runtime.session import Session
 
 SIZE = 64
@@ -133,9 +133,10 @@ def test_dropout_and_stochastic_depth_act_in_training_alone_where_the_backbone_h
     weights_root: Path, image: torch.Tensor
 ) -> None:
     trunk = loaded(weights_root / "test_efficientnet", SIZE)
-    assert trunk.model.drop_rate == DROPOUT
+    assert trunk.drops == {"drop_rate": 0.2, "drop_path_rate": 0.1}
+    assert trunk.model.drop_rate == trunk.drops["drop_rate"]
     depths = [module.drop_prob for module in trunk.model.modules() if type(module).__name__ == "DropPath"]
-    assert 0.0 < max(float(one) for one in depths if isinstance(one, float)) <= DROP_PATH
+    assert 0.0 < max(float(one) for one in depths if isinstance(one, float)) <= trunk.drops["drop_path_rate"]
     network = Tuned(trunk, None, nn.Identity(), "eval_stats")
     with torch.inference_mode():
         assert not torch.equal(network(image), network(image))

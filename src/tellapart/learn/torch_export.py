@@ -85,6 +85,7 @@ class Trunk(nn.Module):
         self.register_buffer("std", torch.tensor(std).mul(255).view(1, 3, 1, 1))
         self.width = 0
         self.has_map = False
+        self.drops: dict[str, float] = {}  # what timm was asked for, of dropout and stochastic depth
         self.channels_last = False
         self.eval()
 

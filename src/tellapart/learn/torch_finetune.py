@@ -33,7 +33,7 @@ from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_soup import Pot, nothing, souped
 from tellapart.learn.torch_task import Clock, Task, less, trained, within_memory
 from tellapart.learn.torch_tuned import Tuned, blended, joined, optimizer_for
-from tellapart.learn.torch_tuning import DROP_PATH, DROPOUT, Ground, head_of, loaded, prepared
+from tellapart.learn.torch_tuning import Ground, head_of, loaded, prepared
 from tellapart.learn.torch_validate import logits_of, validated
 from tellapart.learn.torch_variations import shown_rows, step_share, variations
 from tellapart.learn.torch_world import World
@@ -327,8 +327,8 @@ def _finished(
             "bn_policy": network.bn,
             "head": ground.recipe.model.head,
             "pooling": ground.recipe.model.pooling,
-            "dropout": DROPOUT,
-            "drop_path": DROP_PATH,
+            "dropout": ground.trunk.drops.get("drop_rate", 0.0),
+            "drop_path": ground.trunk.drops.get("drop_path_rate", 0.0),
             "exporter": exporter,
         },
         variations=_shown(ground, task),

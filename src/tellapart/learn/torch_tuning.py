@@ -43,11 +43,11 @@ from tellapart.learn.torch_world import ALONE, World
 from tellapart.recipe import Recipe
 from tellapart.runtime.session import Session
 
-__all__ = ["DROPOUT", "DROP_PATH", "Ground", "head_of", "loaded", "prepared"]
+__all__ = ["Ground", "head_of", "loaded", "prepared"]
 
 _FITS = 1.7  # how many times the pictures are trained on: one fold of two thirds is counted
 _EPOCHS = 30
-DROPOUT, DROP_PATH = 0.2, 0.1  # where the backbone takes them
+_DROPOUT, _DROP_PATH = 0.2, 0.1  # where the backbone takes them
 _AVERAGE, _CLIP = 0.98, 5.0
 _WARMUP, _STABLE = 0.1, 0.3
 _TIMED_AT = 1e-5  # the rate of steps that are but timed
@@ -83,12 +83,14 @@ class Ground:
 
 
 def loaded(folder: Path, image_size: int) -> Trunk:
-    """Return the trunk with dropout and stochastic depth, as far as the backbone knows them."""
-    for options in ({"drop_rate": DROPOUT, "drop_path_rate": DROP_PATH}, {"drop_rate": DROPOUT}):
+    """Return the trunk with dropout and stochastic depth, as far as the backbone knows them; it says which it has."""
+    for options in ({"drop_rate": _DROPOUT, "drop_path_rate": _DROP_PATH}, {"drop_rate": _DROPOUT}):
         try:
-            return load_trunk(folder, image_size, **options)
+            trunk = load_trunk(folder, image_size, **options)
         except TypeError:
             continue
+        trunk.drops = options
+        return trunk
     return load_trunk(folder, image_size)
 
 
