@@ -373,8 +373,8 @@ def suggest(
 ) -> Suggested:
     """Write to `out` (.csv) which `num` of `pictures` to label first, and a page that shows them beside it.
 
-    By default the table lies beside the folder of pictures. `model` is a bundle, which proposes labels too, or the name
-    of a backbone: pictures are in `clusters` groups. Raises BundleError, DataError, InputError, RecipeError.
+    By default the table is named after the folder of pictures. `model` is a bundle, which proposes labels too, or a
+    backbone's name: pictures are in `clusters` groups. Raises BundleError, DataError, InputError, RecipeError.
 
     >>> import tellapart
     >>> run = tellapart.train("photos/", method="classical", budget="60s")

@@ -86,11 +86,15 @@ def test_what_a_person_decided_is_never_written_over(pool: Path, tiny_bundle: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "pool"]
 
 
-def test_without_a_name_the_table_lies_beside_the_pictures(pool: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    found = tellapart.suggest(tiny_bundle, pool, num=3)
-    assert found.table == pool.with_name(f"{pool.name}-to-label.csv")
-    assert found.table.is_file()
-    assert found.page.is_file()
+def test_without_a_name_the_table_is_named_after_the_pictures_and_lies_here(
+    pool: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tellapart.suggest(tiny_bundle, pool, num=3)
+    assert sorted(path.name for path in Path().iterdir()) == [
+        f"{pool.name}-to-label.{kind}" for kind in ("csv", "html")
+    ]
 
 
 def test_what_can_judge_nothing_is_refused(

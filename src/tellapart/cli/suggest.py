@@ -43,7 +43,7 @@ def _suggest(
         typer.Option(
             "--out",
             metavar="FILE.csv",
-            help="Table to write, above the pictures; by default PICTURES-to-label.csv beside them.",
+            help="Table to write, above the pictures; by default PICTURES-to-label.csv here.",
         ),
     ] = None,
     num: Annotated[

@@ -136,12 +136,12 @@ def suggest(
 
 
 def beside(named: Sequence[str | Path]) -> Path:
-    """Return where the table goes unless something else is said: beside the first folder of pictures, and named so."""
-    for item in map(Path, named):
-        if item.is_dir():
-            folder = Path(os.path.abspath(item))
-            return folder.with_name(f"{folder.name or 'pictures'}-to-label.csv")
-    return Path("to-label.csv")
+    """Return where the table goes unless something else is said: here, named after the first folder of pictures.
+
+    Not beside that folder, which may lie among the folders of a data set.
+    """
+    folders = [Path(os.path.abspath(item)).name for item in map(Path, named) if item.is_dir()]
+    return Path(f"{folders[0] or 'pictures'}-to-label.csv" if folders else "to-label.csv")
 
 
 def _check_place(out: Path, named: Sequence[str | Path]) -> None:
