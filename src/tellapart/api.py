@@ -340,7 +340,7 @@ def add_class(
 ) -> Added:
     """Write to `out` a bundle that knows the class `label` besides, learned from the embeddings of `pictures`.
 
-    By default it is named as the class, beside the old one.
+    By default `out` lies beside the old bundle, named after it and the class.
     The old pictures are those in `data`, else those that the bundle's run lists, else the bundle's references. Takes
     the options of `train` that say how `data` is read. Raises BundleError, DataError, InputError.
 

@@ -102,12 +102,12 @@ def test_a_class_is_added_beside_all_that_is_kept(
     assert added.measured.cost.n == 24
     new = Bundle(tmp_path / "new").reference
     assert len(new.reference_labels) == 8 + 12
-    assert new.num_learned_beside == 24 + 12
     assert new.head_graph is None, "lengths are known, so that the head need not go by directions"
     again = tellapart.add_class(tmp_path / "new", "newts", tmp_path / "newts", out=tmp_path / "newer")
     assert again.source_words.startswith("36 embeddings")
     kept = new.learned_beside()
     assert kept is not None
+    assert len(kept.embeddings) == 24 + 12
     assert np.bincount(kept.labels).tolist() == [*np.bincount(targets).tolist(), 12]
 
 
@@ -138,7 +138,7 @@ def test_what_a_class_more_needs_stays_out_of_forms_that_are_derived(
 ) -> None:
     bundle, _, _ = keeping(write_tiny_bundle, tiny_fitted, tmp_path / "old", np.arange(0, 24, 3))
     assert {"reference_lengths", "other_embeddings"} <= bundle.reference.arrays().keys()
-    assert reference_of(bundle.reference.arrays()).num_learned_beside == 24
+    assert reference_of(bundle.reference.arrays()).learned_beside() is not None
     tellapart.export(bundle.path, tmp_path / "half", to="onnx", precision="fp16", data=photos, max_drop=100.0)
     derived = next(Bundle(card.parent).reference for card in (tmp_path / "half").rglob("card.json"))
     assert not {"reference_lengths", "other_embeddings"} & derived.arrays().keys()

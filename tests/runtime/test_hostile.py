@@ -242,7 +242,9 @@ _OTHERS: dict[str, np.ndarray | None] = {
 
 def test_embeddings_to_learn_beside_are_taken(evil: Evil) -> None:
     evil.arrays(ARRAYS, **_OTHERS)
-    assert Bundle(evil.path).reference.num_learned_beside == 29
+    kept = Bundle(evil.path).reference.learned_beside()
+    assert kept is not None
+    assert len(kept.embeddings) == 29
 
 
 @pytest.mark.parametrize(

@@ -172,10 +172,8 @@ def _exif(exif: bytes | None) -> tuple[int, int]:
     texts = exif_texts(exif, (_MAKER, _MODEL, _CHANGED, _TAKEN))
     camera = b"\0".join(texts.get(tag, b"").strip() for tag in (_MAKER, _MODEL))
     told = texts.get(_TAKEN) or texts.get(_CHANGED) or b""
-    if not told:
-        return zlib.crc32(camera) if camera != b"\0" else 0, 0
     try:
-        taken = calendar.timegm(time.strptime(told.decode("ascii"), "%Y:%m:%d %H:%M:%S"))
+        taken = calendar.timegm(time.strptime(told.decode("ascii"), "%Y:%m:%d %H:%M:%S")) if told else 0
     except ValueError:
         taken = 0
     return zlib.crc32(camera) if camera != b"\0" else 0, taken if 0 < taken < 1 << 32 else 0

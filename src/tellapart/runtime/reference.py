@@ -116,11 +116,6 @@ class Reference:
         query = (wide / length if 0 < length < np.inf else np.zeros_like(wide)).astype(np.float32)
         return np.asarray(np.einsum("md,d->m", self.novelty_reference.astype(np.float32), query))
 
-    @property
-    def num_learned_beside(self) -> int:
-        """How many training pictures the bundle keeps anything of that a class more can be learned beside."""
-        return len(self.reference_labels) + (0 if self.other_labels is None else len(self.other_labels))
-
     def learned_beside(self) -> LearnedBeside | None:
         """Return what is kept to learn a class beside, references first; None where a bundle does not keep it."""
         if self.reference_lengths is None or self.reference_digests is None:
