@@ -92,6 +92,15 @@ def test_a_stage_that_counts_several_things_ends_with_its_pictures_or_with_what_
     assert lines_of(train, 1.0)[-1] == "scratch  30 steps in 60.0 s, 0.5 a second"
 
 
+def test_a_rate_is_of_what_was_seen_to_be_done_and_a_new_end_on_the_way_changes_nothing() -> None:
+    steps: list[Event] = [StageBegan("scratch")]
+    steps += [Progress("scratch", done, 100, "steps") for done in range(50, 70)]  # fifty were done in a run before
+    steps += [Progress("scratch", done, 90, "steps") for done in range(70, 91)]
+    rates = [line.rpartition(", ")[2] for line in lines_of(steps, 1.0) if "of" in line]
+    assert set(rates) == {"1 a second"}
+    assert lines_of([*steps, StageEnded("scratch", 41.0)], 1.0)[-1].startswith("scratch  90 steps in 41.0 s")
+
+
 def test_what_cannot_be_counted_is_under_way() -> None:
     assert lines_of([Progress("fit", 0, None, "steps")] * 8, 1.0) == ["fit  under way"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
 import itertools
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tellapart.errors import DataError, OutOfTimeError
+from tellapart.errors import DataError, InterruptedRunError, OutOfTimeError
 from tellapart.events import Decision, Epoch, Event, Note, Progress, Recall
 from tellapart.files import is_full
 from tellapart.learn.torch_checkpoint import Checkpoints
@@ -49,7 +51,7 @@ def trained(
     if store is not None:
         events += list(store.restore("fit", state))
 
-    def keep(now: State) -> None:
+    def keep(now: State, at_once: bool = False) -> None:
         if store is not None:
             store.save("fit", now)
         if now.step == stop:
@@ -83,6 +85,52 @@ def test_case_94_a_fit_that_was_cut_off_ends_with_the_same_bits(stops: tuple[int
     ]
     lasting = [[e for e in events if isinstance(e, Decision)] for events in (told, again)]
     assert lasting[0] == lasting[1]
+
+
+@pytest.mark.parametrize("batch", [8, 64])
+@pytest.mark.parametrize("cuts", [(1,), (5, 3), (17,), (40, 2), (62,), (67,), (70,)])
+def test_case_95_a_fit_that_is_interrupted_is_saved_there_and_goes_on_to_the_same_bits(
+    cuts: tuple[int, ...], batch: int, tmp_path: Path
+) -> None:
+    choices = dataclasses.replace(PLAIN, batch_size=batch)
+    whole, _ = trained(None, choices=choices)
+    store = Checkpoints(tmp_path, {}, every_seconds=1e9)
+    for cut in cuts:
+        state = fresh(Linear(), STEPS, most=3 * STEPS)
+        list(store.restore("fit", state))
+        came_from = state.step
+        keep = functools.partial(store.save_now_and_then, "fit")
+        steps = fit(state, samples(64), samples(30, 1), choices, lambda: 1e9, "fit", keep)
+        seen = list(itertools.islice(steps, cut))
+        with contextlib.suppress(InterruptedRunError, StopIteration):
+            steps.throw(InterruptedRunError(signal.SIGINT))
+        at = max((event.step for event in seen if isinstance(event, Epoch)), default=came_from)
+        at = max([at, *(event.done for event in seen if isinstance(event, Progress) and event.stage == "fit")])
+        again = fresh(Linear(), STEPS, most=3 * STEPS)
+        list(store.restore("fit", again))
+        if isinstance(seen[-1], Progress) and at < STEPS:
+            assert again.step == at, "steps were lost"
+    learned, _ = trained(store, choices=choices)
+    assert same(learned.state, whole.state)
+    assert (learned.best_step, learned.ended) == (whole.best_step, whole.ended)
+    assert [dataclasses.replace(epoch, seconds=0.0) for epoch in learned.epochs] == [
+        dataclasses.replace(epoch, seconds=0.0) for epoch in whole.epochs
+    ]
+
+
+def test_case_95_an_interrupted_fit_that_cannot_be_saved_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file where the folder belongs")
+    keep = functools.partial(Checkpoints(tmp_path / "checkpoints", {}).save_now_and_then, "fit")
+    steps = fit(fresh(Linear(), STEPS), samples(64), samples(30, 1), PLAIN, lambda: 1e9, "fit", keep)
+    while not isinstance(next(steps), Epoch):
+        pass
+    next(steps)
+    said = steps.throw(InterruptedRunError(signal.SIGINT))
+    assert isinstance(said, Note)
+    assert "could not be saved at step" in said.text
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value.ended == "interrupted"
 
 
 def test_a_fit_in_parts_side_by_side_ends_with_the_same_bits_too(tmp_path: Path) -> None:
@@ -296,7 +344,8 @@ def test_what_the_clock_decided_is_decided_again(tmp_path: Path) -> None:
             learned: Learned = end.value
             return learned
 
-    def save(state: State, store: Checkpoints) -> None:
+    def save(state: State, at_once: bool, store: Checkpoints) -> None:
+        assert not at_once
         store.save("fit", state)
         if state.step == 30 and told[-1:] != [None]:
             told.append(None)  # type: ignore[arg-type]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from tellapart.events import Decision
+from tellapart.events import Decision, Progress
 from tellapart.learn.augmentation import Augment, preset
+from tellapart.learn.probe import probe
 from tellapart.learn.survival import survival
+from tellapart.learn.torch_finetune import finetune
 from tellapart.learn.torch_survey import chosen, surveyed
-from tellapart.recipe import AugmentOptions
+from tellapart.recipe import AugmentOptions, Recipe
+from tests.learn.conftest import pictures_in
 
 SIDE, COUNT = 32, 160
 ALL = ["flip", "turn", "any_turn", "crop", "light", "hue", "grey", "detail"]
@@ -159,3 +163,43 @@ def test_a_change_that_costs_no_more_than_chance_explains_survives() -> None:
     assert found.survives
     swapped = survival(plain, plain[::-1].copy(), targets, learned=True)
     assert not swapped.survives
+
+
+def test_where_there_is_time_the_backbone_itself_is_asked(run: Any, exported: Any, tmp_path: Path) -> None:
+    pixels, targets = pictures(arrow)
+    for number, picture in enumerate(pixels):
+        folder = tmp_path / "arrows" / "lr"[targets[number]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    train = pictures_in(tmp_path / "arrows")
+    graph, folder = exported
+    none, cache, recipe = train.take(np.empty(0, np.int64)), tmp_path / "cache", Recipe.of(epochs=1)
+    made = run(probe(graph, graph.preprocess("squash"), train, none, 2, recipe, cache, threads=1))
+    told = {}
+    for after_the_cut in (0.01, 1e4):
+        seen: list[Any] = []
+        left = [1e4]
+
+        def clock(left: list[float] = left) -> float:
+            return left[0]
+
+        steps = finetune(made, graph.folder, train, none, 2, recipe, cache, clock, 1)
+        for event in steps:
+            seen.append(event)
+            if isinstance(event, Decision) and event.name == "finetune.cut":
+                left[0] = after_the_cut
+            if isinstance(event, Decision) and event.name == "finetune.augment":
+                break
+        steps.close()
+        decisions = {event.name: event for event in seen if isinstance(event, Decision)}
+        shown = sum(isinstance(event, Progress) and event.stage == "finetune.survey" for event in seen)
+        told[after_the_cut] = decisions, shown
+    decisions, shown = told[1e4]
+    assert decisions["finetune.survey"].value == COUNT
+    assert shown > 4 * COUNT, "each change was shown to the backbone"
+    assert decisions["finetune.flip"].value is False
+    assert "mirrored" in decisions["finetune.flip"].evidence
+    decisions, shown = told[0.01]
+    assert decisions["finetune.survey"].value == 0
+    assert "too few, so small pictures are asked" in decisions["finetune.survey"].evidence
+    assert shown < COUNT, "a step a change, no picture of it"

@@ -103,7 +103,7 @@ def fitted(
     """Return what was learned, the weights after each step (and `loss`, the epoch's mean so far), and the events."""
     seen: list[dict[str, Tensor]] = []
 
-    def keep(state: State) -> None:
+    def keep(state: State, at_once: bool) -> None:
         weights = {name: value.clone() for name, value in state.network.state_dict().items()}
         seen.append({**weights, "loss": torch.tensor(state.loss / state.seen, dtype=torch.float64)})
 

@@ -1,8 +1,9 @@
 """A run that kills itself: python -m tests.promises.kill_child PLAN DATA OUT OPTIONS, as JSON, PLAN and OPTIONS.
 
 PLAN is `{"event": n}`: dead when the n-th event is told, progress included; or `{"call": name, "number": n}`: dead
-before (`"late"`: after) the n-th call of os.fsync, os.replace or os.rename; or `{}`: it lives, and prints how many
-events were told and how often each of these was called. With `"share": x` it finds so much of a processor free.
+before (`"late"`: after) the n-th call of os.fsync, os.replace or os.rename, of those since `"stage"` began and on files
+with `"file"` in their names, where these are given; or `{}`: it lives, and prints how many events were told and how
+often each of these was called. With `"share": x` it finds so much of a processor free.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from typing import Any
 
 import tellapart
-from tellapart.events import Event
+from tellapart.events import Event, StageBegan
 from tellapart.ladder import rungs
 
 CALLS = ("fsync", "replace", "rename")
@@ -25,11 +26,18 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def file_of(call: str, arguments: tuple[Any, ...]) -> str:
+    """Return the name of the file that a call is about."""
+    return os.readlink(f"/proc/self/fd/{arguments[0]}") if call == "fsync" else str(arguments[1])
+
+
 def main() -> None:
     plan, data, out, options = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-    seen = itertools.count(1)
+    seen, fitting, begun = itertools.count(1), itertools.count(1), {""}
 
-    def watch(_: Event) -> None:
+    def watch(event: Event) -> None:
+        if isinstance(event, StageBegan):
+            begun.add(event.stage)
         if next(seen) == plan.get("event"):
             die()
 
@@ -40,7 +48,9 @@ def main() -> None:
 
         def counted(*arguments: Any, **given: Any) -> Any:
             calls[name] += 1
-            now = (name, calls[name]) == (plan.get("call"), plan.get("number"))
+            fits = name == plan.get("call") and plan.get("stage", "") in begun
+            fits = fits and plan.get("file", "") in file_of(name, arguments)
+            now = fits and next(fitting) == plan["number"]
             if now and not plan.get("late"):
                 die()
             result = real(*arguments, **given)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ import numpy as np
 import pytest
 
 from ..conftest import SHARED, write_photos
+from .kill_child import CALLS
 
-pytestmark = [pytest.mark.promise, pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")]
+pytestmark = [
+    pytest.mark.promise,
+    pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files are looked up in /proc"),
+]
 
 KILLS = int(os.environ.get("TELLAPART_TEST_KILLS", "10"))
 METHODS: dict[str, dict[str, Any]] = {
@@ -33,6 +38,15 @@ METHODS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 0.0,
     },
 }
+# What is hit at least once, whatever is drawn: the first write of each last stage, and writes of checkpoints.
+LAST: list[dict[str, Any]] = [
+    {"call": "fsync", "number": 1, "stage": "ship"},
+    {"call": "replace", "number": 1, "stage": "report"},
+]
+OF_CHECKPOINTS: list[dict[str, Any]] = [
+    {"call": "fsync", "number": 3, "file": ".checkpoint"},
+    {"call": "replace", "number": 2, "file": ".checkpoint", "late": True, "torn": True},
+]
 # What may differ: how long things took, when, and where.
 _TIMES = frozenset(
     {"seconds", "created", "stages", "run", "bundle", "report", "evidence", "data", "title", "machine", "augment_share"}
@@ -44,7 +58,7 @@ def attempt(plan: dict[str, Any], data: Path, out: Path, options: dict[str, Any]
     weights = os.fspath(SHARED / "weights")
     command = [sys.executable, "-m", "tests.promises.kill_child", json.dumps(plan), str(data), str(out)]
     child = subprocess.Popen(
-        [*command, json.dumps({**options, "threads": 1})],
+        [*command, json.dumps({"threads": 1, **options})],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "TELLAPART_CACHE": str(cache), "TELLAPART_WEIGHTS": weights, "HF_HUB_OFFLINE": "1"},
@@ -90,9 +104,20 @@ def left_by(out: Path) -> dict[str, Any]:
     return {"result": without_times(result), "report": without_times(report), **digests}
 
 
+def drawn(draw: np.random.Generator, counts: dict[str, int], seconds: float) -> dict[str, Any]:
+    """Return when to die: at an event, before or after a call of the system, or at any instant, be it in a write."""
+    kind = str(draw.choice(["event", *CALLS, "after"], p=[0.4, 0.15, 0.15, 0.1, 0.2]))
+    if kind == "after":
+        return {"after": float(draw.uniform(0.0, seconds))}
+    if kind != "event" and counts[kind]:
+        return {"call": kind, "number": int(draw.integers(1, counts[kind] + 1)), "late": bool(draw.random() < 0.5)}
+    return {"event": int(draw.integers(1, counts["event"] + 1))}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("method", METHODS)
-def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp_path: Path) -> None:
-    options = METHODS[method]
+def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, threads: int, tmp_path: Path) -> None:
+    options = {**METHODS[method], "threads": threads}
     if "backbone" in options and not (SHARED / "weights" / options["backbone"]).is_dir():
         pytest.skip(f"shared/weights/{options['backbone']} is missing")
     write_photos(tmp_path / "data" / "photos")
@@ -102,27 +127,25 @@ def test_case_94_a_run_that_was_killed_ends_as_one_that_was_not(method: str, tmp
     seconds = time.monotonic() - began
     assert counts is not None
     expected = left_by(tmp_path / "whole" / "run")
-    draw = np.random.default_rng(list(method.encode()))
-    kills = 0
-    for number in range(10 * KILLS):
-        if kills >= KILLS:
+    draw = np.random.default_rng([threads, *method.encode()])
+    sure = deque([*(OF_CHECKPOINTS if "checkpoint_every" in options else []), *LAST])
+    kills, wanted = 0, max(-(-KILLS // 2), len(sure))
+    for number in range(10 * wanted):
+        if kills >= wanted:
             break
         out, cache = tmp_path / f"killed{number}" / "run", tmp_path / f"cache{number}"
-        for _ in range(KILLS - kills):  # one after the other, in the same run
-            kind = str(draw.choice(["event", "fsync", "replace", "rename", "after"], p=[0.4, 0.15, 0.15, 0.1, 0.2]))
-            plan: dict[str, Any] = {"event": int(draw.integers(1, counts["event"] + 1))}
-            if kind == "after":  # any instant, be it in the middle of a write
-                plan = {"after": float(draw.uniform(0.0, seconds))}
-            elif kind != "event" and counts[kind]:
-                number = int(draw.integers(1, counts[kind] + 1))
-                plan = {"call": kind, "number": number, "late": bool(draw.random() < 0.5)}
+        for _ in range(wanted - kills):  # one after the other, in the same run
+            certain = bool(sure)
+            plan = dict(sure.popleft()) if certain else drawn(draw, counts, seconds)
+            torn = plan.pop("torn", False) if certain else draw.random() < 0.2
             if attempt(plan, data, out, options, cache) is not None:
+                assert not certain, f"{plan} hit nothing"
                 break
             kills += 1
-            if draw.random() < 0.2:
+            if torn:
                 tear_the_newest(out, draw)
         assert attempt({}, data, out, options, cache) is not None
         assert left_by(out) == expected
         assert not (out / "checkpoints").exists()
         assert not [path for path in out.rglob("*") if path.name.endswith((".tmp", ".old"))], "litter"
-    assert kills == KILLS
+    assert kills == wanted

@@ -72,7 +72,8 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
         case StageEnded():
             if stage is None or not stage.done or stage.unit == _TIME:
                 return f"{event.stage}  {event.seconds:.1f} s"
-            return f"{event.stage}  {stage.done:,} {stage.unit} in {event.seconds:.1f} s{_rate(stage, event.seconds)}"
+            rate = _rate(stage, stage.done, event.seconds)
+            return f"{event.stage}  {stage.done:,} {stage.unit} in {event.seconds:.1f} s{rate}"
         case Progress():
             if not event.done and event.total is None:
                 return f"{event.stage}  under way"
@@ -102,8 +103,9 @@ def told(event: Event, stage: Progress | None = None) -> str | None:
 
 @dataclasses.dataclass(slots=True)
 class _Count:
-    """Something a stage counts: the latest of it, how many were counted before it began anew, when it began and was."""
+    """Something a stage counts: the first and the latest of it, and when they were; what was before it began anew."""
 
+    first: Progress
     latest: Progress
     began: float
     seen: float
@@ -121,16 +123,20 @@ class _Stages:
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, _Count]] = {}
 
-    def see(self, event: Progress, now: float) -> float:
-        """Note how far a stage is and return its seconds so far; what starts to count anew has begun anew."""
+    def see(self, event: Progress, now: float) -> tuple[int, float]:
+        """Note how far a stage is; return how many it counted in how many seconds since the first that was seen.
+
+        What starts to count anew has begun anew; a total that changes on the way is the same count.
+        """
         counts = self._counts.setdefault(event.stage, {})
         count = counts.get(event.unit)
         if count is None:
-            counts[event.unit] = count = _Count(event, now, now)
-        elif event.done < count.latest.done or event.total != count.latest.total:
-            counts[event.unit] = count = _Count(event, now, now, count.done_before + count.latest.done, count.seconds)
+            counts[event.unit] = count = _Count(event, event, now, now)
+        elif event.done < count.latest.done or (event.total != count.latest.total == count.latest.done):
+            before = count.done_before + count.latest.done
+            counts[event.unit] = count = _Count(event, event, now, now, before, count.seconds)
         count.latest, count.seen = event, now
-        return now - count.began
+        return event.done - count.first.done, now - count.began
 
     def end(self, stage: str) -> Progress | None:
         """Forget a stage and return how much it counted in all: pictures, else what took it longest, if anything."""
@@ -154,7 +160,7 @@ class PlainLines:
         now = self._clock()
         rate, ended = "", None
         if isinstance(event, Progress):
-            rate = _rate(event, self._stages.see(event, now))
+            rate = _rate(event, *self._stages.see(event, now))
         elif isinstance(event, StageEnded):
             ended = self._stages.end(event.stage)
         if isinstance(event, Progress | Epoch) and not self._due(event, now):
@@ -194,7 +200,7 @@ class _OnTerminal:
             self._begun.add(event.stage)
             self._task(event.stage)
         elif isinstance(event, Progress):
-            rate = f"{event.unit}{_rate(event, self._stages.see(event, self._clock()))}"
+            rate = f"{event.unit}{_rate(event, *self._stages.see(event, self._clock()))}"
             self._bars.update(self._task(event.stage), completed=event.done, total=event.total, rate=rate)
             return
         elif isinstance(event, StageEnded):
@@ -240,10 +246,10 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _rate(event: Progress, seconds: float) -> str:
-    if seconds <= 0.05 or not event.done or event.unit == _TIME:
+def _rate(event: Progress, done: int, seconds: float) -> str:
+    if seconds <= 0.05 or not done or event.unit == _TIME:
         return ""
-    rate = event.done / seconds
+    rate = done / seconds
     return f", {rate:,.0f} a second" if rate >= 9.95 else f", {rate:.2g} a second"
 
 

@@ -47,6 +47,7 @@ _PLAIN = (
     "best_loss",
 )
 _SHARE = 0.02  # of the time, at the most, is spent on writing
+_SOON = 3.0  # seconds in which a run that is to end still writes
 
 
 class Checkpoints:
@@ -60,6 +61,7 @@ class Checkpoints:
         self._made_for = dict(made_for)
         self._every = every_seconds
         self._next = time.monotonic() + every_seconds
+        self._took = 0.0
 
     def about(self, **more: str) -> Checkpoints:
         """Return the same checkpoints, belonging to more."""
@@ -97,9 +99,12 @@ class Checkpoints:
             yield Note("warning", f"{what} damaged, and there is no other, so this fit begins anew.")
         return False
 
-    def save_now_and_then(self, name: str, state: State) -> None:
-        """Save where the last time is long enough ago. The fit must be between two steps, and not at its end."""
-        if time.monotonic() >= self._next:
+    def save_now_and_then(self, name: str, state: State, at_once: bool = False) -> None:
+        """Save where the last time is long enough ago, or where a run is to end and writing does not keep it long.
+
+        The fit must be between two steps, and not at its end.
+        """
+        if time.monotonic() >= self._next or (at_once and self._took <= _SOON):
             self.save(name, state)
 
     def save(self, name: str, state: State) -> None:
@@ -125,8 +130,8 @@ class Checkpoints:
         if newest.exists():
             newest.replace(before)
         files.write_bytes(newest, _MAGIC + hashlib.sha256(payload).digest() + payload)
-        took = time.monotonic() - began
-        self._next = time.monotonic() + max(self._every, took / _SHARE)
+        self._took = time.monotonic() - began
+        self._next = time.monotonic() + max(self._every, self._took / _SHARE)
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self._folder / f"{name}.checkpoint", self._folder / f"{name}.before.checkpoint"

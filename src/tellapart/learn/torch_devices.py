@@ -10,7 +10,7 @@ import torch
 
 from tellapart.errors import RecipeError
 
-__all__ = ["device_of", "let_go", "seeded", "synchronize"]
+__all__ = ["device_of", "let_go", "seeded", "synchronize", "told_device"]
 
 
 def device_of(wish: str) -> str:
@@ -18,11 +18,7 @@ def device_of(wish: str) -> str:
 
     Raises RecipeError (`no_device`) where torch finds none of the kind that is asked for.
     """
-    there = ["cpu"]
-    if torch.cuda.is_available():
-        there.append("cuda")
-    if torch.backends.mps.is_available():
-        there.append("mps")
+    there = _devices()
     if wish == "auto":
         return "cuda" if "cuda" in there else "cpu"
     if wish not in there:
@@ -33,6 +29,21 @@ def device_of(wish: str) -> str:
             f"Use --device {there[-1]}, or leave it out.",
         )
     return wish
+
+
+def _devices() -> list[str]:
+    """Return the kinds of devices that torch finds here."""
+    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [kind for kind, there in found.items() if there]
+
+
+def told_device(device: str) -> str:
+    """Return in words which other devices there are beside the one in use, and how to use them."""
+    others = [kind for kind in _devices() if kind != torch.device(device).type]
+    if not others:
+        return "torch finds no other device here"
+    unused = ": `auto` leaves it alone, since nothing here was measured on one" if others[-1] == "mps" else ""
+    return f"torch finds {' and '.join(others)} too, for --device{unused}"
 
 
 def _backend(device: str) -> Any:

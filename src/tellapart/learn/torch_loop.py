@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,9 @@ class State:
         self.batch, self.loss, self.hits, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
+Keep: TypeAlias = Callable[[State, bool], None]
+
+
 @dataclasses.dataclass(frozen=True)
 class Learned:
     """The best weights (`state`), the epochs run, and the steps that led to the best.
@@ -98,7 +102,7 @@ def fit(
     choices: Choices,
     left: Callable[[], float],
     stage: str = "fit",
-    keep: Callable[[State], None] | None = None,
+    keep: Keep | None = None,
     world: World = ALONE,
 ) -> Steps[Learned]:
     """Train the network of `state` (inputs -> logits) along its horizon, until its end or until `left()` runs out.
@@ -111,15 +115,16 @@ def fit(
     InterruptedRunError ends the fit once there are weights worth having; before, it passes. Raises TellapartError:
     `diverged` where that does not help, `rank_lost` where a process is gone.
 
-    A `state` that has come some way goes on from there, telling first what it told by then. `keep` is called between
-    two steps, and may save it. What the clock had decided in an attempt that was cut off is decided again, at its step.
+    A `state` that has come some way goes on from there, telling first what it told by then. `keep` is called with it
+    between two steps and may save it; with True where the fit is interrupted, and should. What the clock had decided in
+    an attempt that was cut off is decided again, at its step.
     The other processes of `world` take each step too, on their share of its batch.
     """
     for event in state.told:
         yield event
         yield from _warned(event, stage)
     before = yield from _decided_before(stage)
-    pace = Pace(left(), state.step)
+    pace, whole = Pace(left(), state.step), True
     state.micro_batch = state.micro_batch or choices.micro_batch
     shards = Shards(state.network, choices.shards)
     try:
@@ -140,19 +145,21 @@ def fit(
                     _blend(state.average, state.network, min(choices.average, state.step / (state.step + 10)))
                     state.loss, state.hits = state.loss + loss * len(targets), state.hits + hits
                     state.seen, state.seconds = state.seen + len(targets), time.perf_counter() - began
+                    state.ended = yield from _hold_to_the_clock(state, pace, left(), before, choices, stage)
                     yield Progress(stage, state.step, state.horizon.total, "steps")
                     before.cuts_off(state)
-                    state.ended = yield from _hold_to_the_clock(state, pace, left(), before, choices, stage)
                     if state.ended:
                         break
                     if keep is not None:
-                        keep(state)
+                        keep(state, False)
 
                 looked = left()
                 found = yield from validated(state.average, val, choices, stage)
                 pace.looked += looked - left()
+                whole = False
                 if wrong := _trouble(state, loss, found):
                     yield from _fall_back(state, wrong, world, stage)
+                    whole = True
                     continue
                 yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
                 before.cuts_off(state)
@@ -160,6 +167,7 @@ def fit(
                 if state.hits >= choices.enough * state.seen:
                     yield from _end_early(state, stage)
                 state.next_epoch()
+                whole = True
         if state.ended == "time":
             why = f"the time was up at this step of {state.horizon.total}"
             yield from _told(state, Decision(f"{stage}.time_up", state.step, why))
@@ -169,12 +177,23 @@ def fit(
     except InterruptedRunError as error:
         if isinstance(error, OutOfTimeError):
             yield Decision(f"{stage}.cut_off", [state.step, len(state.epochs)], "the rung's time was up at this step")
+        elif keep is not None and whole and state.step and not state.ended:
+            yield from _kept(state, keep)
         if not state.best_step:
             raise
         state.ended = "interrupted"
     if not state.best_step:
         raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Report this as a bug.")
     return Learned(state.best, state.epochs, state.best_step, state.ended, state.micro_batch)
+
+
+def _kept(state: State, keep: Keep) -> Steps[None]:
+    """Save where an interrupted fit is; that it cannot be saved is no reason to lose what there is already."""
+    try:
+        keep(state, True)
+    except OSError as error:
+        why = f"could not be saved at step {state.step} ({error.strerror or error})"
+        yield Note("warning", f"The training {why}: --resume goes on from further back.")
 
 
 def copied(network: nn.Module) -> dict[str, Tensor]:

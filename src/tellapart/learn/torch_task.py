@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from tellapart.cache import digest_of
-from tellapart.events import Progress, Steps, decide
+from tellapart.events import Decision, Progress, Steps, decide
 from tellapart.images import Preprocess
 from tellapart.learn.augmentation import NOTHING, Augment
 from tellapart.learn.rungs import IntArray
 from tellapart.learn.schedule import Horizon
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_checkpoint import Checkpoints
+from tellapart.learn.torch_devices import told_device
 from tellapart.learn.torch_loop import Learned, State, fit
 from tellapart.learn.torch_optimizers import Optimizer
 from tellapart.learn.torch_step import Choices
@@ -34,6 +35,8 @@ _TRIAL_STEPS = 4
 _TRIAL_SECONDS = 1.2
 _LONG_SECONDS = 60.0  # with less time, maps lie as they usually are fastest, unasked
 _SHARD = 16  # pictures, at the least, that a part of a batch has: batch norm works within it
+_SHORT_STEPS = 5.0  # a second: a few more of these cost little, and are taken unasked
+_HOPELESS = 0.3  # of a rate: what is slower than that on a few pictures is not measured further
 _WORTH_ROUNDING, _WORTH_TURNING = 1.1, 1.25  # times as fast: less is no reason to compute in another way
 
 
@@ -143,7 +146,7 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
     A small network may be slower on many threads than on one, above all where other programs want them too. Where one
     thread is fast enough in full precision (`seconds` are left), it is taken, so that the result is the same each time.
     """
-    way = _Way()
+    way, hopeless = _Way(), list[_Way]()
     rates = {way: (yield from _steps_a_second(task, way))}
     if task.max_steps / rates[way] > min(_SHORT_SECONDS, seconds / 4.0):
         several = task.world.size > 1 or task.world.device != "cpu"  # each process is one part of a batch
@@ -157,12 +160,17 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
             if seconds < least:
                 continue
             tried = dataclasses.replace(way, **other)
+            if (yield from _is_hopeless(task, tried, way, rates[way])):
+                hopeless.append(tried)
+                continue
             rates[tried] = yield from _steps_a_second(task, tried)
             way = tried if rates[tried] > gain * rates[way] else way
     one_way, name = "not compared: one thread trains fast enough, or there is little time", task.name
     same = "by the same measurement" if len(rates) > 1 else one_way
-    turned = same if len({one.layout for one in rates}) > 1 else "not compared: as is usually fastest"
-    said = ", ".join(f"{one}: {task.choices.batch_size * rate:,.0f} pictures/s" for one, rate in rates.items())
+    turned = same if len({one.layout for one in [*rates, *hopeless]}) > 1 else "not compared: as is usually fastest"
+    each = [f"{one}: {task.choices.batch_size * rate:,.0f} pictures/s" for one, rate in rates.items()]
+    said = ", ".join([*each, *(f"{one}: less than {_HOPELESS:.0%} as fast, on fewer pictures" for one in hopeless)])
+    yield Decision(f"{name}.device", task.world.device, told_device(task.world.device))
     dtype = yield from decide(f"{name}.precision", str(way.dtype)[6:], said)
     layout = yield from decide(f"{name}.layout", str(way.layout)[6:], f"how maps lie in memory, {turned}")
     shards = yield from decide(f"{name}.shards", way.shards, f"parts of a batch side by side, {same}")
@@ -171,6 +179,19 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
     torch.set_num_threads(threads)
     choices = dataclasses.replace(task.choices, dtype=way.dtype, layout=way.layout, shards=shards)
     return dataclasses.replace(task, choices=choices, steps_a_second=rates.get(way, max(rates.values())))
+
+
+def _is_hopeless(task: Task[N], tried: _Way, way: _Way, rate: float) -> Steps[bool]:
+    """Say whether `tried` is so much slower than `way` on a few pictures that steps of it (`rate` now) are not taken.
+
+    A processor without instructions for bfloat16 takes ten seconds for a batch that is done in one without.
+    """
+    if rate > _SHORT_STEPS:
+        return False
+    few = max(_SHARD * way.shards, task.choices.batch_size // 8)
+    task = dataclasses.replace(task, choices=dataclasses.replace(task.choices, batch_size=few))
+    now = yield from _steps_a_second(task, way)
+    return (yield from _steps_a_second(task, tried)) < _HOPELESS * now
 
 
 def laid_out(network: N, layout: torch.memory_format) -> N:
