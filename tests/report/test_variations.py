@@ -27,3 +27,10 @@ def test_varied_pictures_are_on_the_page_with_what_varying_cost(make_summary: Ca
     assert told["share"] == 0.034
     assert told["strips"][2] == {"path": "ants/2.png", "label": "<ants>", "count": 6}
     assert 'id="variations-h"' not in render(make_summary(("a", "b"), 40, 1.0))
+
+
+def test_views_that_were_made_once_are_said_to_cost_a_step_nothing(make_summary: Callable[..., Summary]) -> None:
+    found = Variations("mirrored", None, (Strip(picture(0), "ants/0.png", "ants", 6),))
+    page = render(make_summary(("ants", "bees"), 40, 1.0, variations=found))
+    section = page[page.index('id="variations-h"') :].partition("</section>")[0]
+    assert "it took none of the time of a training step" in section
