@@ -1,8 +1,8 @@
 """What a few labels are worth: python -m benchmarks.few_labels [--sets ...] [--parts probe,suggest]
 
 Embeddings of one backbone, cached; everything else is the library's own functions on them. Nothing is chosen on test.
-Of CIFAR-10 500 training pictures a class and all test pictures. Validation pictures, where a set has some apart, are test
-pictures too: nothing here is chosen on them.
+Of CIFAR-10 500 training pictures a class and all test pictures. Validation pictures, where a set has some apart, are
+test pictures too: nothing here is chosen on them.
 probe: five pictures a class, by seeds, against scikit-learn's LogisticRegression on the same embeddings, as they are
 and standardised, C by cross-validation. To reach: no more than 0.5 points below the better of the two.
 suggest: pictures are labelled in rounds, the first by `most_typical`, the others by `teach_most` with the head that
@@ -28,6 +28,7 @@ from benchmarks import measure
 from tellapart import judge
 from tellapart.data import resize_policy, scan
 from tellapart.events import Steps
+from tellapart.files import finite
 from tellapart.images import at_least_for
 from tellapart.learn.backbones import find_weights
 from tellapart.learn.backbones_export import start_export
@@ -46,6 +47,7 @@ SETS: dict[str, dict[str, int] | None] = {
 }
 SEEDS, EACH = 10, 5
 SHARE = 0.95
+MOST = {"hymenoptera": 80, "clothing_small": 800, "cifar10": 2_000}
 _BOOTSTRAP = 200
 
 T = TypeVar("T")
@@ -207,9 +209,13 @@ def rounds(found: Embedded, batch: int, most: int, seeds: int) -> dict[str, Any]
             "seed_by_seed": [round(needed(curve, wanted), 1) for curve in curves[how]],
             "mean_curve": [(number, round(accuracy, 4)) for number, accuracy in mean_of(curves[how])],
         }
-    told["fewer"], told["fewer_se"] = fewer(np.arange(seeds)), float(np.nanstd(again))
-    middle = {how: float(np.median(told[how]["seed_by_seed"])) for how in ways}
-    told["fewer_by_medians"] = None if not np.isfinite(middle["random"]) else 1 - middle["suggest"] / middle["random"]
+    share = fewer(np.arange(seeds))
+    reached = [one for one in again if np.isfinite(one)]
+    middle = [float(np.median(told[how]["seed_by_seed"])) for how in ways]
+    told["fewer"] = share if np.isfinite(share) else None
+    whole = len(reached) == len(again)  # of some draws alone the error would be too small
+    told["fewer_se"] = float(np.std(reached)) if whole else None
+    told["fewer_by_medians"] = 1 - middle[1] / middle[0] if np.isfinite(middle).all() else None
     return told
 
 
@@ -219,8 +225,8 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--parts", default="probe,suggest")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--most", type=int, default=1_000, help="labels that are given at the most")
-    parser.add_argument("--batch", type=int, help="labels a round; by default twice or four times the classes")
+    parser.add_argument("--most", type=int, help="labels given at the most; by default about what random needs")
+    parser.add_argument("--batch", type=int, help="labels a round; by default a twentieth of these")
     arguments = parser.parse_args()
     os.environ["TELLAPART_WEIGHTS"] = str(arguments.weights)
     cache = arguments.work / "cache"
@@ -234,10 +240,11 @@ def main() -> None:
             print(json.dumps({"set": name, "part": "probe", **few(found, EACH, arguments.seeds)}), flush=True)
         if "suggest" in arguments.parts:
             began = time.monotonic()
-            batch = arguments.batch or found.num_classes * (2 if found.num_classes < 5 else 4)
-            most = min(arguments.most, round(0.8 * len(found.targets)))
+            most = min(arguments.most or MOST[name], round(0.8 * len(found.targets)))
+            batch = arguments.batch or max(2 * found.num_classes, most // 20)
             told = rounds(found, batch, most, arguments.seeds)
-            print(json.dumps({"set": name, "part": "suggest", **told, "seconds": time.monotonic() - began}), flush=True)
+            told["seconds"] = time.monotonic() - began
+            print(json.dumps(finite({"set": name, "part": "suggest", **told})), flush=True)
 
 
 if __name__ == "__main__":

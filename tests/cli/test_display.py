@@ -98,7 +98,8 @@ def test_a_rate_is_of_what_was_seen_to_be_done_and_a_new_end_on_the_way_changes_
     steps += [Progress("scratch", done, 90, "steps") for done in range(70, 91)]
     rates = [line.rpartition(", ")[2] for line in lines_of(steps, 1.0) if "of" in line]
     assert set(rates) == {"1 a second"}
-    assert lines_of([*steps, StageEnded("scratch", 41.0)], 1.0)[-1].startswith("scratch  90 steps in 41.0 s")
+    ended = [*steps, StageEnded("scratch", 40.0)]
+    assert lines_of(ended, 1.0)[-1] == "scratch  90 steps in 40.0 s, 1 a second"
 
 
 def test_what_cannot_be_counted_is_under_way() -> None:

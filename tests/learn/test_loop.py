@@ -23,6 +23,7 @@ from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_augment import augmented
 from tellapart.learn.torch_batches import Held, Samples, Varied, epoch_batches
 from tellapart.learn.torch_loop import Learned, State, fit
+from tellapart.learn.torch_mix import Mix
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_optimizers import AdamW, Group
 from tellapart.learn.torch_shards import Shards
@@ -406,6 +407,22 @@ def test_a_batch_in_parts_gives_the_steps_of_the_whole_batch() -> None:
     parts, _ = run(begun(Linear(), 24, micro_batch=3))
     assert torch.allclose(parts.state["layer.weight"], whole.state["layer.weight"], atol=1e-6)
     assert [epoch.train_accuracy for epoch in parts.epochs] == [epoch.train_accuracy for epoch in whole.epochs]
+
+
+@pytest.mark.parametrize("changed", [{"micro_batch": 3}, {"micro_batch": 1}, {"shards": 2}, {"shards": 4}], ids=str)
+@pytest.mark.parametrize("soft", [False, True])
+def test_class_weights_weigh_a_batch_and_not_the_parts_of_it(soft: bool, changed: dict[str, int]) -> None:
+    pictures = samples(64)
+    uneven = dataclasses.replace(pictures, targets=np.where(np.arange(64) % 8, 0, pictures.targets))
+    uneven = dataclasses.replace(uneven, mix=Mix(3, 0.5)) if soft else uneven
+    weights = torch.tensor([0.4, 4.0, 8.0])
+
+    def fitted(**how: int) -> Tensor:
+        choices = dataclasses.replace(PLAIN, class_weights=weights, **how)  # type: ignore[arg-type]
+        learned, _ = run(fit(fresh(Linear(), 16), uneven, samples(30, seed=1), choices, lambda: 1e9))
+        return learned.state["layer.weight"]
+
+    assert torch.allclose(fitted(**changed), fitted(), atol=1e-5)
 
 
 def test_a_fit_that_was_put_away_between_two_steps_goes_on_to_the_same_bits() -> None:

@@ -63,16 +63,16 @@ def _bars(console: Console) -> Bars:
     return Bars(*columns, console=console, transient=True, refresh_per_second=4)
 
 
-def told(event: Event, stage: Progress | None = None) -> str | None:
+def told(event: Event, stage: Progress | None = None, before: int = 0) -> str | None:
     """Return the line that tells an event, or None for one that has none.
 
-    `stage` is the last progress of the stage that an event ends, where there was one.
+    `stage` is the last progress of the stage that an event ends, where there was one; `before` of it were done earlier.
     """
     match event:
         case StageEnded():
             if stage is None or not stage.done or stage.unit == _TIME:
                 return f"{event.stage}  {event.seconds:.1f} s"
-            rate = _rate(stage, stage.done, event.seconds)
+            rate = _rate(stage, stage.done - before, event.seconds)
             return f"{event.stage}  {stage.done:,} {stage.unit} in {event.seconds:.1f} s{rate}"
         case Progress():
             if not event.done and event.total is None:
@@ -138,12 +138,18 @@ class _Stages:
         count.latest, count.seen = event, now
         return event.done - count.first.done, now - count.began
 
-    def end(self, stage: str) -> Progress | None:
-        """Forget a stage and return how much it counted in all: pictures, else what took it longest, if anything."""
+    def end(self, stage: str) -> tuple[Progress | None, int]:
+        """Forget a stage and return how much it counted in all: pictures, else what took it longest, if anything.
+
+        With it how much of that an earlier run had done: steps are told one by one, and so begin with more than one.
+        """
         counts = self._counts.pop(stage, {})
         longest = max(counts.values(), key=lambda count: (count.seconds, count.latest.done), default=None)
         told = counts.get("pictures", longest)
-        return None if told is None else dataclasses.replace(told.latest, done=told.done_before + told.latest.done)
+        if told is None:
+            return None, 0
+        before = told.first.done if told.first.unit == "steps" and not told.done_before else 0
+        return dataclasses.replace(told.latest, done=told.done_before + told.latest.done), before if before > 1 else 0
 
 
 class PlainLines:
@@ -158,14 +164,15 @@ class PlainLines:
     def __call__(self, event: Event) -> None:
         """Write the line of `event`, if it has one now."""
         now = self._clock()
-        rate, ended = "", None
+        rate = ""
+        ended: tuple[Progress | None, int] = None, 0
         if isinstance(event, Progress):
             rate = _rate(event, *self._stages.see(event, now))
         elif isinstance(event, StageEnded):
             ended = self._stages.end(event.stage)
         if isinstance(event, Progress | Epoch) and not self._due(event, now):
             return
-        line = told(event, ended)
+        line = told(event, *ended)
         if line is not None:
             self._stream.write(f"{printable(line + rate)}\n")
             self._stream.flush()
@@ -192,7 +199,7 @@ class _OnTerminal:
         self._stages = _Stages()
 
     def __call__(self, event: Event) -> None:
-        ended = None
+        ended: tuple[Progress | None, int] = None, 0
         if isinstance(event, StageBegan | StageEnded):
             for stray in self._tasks.keys() - self._begun:
                 self._remove(stray)
@@ -207,7 +214,7 @@ class _OnTerminal:
             ended = self._stages.end(event.stage)
             self._begun.discard(event.stage)
             self._remove(event.stage)
-        line = told(event, ended)
+        line = told(event, *ended)
         if line is not None:
             warned = isinstance(event, Note) and event.level == "warning"
             lasting = isinstance(event, RungEnded | Note)

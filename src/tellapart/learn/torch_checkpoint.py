@@ -27,7 +27,7 @@ from tellapart.learn.torch_loop import State
 
 __all__ = ["Checkpoints"]
 
-_MAGIC = b"tellapart checkpoint 2\n"
+_MAGIC = b"tellapart checkpoint 3\n"
 _DIGEST = 32
 _PARTS = ("network", "average", "best", "optimizer")
 # The fields of State that are plain values.
@@ -37,6 +37,7 @@ _PLAIN = (
     "falls",
     "ceiling",
     "batch",
+    "due",
     "loss",
     "hits",
     "seen",
@@ -47,7 +48,7 @@ _PLAIN = (
     "best_loss",
 )
 _SHARE = 0.02  # of the time, at the most, is spent on writing
-_SOON = 3.0  # seconds in which a run that is to end still writes
+_SOON, _SLOW = 3.0, 50e6  # seconds in which a run that is to end still writes; bytes a second, where none was written
 
 
 class Checkpoints:
@@ -56,16 +57,22 @@ class Checkpoints:
     `made_for` says what a checkpoint belongs to, by name; `every_seconds` is how much of a fit may be lost.
     """
 
-    def __init__(self, folder: Path, made_for: Mapping[str, str], every_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        made_for: Mapping[str, str],
+        every_seconds: float = 30.0,
+        speeds: list[float] | None = None,
+    ) -> None:
         self._folder = folder
         self._made_for = dict(made_for)
         self._every = every_seconds
         self._next = time.monotonic() + every_seconds
-        self._took = 0.0
+        self._speeds: list[float] = [] if speeds is None else speeds  # bytes a second, of all fits of the run
 
     def about(self, **more: str) -> Checkpoints:
         """Return the same checkpoints, belonging to more."""
-        return Checkpoints(self._folder, {**self._made_for, **more}, self._every)
+        return Checkpoints(self._folder, {**self._made_for, **more}, self._every, self._speeds)
 
     def restore(self, name: str, state: State) -> Steps[bool]:
         """Put back into `state` what the fit `name` had come to; return whether there was anything.
@@ -104,7 +111,8 @@ class Checkpoints:
 
         The fit must be between two steps, and not at its end.
         """
-        if time.monotonic() >= self._next or (at_once and self._took <= _SOON):
+        soon = at_once and _bytes_of(state) <= _SOON * min(self._speeds[-3:], default=_SLOW)
+        if time.monotonic() >= self._next if not at_once else soon:
             self.save(name, state)
 
     def save(self, name: str, state: State) -> None:
@@ -130,8 +138,9 @@ class Checkpoints:
         if newest.exists():
             newest.replace(before)
         files.write_bytes(newest, _MAGIC + hashlib.sha256(payload).digest() + payload)
-        self._took = time.monotonic() - began
-        self._next = time.monotonic() + max(self._every, self._took / _SHARE)
+        took = time.monotonic() - began
+        self._speeds.append(len(payload) / max(took, 1e-3))
+        self._next = time.monotonic() + max(self._every, took / _SHARE)
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self._folder / f"{name}.checkpoint", self._folder / f"{name}.before.checkpoint"
@@ -157,6 +166,10 @@ def _tensors(state: State) -> dict[str, Mapping[str, Tensor]]:
         "best": state.best,
         "optimizer": state.optimizer.state_dict(),
     }
+
+
+def _bytes_of(state: State) -> int:
+    return sum(value.numel() * value.element_size() for held in _tensors(state).values() for value in held.values())
 
 
 def _opened(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

@@ -38,7 +38,8 @@ class State:
     """All that a fit changes. Between two steps it is whole: saved then and put back, the fit goes on to the same bits.
 
     `most` is how many steps the horizon may have at the most. A loss above `ceiling` has exploded. `batch` batches of
-    the present epoch are done, with `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far;
+    the present epoch are done, with `loss` (a sum, in nats), `hits` of `seen` pictures and the rate `lr` so far; `due`
+    says that it is over but for its validation;
     `micro_batch` pictures go through at a time (0: as was chosen).
     `best` holds the best weights, of `best_step`, with the validation loss `best_loss`; `falls` counts how often the
     fit fell back to them. `told` are the epochs and the decisions of the fit, in order. `ended` says why it ended:
@@ -55,6 +56,7 @@ class State:
     falls: int = 0
     ceiling: float = math.inf
     batch: int = 0
+    due: bool = False
     loss: float = 0.0
     hits: int = 0
     seen: int = 0
@@ -74,7 +76,7 @@ class State:
 
     def next_epoch(self) -> None:
         """Begin the next epoch's sums."""
-        self.batch, self.loss, self.hits, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
+        self.batch, self.due, self.loss, self.hits, self.seen, self.seconds = 0, False, 0.0, 0, 0, 0.0
 
 
 Keep: TypeAlias = Callable[[State, bool], None]
@@ -129,10 +131,11 @@ def fit(
     shards = Shards(state.network, choices.shards)
     try:
         with led(world, state.network, state.optimizer, train, choices):
-            while not state.ended:
+            while not state.ended or state.due:
                 began, loss, number = time.perf_counter() - state.seconds, 0.0, len(state.epochs) + state.falls
                 state.network.train()
-                for inputs, targets in train.epoch(choices.batch_size, choices.seed, number, state.batch, world.mine()):
+                mine = choices.batch_size, choices.seed, number, state.batch, world.mine()
+                for inputs, targets in () if state.due else train.epoch(*mine):
                     progress = state.horizon.progress(state.step)
                     rate = learning_rate(progress, choices.warmup, choices.stable, choices.decay) / (3**state.falls)
                     batch = shards, inputs, targets, rate, number, choices.px_at(progress)
@@ -146,6 +149,7 @@ def fit(
                     state.loss, state.hits = state.loss + loss * len(targets), state.hits + hits
                     state.seen, state.seconds = state.seen + len(targets), time.perf_counter() - began
                     state.ended = yield from _hold_to_the_clock(state, pace, left(), before, choices, stage)
+                    state.due = bool(state.ended)
                     yield Progress(stage, state.step, state.horizon.total, "steps")
                     before.cuts_off(state)
                     if state.ended:
@@ -153,7 +157,7 @@ def fit(
                     if keep is not None:
                         keep(state, False)
 
-                looked = left()
+                state.due, looked = is_sound(loss, state.ceiling), left()
                 found = yield from validated(state.average, val, choices, stage)
                 pace.looked += looked - left()
                 whole = False
@@ -177,7 +181,7 @@ def fit(
     except InterruptedRunError as error:
         if isinstance(error, OutOfTimeError):
             yield Decision(f"{stage}.cut_off", [state.step, len(state.epochs)], "the rung's time was up at this step")
-        elif keep is not None and whole and state.step and not state.ended:
+        elif keep is not None and whole and state.step:
             yield from _kept(state, keep)
         if not state.best_step:
             raise
@@ -191,8 +195,9 @@ def _kept(state: State, keep: Keep) -> Steps[None]:
     """Save where an interrupted fit is; that it cannot be saved is no reason to lose what there is already."""
     try:
         keep(state, True)
-    except OSError as error:
-        why = f"could not be saved at step {state.step} ({error.strerror or error})"
+    except (OSError, MemoryError, RuntimeError) as error:
+        words = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        why = f"could not be saved at step {state.step} ({words})"
         yield Note("warning", f"The training {why}: --resume goes on from further back.")
 
 
@@ -212,6 +217,11 @@ class _Before:
     last_step: int | None
     cut_off: list[int] | None
     over: bool
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is known where the fit ended, so that no clock is asked."""
+        return self.over or self.last_step is not None or self.cut_off is not None
 
     def cuts_off(self, state: State) -> None:
         """Raise OutOfTimeError where that was done."""
@@ -341,14 +351,9 @@ def _hold_to_the_clock(
     if state.step in before.moves:
         state.horizon = state.horizon.moved(state.step, before.moves[state.step].value["total"])
         yield from _told(state, before.moves[state.step])
-    elif (
-        not before.over
-        and before.last_step is None
-        and state.step > max(before.moves, default=-1)
-        and pace.is_due(seconds)
-    ):
+    elif not before.decided and state.step > max(before.moves, default=-1) and pace.is_due(seconds):
         yield from _move_the_horizon(state, pace, seconds, choices, stage)
-    up = not before.over and seconds <= 0 if before.last_step is None else state.step >= before.last_step
+    up = not before.decided and seconds <= 0 if before.last_step is None else state.step >= before.last_step
     return "done" if state.step >= state.horizon.total else "time" if up else ""
 
 

@@ -103,6 +103,9 @@ def one_step(
     draws = [int(value) >> 1 for value in bits(choices.seed, step, each, _NOISE)]
     held = (choices.class_weights, choices.log_priors)
     weights, priors = (None if value is None else value.to(choices.device) for value in held)
+    total = float(len(targets))  # of the batch, not of a part of it
+    if weights is not None and targets.ndim == 1:
+        total = float(weights[targets.to(choices.device)].sum())
 
     def through(network: nn.Module, number: int) -> Tally:
         tally = Tally()
@@ -118,8 +121,7 @@ def one_step(
                     logits = network(_smaller(x, px) if px else x).float()
                 adjusted, smoothing = logits if priors is None else logits + priors, choices.label_smoothing
                 loss = functional.cross_entropy(adjusted, y, weights, label_smoothing=smoothing, reduction="sum")
-                count = len(part) if weights is None or part.ndim > 1 else float(weights[part].sum())
-                (loss * (len(part) / len(targets) / count)).backward()  # type: ignore[no-untyped-call]
+                (loss / total).backward()  # type: ignore[no-untyped-call]
                 plain = functional.cross_entropy(logits.detach(), y, reduction="sum")
                 tally.loss += float(plain) / len(targets)
                 tally.hits += int((logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())

@@ -166,7 +166,7 @@ def measured(task: Task[N], seconds: float) -> Steps[Task[N]]:
             rates[tried] = yield from _steps_a_second(task, tried)
             way = tried if rates[tried] > gain * rates[way] else way
     one_way, name = "not compared: one thread trains fast enough, or there is little time", task.name
-    same = "by the same measurement" if len(rates) > 1 else one_way
+    same = "by the same measurement" if len(rates) + len(hopeless) > 1 else one_way
     turned = same if len({one.layout for one in [*rates, *hopeless]}) > 1 else "not compared: as is usually fastest"
     each = [f"{one}: {task.choices.batch_size * rate:,.0f} pictures/s" for one, rate in rates.items()]
     said = ", ".join([*each, *(f"{one}: less than {_HOPELESS:.0%} as fast, on fewer pictures" for one in hopeless)])
@@ -186,9 +186,9 @@ def _is_hopeless(task: Task[N], tried: _Way, way: _Way, rate: float) -> Steps[bo
 
     A processor without instructions for bfloat16 takes ten seconds for a batch that is done in one without.
     """
-    if rate > _SHORT_STEPS:
-        return False
     few = max(_SHARD * way.shards, task.choices.batch_size // 8)
+    if rate > _SHORT_STEPS or 2 * few > task.choices.batch_size:
+        return False
     task = dataclasses.replace(task, choices=dataclasses.replace(task.choices, batch_size=few))
     now = yield from _steps_a_second(task, way)
     return (yield from _steps_a_second(task, tried)) < _HOPELESS * now
