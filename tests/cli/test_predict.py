@@ -76,7 +76,7 @@ def test_where_results_go_elsewhere_it_is_told_how_many_there_are(
     answers += [answer(f"{number}.jpg") for number in range(12)]
     ran = tellapart("predict", "bundle", "new/", "--json")
     assert len(ran.lines) == 12
-    assert ran.err.splitlines() == ["predict  6 pictures, 1.2 a second", "predict  11 pictures, 1.1 a second"]
+    assert ran.err.splitlines() == ["predict  6 pictures, 1 a second", "predict  11 pictures, 1 a second"]
 
 
 def test_a_bad_file_is_told_on_standard_error(tellapart, answers: list[Answer | Failure]) -> None:
