@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tellapart.events import Decision, Event, Steps
+from tellapart.events import Decision, Event
 from tellapart.learn.torch_loop import Learned
 from tellapart.learn.torch_task import Task, measured, trained
+from tests.learn.conftest import finished
 from tests.learn.tasks import task_of
 
 from .test_loop import Linear, samples
-
-T = TypeVar("T")
 
 _AS_IT_IS = (torch.float32, torch.channels_last)
 
@@ -41,17 +39,6 @@ class Laborious(Linear):
         return super().forward(pixels)
 
 
-def ended(steps: Steps[T], seen: list[Event] | None = None) -> T:
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        if seen is not None:
-            seen.append(event)
-
-
 def task(start: Callable[[], nn.Module], max_steps: int = 1_000_000) -> Task[nn.Module]:
     return dataclasses.replace(task_of(samples(64), samples(30, seed=1), start), max_steps=max_steps)
 
@@ -60,7 +47,7 @@ def measured_as(found: Task[nn.Module], seconds: float) -> tuple[Task[nn.Module]
     before = torch.get_num_threads()
     try:
         events: list[Event] = []
-        made = ended(measured(found, seconds), events)
+        made = finished(measured(found, seconds), events)
     finally:
         torch.set_num_threads(before)
     return made, {event.name: event for event in events if isinstance(event, Decision)}
@@ -109,7 +96,7 @@ def test_a_network_trains_in_bfloat16_with_weights_in_full_precision() -> None:
 
     def fitted(dtype: torch.dtype) -> Learned:
         found = task(Watched)
-        return ended(trained(found, found.train, found.val, 60, lambda: 1e9, "fit", dtype=dtype))[1]
+        return finished(trained(found, found.train, found.val, 60, lambda: 1e9, "fit", dtype=dtype))[1]
 
     exact = fitted(torch.float32)
     seen.clear()

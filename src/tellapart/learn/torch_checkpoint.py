@@ -111,8 +111,11 @@ class Checkpoints:
 
         The fit must be between two steps, and not at its end.
         """
-        soon = at_once and _bytes_of(state) <= _SOON * min(self._speeds[-3:], default=_SLOW)
-        if time.monotonic() >= self._next if not at_once else soon:
+        if at_once:
+            due = _bytes_of(state) <= _SOON * min(self._speeds[-3:], default=_SLOW)
+        else:
+            due = time.monotonic() >= self._next
+        if due:
             self.save(name, state)
 
     def save(self, name: str, state: State) -> None:
