@@ -8,6 +8,7 @@ import errno
 import functools
 import itertools
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -152,6 +153,19 @@ def test_a_fit_that_ended_is_not_run_again(tmp_path: Path) -> None:
     assert same(learned.state, state.best)
 
 
+def test_that_the_time_was_up_is_told_once(tmp_path: Path) -> None:
+    machine = SlowMachine(4.0, lambda _: 0.5)
+    state, store = fresh(Linear(), STEPS), Checkpoints(tmp_path, {})
+    for event in fit(state, samples(64), samples(30, 1), PLAIN, machine.left, "fit"):
+        machine.see(event)
+    assert state.ended == "time"
+    store.save("fit", state)
+    learned, events = trained(store)
+    assert learned.ended == "time"
+    assert decided(events).count("fit.time_up") == 1
+    assert "fit.ended" not in decided(events)
+
+
 def damaged(path: Path, damage: str) -> None:
     content = bytearray(path.read_bytes())
     if damage == "flip":
@@ -226,6 +240,17 @@ def test_case_99_a_checkpoint_of_something_else_is_refused_with_what_differs(tmp
     with pytest.raises(DataError, match="pictures was a, is b") as caught:
         trained(Checkpoints(tmp_path, {"pictures": "b", "tellapart": "1"}))
     assert caught.value.code == "other_checkpoint"
+
+
+def test_a_checkpoint_of_another_versions_format_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(CutOff):
+        trained(Checkpoints(tmp_path, {}), 5)
+    path = tmp_path / "fit.checkpoint"
+    path.write_bytes(re.sub(rb"^(tellapart checkpoint) \d+", rb"\1 2", path.read_bytes()))
+    with pytest.raises(DataError, match="format 2; this version of tellapart has 3") as caught:
+        trained(Checkpoints(tmp_path, {}))
+    assert caught.value.code == "other_checkpoint"
+    assert path.exists(), "the version that wrote it can still go on"
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, None])
@@ -365,33 +390,47 @@ def test_what_the_clock_decided_is_decided_again(tmp_path: Path) -> None:
     assert again.ended == whole.ended
 
 
-@pytest.mark.parametrize("kind", [Progress, Epoch])
-@pytest.mark.parametrize("slower", [False, True])
-def test_a_fit_that_the_clock_cut_off_is_cut_off_again_at_the_same_place(kind: type[Event], slower: bool) -> None:
-    def run(recorded: list[Decision], cut: bool) -> tuple[Learned, list[Decision]]:
-        clock = itertools.count(100.0, -0.5)
+def cut_off_at(at: int, recorded: list[Decision], store: Checkpoints | None = None, slow: bool = False) -> Any:
+    """Train, cut off by the clock at the event `at` unless that is negative; return what was learned and told."""
+    clock, state = itertools.count(100.0, -0.5), fresh(Linear(), STEPS, most=3 * STEPS)
+    if store is not None:
+        list(store.restore("fit", state))
+    keep = None if store is None else functools.partial(store.save_now_and_then, "fit")
+    choices = dataclasses.replace(PLAIN, enough=0.8)  # so that it decides on the end besides
+    steps = fit(state, samples(64), samples(30, 1), choices, lambda: next(clock) if slow else 1e9, "fit", keep)
+    told = list[Event]()
+    try:
+        event = next(steps)
+        while True:
+            told.append(event)
+            if isinstance(event, Recall):
+                event.decided.extend(one for one in recorded if one.name == event.name)
+            event = steps.throw(OutOfTimeError()) if len(told) - 1 == at else next(steps)
+    except (StopIteration, OutOfTimeError) as end:
+        return getattr(end, "value", None), told
 
-        def left() -> float:
-            return next(clock) if slower and not cut else 1e9
 
-        steps = fit(fresh(Linear(), STEPS), samples(64), samples(30, 1), PLAIN, left, "fit")
-        seen, told = 0, list[Decision]()
-        try:
-            event = next(steps)
-            while True:
-                seen += type(event) is kind
-                told += [event] if isinstance(event, Decision) else []
-                if isinstance(event, Recall):
-                    event.decided.extend(one for one in recorded if one.name == event.name)
-                late = cut and type(event) is kind and seen == {Progress: 43, Epoch: 3}[kind]
-                event = steps.throw(OutOfTimeError()) if late else next(steps)
-        except StopIteration as end:
-            return end.value, told
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_fit_that_the_clock_cut_off_is_cut_off_again_at_the_same_place(
+    saved: bool, slow: bool, tmp_path: Path
+) -> None:
+    """Wherever that was, on a machine that is slower now or not, from the start or from a checkpoint."""
+    _, whole = cut_off_at(-1, [])
+    assert decided(whole) == ["fit.last_step", "fit.ended"]
+    for at, event in enumerate(whole):
+        if isinstance(event, Recall):
+            continue
+        store = Checkpoints(tmp_path / f"{at}", {}, every_seconds=0.0) if saved else None
+        first, told = cut_off_at(at, [], store)
+        again, anew = cut_off_at(-1, [one for one in told if isinstance(one, Decision)], store, slow)
+        assert decided(anew) == decided(told)
+        assert (first is None) == (again is None)
+        if first is not None:
+            assert (first.best_step, first.ended) == (again.best_step, again.ended) == (first.best_step, "interrupted")
+            assert [epoch.step for epoch in first.epochs] == [epoch.step for epoch in again.epochs]
+            assert same(first.state, again.state)
 
-    first, told = run([], cut=True)
-    again, anew = run(told, cut=False)
-    assert [one.name for one in anew] == ["fit.cut_off"], "a slower machine decides nothing else"
-    assert first.ended == again.ended == "interrupted"
-    assert first.best_step == again.best_step
-    assert len(first.epochs) == len(again.epochs)
-    assert same(first.state, again.state)
+
+def decided(events: list[Event]) -> list[str]:
+    return [event.name for event in events if isinstance(event, Decision)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tellapart.events import Decision, Event, Note, Recall
 from tellapart.images import Preprocess
 from tellapart.learn.range_test import Rates
-from tellapart.learn.torch_loop import fit
+from tellapart.learn.torch_loop import Learned, fit
 from tellapart.learn.torch_muon import Muon
 from tellapart.learn.torch_rate import peak_rate
 from tellapart.learn.torch_task import Task
@@ -84,8 +84,16 @@ def test_a_gradient_that_is_no_number_at_the_last_step_of_a_pass_spoils_no_weigh
     """At the end of the fit (two passes of eight steps), where nothing comes after it, and in its middle."""
     train = samples(64)
     learned, events = run(fit(fresh(Spoiling(16), total), train, train.at(train.rows[:0]), PLAIN, lambda: 1e9, "fit"))
-    [fall] = decisions(events, "fit.lr_factor")
-    assert "weights after step 16 that are not numbers: back to the best weights, of step 8" in fall.evidence
+    ends, falls = decisions(events, "fit.ended"), decisions(events, "fit.lr_factor")
+    wrong = "weights after step 16 that are not numbers"
+    if total == 16:
+        assert not falls, "no step is left for which a lower rate would be"
+        assert [end.value for end in ends] == ["diverged"]
+        assert f"{wrong}, at the end; the best weights, of step 8, are kept" in ends[0].evidence
+    else:
+        assert f"{wrong}: back to the best weights, of step 8" in falls[0].evidence
+        assert [end.value for end in ends] == ["done"]
+    assert learned.ended == ("diverged" if total == 16 else "done")
     assert all(bool(value.isfinite().all()) for value in learned.state.values())
     assert learned.best_step == (8 if total == 16 else total)
 
@@ -158,6 +166,41 @@ def test_a_run_that_goes_on_halves_where_it_did_before() -> None:
     again, events = run(fit(fresh(network, 24), samples(64), samples(30, seed=1), choices, lambda: 1e9, "fit"), see)
     [half] = decisions(events, "fit.micro_batch")
     assert half.value == {"at": 0, "pictures": 4, "equal": True}
+    assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
+
+
+class Short(Linear):
+    """It has batch norm, and too little memory at some calls."""
+
+    def __init__(self, fails: tuple[int, ...]) -> None:
+        super().__init__()
+        self.norm, self.fails, self.tries = nn.BatchNorm1d(3), fails, 0
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.norm(super().forward(pixels))
+        self.tries += self.training
+        if self.training and self.tries in self.fails:
+            raise MemoryError
+        return logits
+
+
+def test_a_step_that_failed_for_memory_counts_once_and_a_fit_that_goes_on_has_the_same_bits() -> None:
+    """Calls 6 and 10 are both of the third step: of batches of 16, 8 at a time, then 4, then 2."""
+    choices = dataclasses.replace(PLAIN, batch_size=16, micro_batch=8)
+
+    def trained(network: nn.Module, told: list[Event]) -> tuple[Learned, list[Event]]:
+        def see(event: Event) -> None:
+            if isinstance(event, Recall):
+                event.decided.extend(decisions(told, event.name))
+
+        return run(fit(fresh(network, 24), samples(64), samples(30, seed=1), choices, lambda: 1e9, "fit"), see)
+
+    first, told = trained(Short((6, 10)), [])
+    halves = [(half.value["at"], half.value["pictures"]) for half in decisions(told, "fit.micro_batch")]
+    assert halves == [(2, 4), (2, 2)]
+    assert first.state["norm.num_batches_tracked"] == 2 * 2 + 8 * (first.best_step - 2)
+    again, anew = trained(Short(()), told)
+    assert decisions(anew, "fit.micro_batch") == decisions(told, "fit.micro_batch")
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from tellapart.learn.torch_optimizers import AdamW, Group
 from tellapart.learn.torch_shards import Draws, Shards
+from tellapart.learn.torch_soup import averaged
 from tellapart.learn.torch_step import Choices, one_step
 
 
@@ -90,6 +92,21 @@ def test_statistics_of_batch_norm_are_the_mean_of_the_parts() -> None:
     network.eval()
     both = shards.each(lambda part, number: part(x[0]))
     assert torch.equal(both[0], both[1])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 7])
+def test_statistics_that_are_frozen_move_by_no_bit(count: int) -> None:
+    network = Net(norm=True).eval()
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.1, 1.7, generator=torch.Generator().manual_seed(count))
+    before = [buffer.clone() for buffer in network.buffers()]
+    shards, x = Shards(network, count), torch.randn(count, 4, 3, 9, 9)
+    for _ in range(5):
+        shards.each(lambda part, number: part(x[number]).sum().backward())
+    assert all(torch.equal(one, other) for one, other in zip(network.buffers(), before, strict=True))
+    soup = averaged([copy.deepcopy(network.state_dict()) for _ in range(count)])
+    assert all(torch.equal(value, soup[name]) for name, value in network.state_dict().items())
 
 
 def test_a_part_that_fails_is_told() -> None:

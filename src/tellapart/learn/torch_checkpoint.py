@@ -27,7 +27,8 @@ from tellapart.learn.torch_loop import State
 
 __all__ = ["Checkpoints"]
 
-_MAGIC = b"tellapart checkpoint 3\n"
+_NAME, _FORMAT = b"tellapart checkpoint ", 3
+_MAGIC = _NAME + b"%d\n" % _FORMAT
 _DIGEST = 32
 _PARTS = ("network", "average", "best", "optimizer")
 # The fields of State that are plain values.
@@ -47,6 +48,7 @@ _PLAIN = (
     "best_step",
     "best_loss",
 )
+_ANEW = "Start in a new folder, or remove the folder of checkpoints to begin the training anew."
 _SHARE = 0.02  # of the time, at the most, is spent on writing
 _SOON, _SLOW = 3.0, 50e6  # seconds in which a run that is to end still writes; bytes a second, where none was written
 
@@ -78,16 +80,18 @@ class Checkpoints:
         """Put back into `state` what the fit `name` had come to; return whether there was anything.
 
         A damaged one goes once the one before it was taken: kept, it would be moved onto that when the next is saved.
-        Raises DataError (`other_checkpoint`) where that belongs to something else.
+        Raises DataError (`other_checkpoint`) where that belongs to something else, or is of another version's format.
         """
         damaged: list[Path] = []
         for path in self._paths(name):
             try:
-                held = _opened(path.read_bytes())
+                content = path.read_bytes()
             except FileNotFoundError:
                 continue
             except OSError:  # the disk cannot read it
-                held = None
+                content = b""
+            _check_format(path, content)
+            held = _opened(content)
             if held is None:
                 damaged.append(path)
                 continue
@@ -155,11 +159,15 @@ class Checkpoints:
             if made_for.get(key) != self._made_for.get(key)
         ]
         if differ:
-            raise DataError(
-                "other_checkpoint",
-                f"The checkpoint {path} belongs to something else: {'; '.join(differ)}.",
-                "Start in a new folder, or remove the folder of checkpoints to begin the training anew.",
-            )
+            what = f"The checkpoint {path} belongs to something else: {'; '.join(differ)}."
+            raise DataError("other_checkpoint", what, _ANEW)
+
+
+def _check_format(path: Path, content: bytes) -> None:
+    number = content.removeprefix(_NAME).split(b"\n", 1)[0]
+    if content.startswith(_NAME) and number.isdigit() and len(number) < 9 and int(number) != _FORMAT:
+        what = f"The checkpoint {path} is of format {int(number)}; this version of tellapart has {_FORMAT}."
+        raise DataError("other_checkpoint", what, _ANEW)
 
 
 def _tensors(state: State) -> dict[str, Mapping[str, Tensor]]:

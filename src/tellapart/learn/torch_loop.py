@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from tellapart.errors import InterruptedRunError, OutOfTimeError, TellapartError
-from tellapart.events import Decision, Epoch, Note, Progress, Recall, Steps
+from tellapart.events import Decision, Epoch, Note, Progress, Steps
 from tellapart.learn.pace import Pace
+from tellapart.learn.recalled import Before, decided_before
 from tellapart.learn.schedule import Horizon, learning_rate
 from tellapart.learn.torch_batches import Samples
 from tellapart.learn.torch_crew import go_back, led, tell_step
@@ -43,7 +44,7 @@ class State:
     `micro_batch` pictures go through at a time (0: as was chosen).
     `best` holds the best weights, of `best_step`, with the validation loss `best_loss`; `falls` counts how often the
     fit fell back to them. `told` are the epochs and the decisions of the fit, in order. `ended` says why it ended:
-    `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is empty.
+    `done`, `early_stop`, `time`, `interrupted`, `diverged`, or is empty. `whole` says that it is between two steps now.
     """
 
     network: nn.Module
@@ -68,6 +69,7 @@ class State:
     epochs: tuple[Epoch, ...] = ()
     told: tuple[Epoch | Decision, ...] = ()
     ended: str = ""
+    whole: bool = True
 
     @classmethod
     def of(cls, network: nn.Module, optimizer: Optimizer, horizon: Horizon, most: int) -> State:
@@ -77,6 +79,10 @@ class State:
     def next_epoch(self) -> None:
         """Begin the next epoch's sums."""
         self.batch, self.due, self.loss, self.hits, self.seen, self.seconds = 0, False, 0.0, 0, 0, 0.0
+
+    def place(self) -> list[int]:
+        """Return how far the fit has come: its step, and how much it told."""
+        return [self.step, len(self.told)]
 
 
 Keep: TypeAlias = Callable[[State, bool], None]
@@ -122,73 +128,86 @@ def fit(
     an attempt that was cut off is decided again, at its step.
     The other processes of `world` take each step too, on their share of its batch.
     """
-    for event in state.told:
-        yield event
-        yield from _warned(event, stage)
-    before = yield from _decided_before(stage)
-    pace, whole = Pace(left(), state.step), True
     state.micro_batch = state.micro_batch or choices.micro_batch
-    shards = Shards(state.network, choices.shards)
     try:
-        with led(world, state.network, state.optimizer, train, choices):
-            while not state.ended or state.due:
-                began, loss, number = time.perf_counter() - state.seconds, 0.0, len(state.epochs) + state.falls
-                state.network.train()
-                mine = choices.batch_size, choices.seed, number, state.batch, world.mine()
-                for inputs, targets in () if state.due else train.epoch(*mine):
-                    progress = state.horizon.progress(state.step)
-                    rate = learning_rate(progress, choices.warmup, choices.stable, choices.decay) / (3**state.falls)
-                    batch = shards, inputs, targets, rate, number, choices.px_at(progress)
-                    loss, hits = yield from _stepped(state, batch, choices, world, before, stage)
-                    if not is_sound(loss, state.ceiling):
-                        break
-                    if math.isinf(state.ceiling):
-                        state.ceiling = _EXPLODED * max(1.0, loss)
-                    state.step, state.batch, state.lr = state.step + 1, state.batch + 1, rate
-                    _blend(state.average, state.network, min(choices.average, state.step / (state.step + 10)))
-                    state.loss, state.hits = state.loss + loss * len(targets), state.hits + hits
-                    state.seen, state.seconds = state.seen + len(targets), time.perf_counter() - began
-                    state.ended = yield from _hold_to_the_clock(state, pace, left(), before, choices, stage)
-                    state.due = bool(state.ended)
-                    yield Progress(stage, state.step, state.horizon.total, "steps")
-                    before.cuts_off(state)
-                    if state.ended:
-                        break
-                    if keep is not None:
-                        keep(state, False)
-
-                state.due, looked = is_sound(loss, state.ceiling), left()
-                found = yield from validated(state.average, val, choices, stage)
-                pace.looked += looked - left()
-                whole = False
-                if wrong := _trouble(state, loss, found):
-                    yield from _fall_back(state, wrong, world, stage)
-                    whole = True
-                    continue
-                yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
-                before.cuts_off(state)
-                _keep_the_best(state, found, choices)
-                if state.hits >= choices.enough * state.seen:
-                    yield from _end_early(state, stage)
-                state.next_epoch()
-                whole = True
-        if state.ended == "time":
-            why = f"the time was up at this step of {state.horizon.total}"
-            yield from _told(state, Decision(f"{stage}.time_up", state.step, why))
-        elif not any(event.name == f"{stage}.ended" for event in state.told if isinstance(event, Decision)):
-            why = f"at step {state.step} of {state.horizon.total}; the best was step {state.best_step}"
-            yield from _told(state, Decision(f"{stage}.ended", state.ended, why))
+        for event in state.told:
+            yield event
+            yield from _warned(event, stage)
+        before = yield from decided_before(stage)
+        yield from before.cut(_passes(state, train, val, choices, left, before, stage, keep, world), state.place)
     except InterruptedRunError as error:
         if isinstance(error, OutOfTimeError):
-            yield Decision(f"{stage}.cut_off", [state.step, len(state.epochs)], "the rung's time was up at this step")
-        elif keep is not None and whole and state.step:
+            yield Decision(f"{stage}.cut_off", state.place(), "the rung's time was up at this step")
+        elif keep is not None and state.whole and state.step:
             yield from _kept(state, keep)
         if not state.best_step:
             raise
         state.ended = "interrupted"
     if not state.best_step:
-        raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Report this as a bug.")
+        raise TellapartError("diverged", f"The loss was not finite {state.falls} times over.", "Give a lower --lr.")
     return Learned(state.best, state.epochs, state.best_step, state.ended, state.micro_batch)
+
+
+def _passes(
+    state: State,
+    train: Samples,
+    val: Samples,
+    choices: Choices,
+    left: Callable[[], float],
+    before: Before,
+    stage: str,
+    keep: Keep | None,
+    world: World,
+) -> Steps[None]:
+    """Train pass after pass until the fit has ended, and say why it did."""
+    pace, shards = Pace(left(), state.step), Shards(state.network, choices.shards)
+    with led(world, state.network, state.optimizer, train, choices):
+        while not state.ended or state.due:
+            began, loss, number = time.perf_counter() - state.seconds, 0.0, len(state.epochs) + state.falls
+            state.network.train()
+            mine = choices.batch_size, choices.seed, number, state.batch, world.mine()
+            for inputs, targets in () if state.due else train.epoch(*mine):
+                progress = state.horizon.progress(state.step)
+                rate = learning_rate(progress, choices.warmup, choices.stable, choices.decay) / (3**state.falls)
+                batch = shards, inputs, targets, rate, number, choices.px_at(progress)
+                loss, hits = yield from _stepped(state, batch, choices, world, before, stage)
+                if not is_sound(loss, state.ceiling):
+                    break
+                if math.isinf(state.ceiling):
+                    state.ceiling = _EXPLODED * max(1.0, loss)
+                state.step, state.batch, state.lr = state.step + 1, state.batch + 1, rate
+                _blend(state.average, state.network, min(choices.average, state.step / (state.step + 10)))
+                state.loss, state.hits = state.loss + loss * len(targets), state.hits + hits
+                state.seen, state.seconds = state.seen + len(targets), time.perf_counter() - began
+                state.ended = yield from _hold_to_the_clock(state, pace, left(), before, choices, stage)
+                state.due = bool(state.ended)
+                yield Progress(stage, state.step, state.horizon.total, "steps")
+                if state.ended:
+                    break
+                if keep is not None:
+                    keep(state, False)
+
+            state.due, looked = is_sound(loss, state.ceiling), left()
+            found = yield from validated(state.average, val, choices, stage)
+            pace.looked += looked - left()
+            state.whole = False
+            if wrong := _trouble(state, loss, found):
+                yield from _fall_back(state, wrong, world, stage)
+            else:
+                yield from _told(state, _epoch_of(state, found, time.perf_counter() - began))
+                _keep_the_best(state, found, choices)
+                if state.hits >= choices.enough * state.seen:
+                    yield from _end_early(state, stage)
+                state.next_epoch()
+            state.whole = True
+    if any(event.name in (f"{stage}.time_up", f"{stage}.ended") for event in _decisions(state)):
+        return
+    if state.ended == "time":
+        why = f"the time was up at this step of {state.horizon.total}"
+        yield from _told(state, Decision(f"{stage}.time_up", state.step, why))
+    else:
+        why = f"at step {state.step} of {state.horizon.total}; the best was step {state.best_step}"
+        yield from _told(state, Decision(f"{stage}.ended", state.ended, why))
 
 
 def _kept(state: State, keep: Keep) -> Steps[None]:
@@ -206,54 +225,22 @@ def copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Before:
-    """What an attempt at a fit that was cut off had decided: where the horizon was moved, where memory was too little,
-    at which step the time was up, at which (step, epoch) the rung's was, whether it was over: no clock is asked then.
-    """
-
-    moves: dict[int, Decision]
-    halves: dict[int, Decision]
-    last_step: int | None
-    cut_off: list[int] | None
-    over: bool
-
-    @property
-    def decided(self) -> bool:
-        """Whether it is known where the fit ended, so that no clock is asked."""
-        return self.over or self.last_step is not None or self.cut_off is not None
-
-    def cuts_off(self, state: State) -> None:
-        """Raise OutOfTimeError where that was done."""
-        if self.cut_off == [state.step, len(state.epochs)]:
-            raise OutOfTimeError
-
-
-def _decided_before(stage: str) -> Steps[_Before]:
-    moves = yield from _recalled(f"{stage}.horizon")
-    halves = yield from _recalled(f"{stage}.micro_batch")
-    ends = yield from _recalled(f"{stage}.time_up")
-    moved, halved = ({one.value["at"]: one for one in told} for told in (moves, halves))
-    cuts = yield from _recalled(f"{stage}.cut_off")
-    over = bool((yield from _recalled(f"{stage}.ended")))
-    return _Before(moved, halved, ends[0].value if ends else None, cuts[0].value if cuts else None, over)
-
-
 def _stepped(
     state: State,
     batch: tuple[Shards, Tensor, Tensor, float, int, int],
     choices: Choices,
     world: World,
-    before: _Before,
+    before: Before,
     stage: str,
 ) -> Steps[tuple[float, int]]:
     """Take a step, in all processes at once; where memory is too little, again with fewer pictures at a time."""
     shards, inputs, targets, rate, epoch, px = batch
     side_by_side = -(-len(targets) // choices.shards)
-    if state.step in before.halves and before.halves[state.step].value["pictures"] < state.micro_batch:
-        state.micro_batch = before.halves[state.step].value["pictures"]
-        yield from _told(state, before.halves[state.step])
-        yield from _warned(before.halves[state.step], stage)
+    for halved in before.halves.get(state.step, ()):
+        if halved.value["pictures"] < state.micro_batch:
+            state.micro_batch = halved.value["pictures"]
+            yield from _told(state, halved)
+            yield from _warned(halved, stage)
     while True:
         now = dataclasses.replace(choices, micro_batch=state.micro_batch)
         tell_step(world, state.step, rate, epoch, state.batch, state.ceiling, state.micro_batch, px)
@@ -299,13 +286,15 @@ def _trouble(state: State, loss: float, found: Validation | None) -> str:
 
 
 def _fall_back(state: State, what: str, world: World, stage: str) -> Steps[None]:
-    """Go back to the best weights at a third of the rate, or end where that was done often enough."""
+    """Go back to the best weights at a third of the rate, or end: that was done often enough, or no step is left."""
+    over = bool(state.ended)
     state.falls += 1
     state.next_epoch()
-    if state.falls > _FALLS:
+    if state.falls > _FALLS or over:
         state.ended = "diverged"
-        kept = f"{state.falls} times over; the best weights, of step {state.best_step}, are kept"
-        yield from _told(state, Decision(f"{stage}.ended", "diverged", f"{what}, and so {kept}"))
+        when = "at the end" if over else f"and so {state.falls} times over"
+        kept = f"{what}, {when}; the best weights, of step {state.best_step}, are kept"
+        yield from _told(state, Decision(f"{stage}.ended", "diverged", kept))
         return
     state.network.load_state_dict(state.best)
     state.average.load_state_dict(state.best)
@@ -343,7 +332,7 @@ def _end_early(state: State, stage: str) -> Steps[None]:
 
 
 def _hold_to_the_clock(
-    state: State, pace: Pace, seconds: float, before: _Before, choices: Choices, stage: str
+    state: State, pace: Pace, seconds: float, before: Before, choices: Choices, stage: str
 ) -> Steps[str]:
     """Let the horizon end when the time does, and return why the fit ends, if so."""
     if choices.px_at(state.horizon.progress(state.step - 1)) != choices.px_at(state.horizon.progress(state.step)):
@@ -374,11 +363,8 @@ def _told(state: State, event: Epoch | Decision) -> Steps[None]:
     yield event
 
 
-def _recalled(name: str) -> Steps[list[Decision]]:
-    """Return all that an attempt that was cut off had decided under a name."""
-    asked = Recall(name)
-    yield asked
-    return list(asked.decided)
+def _decisions(state: State) -> list[Decision]:
+    return [event for event in state.told if isinstance(event, Decision)]
 
 
 def _is_finite(network: nn.Module) -> bool:

@@ -87,10 +87,8 @@ class Shards:
                 if other.grad is not None:
                     p.grad = other.grad if p.grad is None else p.grad.add_(other.grad)
         for mine, *others in zip(*self._buffers, strict=True):
-            if mine.dtype.is_floating_point:
-                for other in others:
-                    mine.add_(other)
-                mine.div_(self.count)
+            if mine.dtype.is_floating_point:  # by differences: where all are the same (frozen), no bit is moved
+                mine.add_(sum((other - mine for other in others), torch.zeros_like(mine)).div_(self.count))
 
 
 def side_by_side(work: Callable[[T], U], items: Iterable[T], count: int) -> Iterator[U]:

@@ -172,11 +172,15 @@ def _poured(task: Task[N], network: N, weights: Sequence[Mapping[str, Tensor]], 
 
 
 def averaged(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of weights and buffers; what is not a number with a point is the first one's."""
-    return {
-        name: torch.stack([one[name] for one in weights]).mean(0) if value.dtype.is_floating_point else value
-        for name, value in weights[0].items()
-    }
+    """Return the mean of weights and buffers; what is not a number with a point is the first one's.
+
+    It is taken by differences from the first, so that what is the same in all (frozen parts) moves by no bit.
+    """
+
+    def mean(name: str, first: Tensor) -> Tensor:
+        return first + torch.stack([one[name] - first for one in weights]).mean(0)
+
+    return {name: mean(name, first) if first.is_floating_point() else first for name, first in weights[0].items()}
 
 
 def _out_of_fold(pot: Pot[N], like: N, kept: Sequence[int], steps: int, left: Clock) -> Steps[tuple[OutOfFold, bool]]:

@@ -95,9 +95,11 @@ def one_step(
     `targets` are classes int64 [n] or the share of each, float32 [n, K], of which the largest counts as right. Of
     several processes, each is given its share of the `inputs` and all `targets`, and has one shard; gradients, loss and
     hits are added up. Nothing is stepped where the loss is not finite or is above `ceiling`. What the network draws
-    (dropout) is a function of (seed, step). Raises MemoryError, or what torch raises for it.
+    (dropout) is a function of (seed, step). Raises MemoryError, or what torch raises for it; statistics of batch norm
+    are then those of before, for the step is taken again.
     """
     optimizer.zero_grad()
+    buffers = [(buffer, buffer.clone()) for buffer in shards.network.buffers()]
     pairs = list(zip(*(part.chunk(shards.count) for part in (inputs, targets)), strict=True))
     each = np.arange(1, len(pairs) + 1, dtype=np.uint64)
     draws = [int(value) >> 1 for value in bits(choices.seed, step, each, _NOISE)]
@@ -127,9 +129,14 @@ def one_step(
                 tally.hits += int((logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())
         return tally
 
-    with world.step(shards.network) as tally, seeded(choices.device, draws[0]):
-        for found in shards.each(through):
-            tally.loss, tally.hits = tally.loss + found.loss, tally.hits + found.hits
+    try:
+        with world.step(shards.network) as tally, seeded(choices.device, draws[0]):
+            for found in shards.each(through):
+                tally.loss, tally.hits = tally.loss + found.loss, tally.hits + found.hits
+    except BaseException:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        raise
     if is_sound(tally.loss, ceiling):
         if math.isfinite(choices.clip):
             nn.utils.clip_grad_norm_(shards.network.parameters(), choices.clip)
