@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import functools
 import itertools
+import math
 import os
 import re
 import signal
@@ -430,6 +431,49 @@ def test_a_fit_that_the_clock_cut_off_is_cut_off_again_at_the_same_place(
             assert (first.best_step, first.ended) == (again.best_step, again.ended) == (first.best_step, "interrupted")
             assert [epoch.step for epoch in first.epochs] == [epoch.step for epoch in again.epochs]
             assert same(first.state, again.state)
+
+
+def test_a_cut_off_is_not_missed_by_a_fit_that_tells_more_now() -> None:
+    """The one that goes on had less memory, and said so at an earlier step."""
+    first, told = cut_off_at(20, [])
+    assert decided(told) == ["fit.cut_off"]
+    recorded = [one for one in told if isinstance(one, Decision)]
+    half = Decision("fit.micro_batch", {"at": 2, "pictures": 4, "equal": True}, "memory was short")
+    again, anew = cut_off_at(-1, [*recorded, half])
+    assert decided(anew) == ["fit.micro_batch", "fit.cut_off"]
+    assert (again.ended, again.best_step) == (first.ended, first.best_step) == ("interrupted", first.best_step)
+
+
+def test_a_fit_that_the_clock_ended_and_that_had_trouble_there_ends_so_again() -> None:
+    """Its last step, of a pass that is not over, is the first whose weights are no numbers."""
+
+    class Spoilt(Linear):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer.weight.register_hook(lambda grad: grad * math.nan if self.calls == 13 else grad)
+
+    def ended(recorded: list[Event], slow: bool) -> tuple[Learned, list[Event]]:
+        machine, told = SlowMachine(1000.0, lambda step: 1e6 if slow and step == 12 else 0.001), list[Event]()
+        train = samples(64)
+        state = fresh(Spoilt(), 1000)
+        steps = fit(state, train, train.at(train.rows[:0]), PLAIN, machine.left, "fit")
+        try:
+            while True:
+                told.append(next(steps))
+                machine.see(told[-1])
+                if isinstance(event := told[-1], Recall):
+                    event.decided.extend(
+                        one for one in recorded if isinstance(one, Decision) and one.name == event.name
+                    )
+        except StopIteration as end:
+            return end.value, told
+
+    first, told = ended([], slow=True)
+    assert first.ended == "diverged"
+    assert decided(told)[-2:] == ["fit.time_up", "fit.ended"]
+    again, anew = ended(told, slow=False)
+    assert [event for event in anew if isinstance(event, Decision)] == [e for e in told if isinstance(e, Decision)]
+    assert same(first.state, again.state)
 
 
 def decided(events: list[Event]) -> list[str]:

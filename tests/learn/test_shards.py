@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tellapart.errors import InputError
 from tellapart.learn.torch_optimizers import AdamW, Group
 from tellapart.learn.torch_shards import Draws, Shards
 from tellapart.learn.torch_soup import averaged
@@ -116,3 +117,35 @@ def test_a_part_that_fails_is_told() -> None:
 
     with pytest.raises(ValueError, match="the second"):
         Shards(Net(), 2).each(work)
+
+
+def test_when_a_part_failed_no_other_still_works() -> None:
+    """The third is at work until after the second has failed; the next step must not meet it."""
+    failed, ended = threading.Event(), threading.Event()
+
+    def work(_: nn.Module, number: int) -> None:
+        if number == 1:
+            failed.set()
+            raise MemoryError
+        if number == 2:
+            failed.wait()
+            for _again in range(20):
+                torch.randn(200, 200) @ torch.randn(200, 200)
+            ended.set()
+
+    with pytest.raises(MemoryError):
+        Shards(Net(), 3).each(work)
+    assert ended.is_set()
+
+
+def test_memory_that_fails_while_weights_move_is_no_reason_to_take_the_step_again() -> None:
+    class Short(AdamW):
+        def step(self, rate: float) -> None:
+            super().step(rate)
+            raise MemoryError
+
+    network = Net()
+    optimizer = Short([Group(tuple(network.parameters()), 1e-2, 0.0)])
+    with pytest.raises(InputError) as caught:
+        one_step(Shards(network), optimizer, torch.randn(4, 3, 9, 9), torch.arange(4), 1.0, 0, Choices(0, 4))
+    assert caught.value.code == "out_of_memory"

@@ -30,10 +30,13 @@ class Before:
         return self.over or self.last_step is not None or self.cut_off is not None
 
     def cut(self, steps: Steps[None], place: Callable[[], list[int]]) -> Steps[None]:
-        """Yield what `steps` do; raise OutOfTimeError at the place where the rung's time was up. It closes them."""
+        """Yield what `steps` do; raise OutOfTimeError at the place where the rung's time was up, or past it.
+
+        It closes them then. A place is a list of numbers that never goes back.
+        """
         with contextlib.closing(steps):
             while True:
-                if place() == self.cut_off:
+                if self.cut_off is not None and place() >= self.cut_off:
                     raise OutOfTimeError
                 try:
                     event = next(steps)

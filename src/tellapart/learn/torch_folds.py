@@ -68,7 +68,7 @@ def out_of_fold(
                 yield Decision(f"{name}.fold{fold + 1}", "diverged", words)
                 continue
             interrupted = found.ended == "interrupted"
-            if interrupted or (found.ended == "time" and found.epochs[-1].lr > _FOLD_RATE):
+            if interrupted or (found.ended in ("time", "diverged") and found.epochs[-1].lr > _FOLD_RATE):
                 break
             logits.append((yield from predicted(network, unseen)).numpy())
             rows.append(unseen.rows)

@@ -81,8 +81,9 @@ class State:
         self.batch, self.due, self.loss, self.hits, self.seen, self.seconds = 0, False, 0.0, 0, 0, 0.0
 
     def place(self) -> list[int]:
-        """Return how far the fit has come: its step, and how much it told."""
-        return [self.step, len(self.told)]
+        """Return how far the fit has come: its step, how much it told but for want of memory, its best step."""
+        told = [one for one in self.told if isinstance(one, Epoch) or not one.name.endswith(".micro_batch")]
+        return [self.step, len(told), self.best_step]
 
 
 Keep: TypeAlias = Callable[[State, bool], None]
@@ -188,7 +189,7 @@ def _passes(
                     keep(state, False)
 
             state.due, looked = is_sound(loss, state.ceiling), left()
-            found = yield from validated(state.average, val, choices, stage)
+            found = (yield from validated(state.average, val, choices, stage)) if state.due else None
             pace.looked += looked - left()
             state.whole = False
             if wrong := _trouble(state, loss, found):
@@ -203,8 +204,7 @@ def _passes(
     if any(event.name in (f"{stage}.time_up", f"{stage}.ended") for event in _decisions(state)):
         return
     if state.ended == "time":
-        why = f"the time was up at this step of {state.horizon.total}"
-        yield from _told(state, Decision(f"{stage}.time_up", state.step, why))
+        yield from _told(state, _time_up(state, stage))
     else:
         why = f"at step {state.step} of {state.horizon.total}; the best was step {state.best_step}"
         yield from _told(state, Decision(f"{stage}.ended", state.ended, why))
@@ -291,9 +291,16 @@ def _fall_back(state: State, what: str, world: World, stage: str) -> Steps[None]
     state.falls += 1
     state.next_epoch()
     if state.falls > _FALLS or over:
+        if state.ended == "time":
+            yield from _told(state, _time_up(state, stage))
         state.ended = "diverged"
         when = "at the end" if over else f"and so {state.falls} times over"
-        kept = f"{what}, {when}; the best weights, of step {state.best_step}, are kept"
+        best = (
+            f"the best weights, of step {state.best_step}, are kept"
+            if state.best_step
+            else "there are no better weights"
+        )
+        kept = f"{what}, {when}; {best}"
         yield from _told(state, Decision(f"{stage}.ended", "diverged", kept))
         return
     state.network.load_state_dict(state.best)
@@ -361,6 +368,10 @@ def _told(state: State, event: Epoch | Decision) -> Steps[None]:
     """Yield an event that is told again where the fit goes on from here in another process."""
     state.told = (*state.told, event)
     yield event
+
+
+def _time_up(state: State, stage: str) -> Decision:
+    return Decision(f"{stage}.time_up", state.step, f"the time was up at this step of {state.horizon.total}")
 
 
 def _decisions(state: State) -> list[Decision]:

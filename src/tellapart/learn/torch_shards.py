@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import torch
@@ -76,7 +76,10 @@ class Shards:
         try:
             first = work(self.network, 0)
         finally:
-            found = [one.result() for one in later]
+            wait(
+                later
+            )  # for all, before one that failed is heard: nothing works on a part when the step is taken again
+        found = [one.result() for one in later]
         self._gather()
         return [first, *found]
 
@@ -88,7 +91,8 @@ class Shards:
                     p.grad = other.grad if p.grad is None else p.grad.add_(other.grad)
         for mine, *others in zip(*self._buffers, strict=True):
             if mine.dtype.is_floating_point:  # by differences: where all are the same (frozen), no bit is moved
-                mine.add_(sum((other - mine for other in others), torch.zeros_like(mine)).div_(self.count))
+                apart = (torch.where(other == mine, 0.0, other - mine) for other in others)
+                mine.add_(sum(apart, torch.zeros_like(mine)).div_(self.count))
 
 
 def side_by_side(work: Callable[[T], U], items: Iterable[T], count: int) -> Iterator[U]:

@@ -178,7 +178,8 @@ def averaged(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """
 
     def mean(name: str, first: Tensor) -> Tensor:
-        return first + torch.stack([one[name] - first for one in weights]).mean(0)
+        apart = [torch.where(one[name] == first, 0.0, one[name] - first) for one in weights]
+        return first + torch.stack(apart).mean(0)
 
     return {name: mean(name, first) if first.is_floating_point() else first for name, first in weights[0].items()}
 

@@ -96,10 +96,10 @@ def one_step(
     several processes, each is given its share of the `inputs` and all `targets`, and has one shard; gradients, loss and
     hits are added up. Nothing is stepped where the loss is not finite or is above `ceiling`. What the network draws
     (dropout) is a function of (seed, step). Raises MemoryError, or what torch raises for it; statistics of batch norm
-    are then those of before, for the step is taken again.
+    are then those of before, for the step is taken again; InputError (`out_of_memory`) where the optimizer ran short.
     """
     optimizer.zero_grad()
-    buffers = [(buffer, buffer.clone()) for buffer in shards.network.buffers()]
+    buffers: list[tuple[Tensor, Tensor]] = []
     pairs = list(zip(*(part.chunk(shards.count) for part in (inputs, targets)), strict=True))
     each = np.arange(1, len(pairs) + 1, dtype=np.uint64)
     draws = [int(value) >> 1 for value in bits(choices.seed, step, each, _NOISE)]
@@ -131,6 +131,7 @@ def one_step(
 
     try:
         with world.step(shards.network) as tally, seeded(choices.device, draws[0]):
+            buffers += [(buffer, buffer.clone()) for buffer in shards.network.buffers()]
             for found in shards.each(through):
                 tally.loss, tally.hits = tally.loss + found.loss, tally.hits + found.hits
     except BaseException:
@@ -138,10 +139,20 @@ def one_step(
             buffer.copy_(before)
         raise
     if is_sound(tally.loss, ceiling):
-        if math.isfinite(choices.clip):
-            nn.utils.clip_grad_norm_(shards.network.parameters(), choices.clip)
-        optimizer.step(rate)
+        _move(shards.network, optimizer, rate, choices.clip)
     return tally.loss, tally.hits
+
+
+def _move(network: nn.Module, optimizer: Optimizer, rate: float, clip: float) -> None:
+    """Clip the gradients and move the weights. Where memory fails here, no step is taken again: half of it was done."""
+    try:
+        if math.isfinite(clip):
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
+        optimizer.step(rate)
+    except (RuntimeError, MemoryError) as error:
+        if (told := out_of_memory(error, "The optimizer")) is None:
+            raise
+        raise told from error
 
 
 def _smaller(pixels: Tensor, px: int) -> Tensor:
