@@ -76,9 +76,7 @@ class Shards:
         try:
             first = work(self.network, 0)
         finally:
-            wait(
-                later
-            )  # for all, before one that failed is heard: nothing works on a part when the step is taken again
+            wait(later)  # for all, before one that failed is heard: none works on when the step is taken again
         found = [one.result() for one in later]
         self._gather()
         return [first, *found]
