@@ -442,6 +442,9 @@ def test_a_cut_off_is_not_missed_by_a_fit_that_tells_more_now() -> None:
     again, anew = cut_off_at(-1, [*recorded, half])
     assert decided(anew) == ["fit.micro_batch", "fit.cut_off"]
     assert (again.ended, again.best_step) == (first.ended, first.best_step) == ("interrupted", first.best_step)
+    step = told[20].done
+    passed, _ = cut_off_at(-1, [Decision("fit.cut_off", [step, 99], "a place where nothing is told")])
+    assert passed.ended == "interrupted", "what was passed counts, too"
 
 
 def test_a_fit_that_the_clock_ended_and_that_had_trouble_there_ends_so_again() -> None:

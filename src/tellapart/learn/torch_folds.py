@@ -37,7 +37,7 @@ def out_of_fold(
     """Return the logits of models of the folds, each for what it did not see, and whether that was interrupted.
 
     They are trained (`fitted`) for as many steps as led to the best of the main fit, with no look at what they did not
-    see, as far as there is time. One that diverges says nothing.
+    see, as far as there is time. One that diverges says nothing, also where it has better weights of earlier steps.
     """
     rows = [np.empty(0, np.int64)]
     logits = [np.empty((0, num_classes), np.float32)]
@@ -61,14 +61,17 @@ def out_of_fold(
             steps = fitted(seen, total, less(left, until), f"{name}.fold{fold + 1}")
             try:
                 network, found = yield from without(steps, Epoch)
+                diverged = found.ended == "diverged"
             except TellapartError as error:
                 if error.code != "diverged":
                     raise
+                diverged = True
+            if diverged:
                 words = "its model diverged, so nothing is said of what it did not see"
                 yield Decision(f"{name}.fold{fold + 1}", "diverged", words)
                 continue
             interrupted = found.ended == "interrupted"
-            if interrupted or (found.ended in ("time", "diverged") and found.epochs[-1].lr > _FOLD_RATE):
+            if interrupted or (found.ended == "time" and found.epochs[-1].lr > _FOLD_RATE):
                 break
             logits.append((yield from predicted(network, unseen)).numpy())
             rows.append(unseen.rows)

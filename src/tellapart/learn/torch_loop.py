@@ -201,7 +201,8 @@ def _passes(
                     yield from _end_early(state, stage)
                 state.next_epoch()
             state.whole = True
-    if any(event.name in (f"{stage}.time_up", f"{stage}.ended") for event in _decisions(state)):
+    told = {event.name for event in state.told if isinstance(event, Decision)}
+    if told.intersection((f"{stage}.time_up", f"{stage}.ended")):
         return
     if state.ended == "time":
         yield from _told(state, _time_up(state, stage))
@@ -296,12 +297,9 @@ def _fall_back(state: State, what: str, world: World, stage: str) -> Steps[None]
         state.ended = "diverged"
         when = "at the end" if over else f"and so {state.falls} times over"
         best = (
-            f"the best weights, of step {state.best_step}, are kept"
-            if state.best_step
-            else "there are no better weights"
+            f"the best weights, of step {state.best_step}, are kept" if state.best_step else "there are no better ones"
         )
-        kept = f"{what}, {when}; {best}"
-        yield from _told(state, Decision(f"{stage}.ended", "diverged", kept))
+        yield from _told(state, Decision(f"{stage}.ended", "diverged", f"{what}, {when}; {best}"))
         return
     state.network.load_state_dict(state.best)
     state.average.load_state_dict(state.best)
@@ -372,10 +370,6 @@ def _told(state: State, event: Epoch | Decision) -> Steps[None]:
 
 def _time_up(state: State, stage: str) -> Decision:
     return Decision(f"{stage}.time_up", state.step, f"the time was up at this step of {state.horizon.total}")
-
-
-def _decisions(state: State) -> list[Decision]:
-    return [event for event in state.told if isinstance(event, Decision)]
 
 
 def _is_finite(network: nn.Module) -> bool:
